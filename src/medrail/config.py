@@ -1,0 +1,357 @@
+"""medrail.yaml: one frozen model a stage. YAML 1.2 in; every mistake is reported at once, with a suggestion.
+
+``load(path, sets)`` reads the file, applies ``--set a.b=c`` overrides, and returns a ``Config`` or raises one
+``ConfigError`` that lists all problems. Configuration is data: no import strings, no expressions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from medrail.errors import ConfigError, Problem
+
+Task = Literal["classification", "segmentation"]
+DataKind = Literal["class_folders", "csv", "pairs", "dicom_folders", "medmnist"]
+ModelName = Literal[
+    "tiny_cnn", "resnet18", "resnet50", "densenet121", "efficientnet_b0", "unet", "segresnet", "dynunet"
+]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+StepCheck = Callable[[Sequence[Mapping[str, Any]]], list[Problem]]
+
+
+class _Stage(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Stage):
+    """Where the raw images are and how a case is told from them."""
+
+    kind: DataKind = Field(description="how the data is laid out")
+    path: str = Field(description="folder or file, absolute or relative to this file")
+    pattern: str = Field("", description="pairs: glob of the images below path; class_folders: glob of the images")
+    mask_path: str = Field("", description="pairs: folder of the masks, relative to path; empty: beside the images")
+    mask_suffix: str = Field("", description="pairs: what a mask's name has in addition to its image's, as _mask")
+    labels: str = Field("", description="dicom_folders: CSV with the columns patient and label or mask")
+    patient_pattern: str = Field(
+        "", description="regular expression searched in the path below `path`; its first group is the patient"
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="class names in the order of the network's outputs; segmentation: the first is the background"
+    )
+    mask_values: tuple[int, ...] = Field(
+        (), description="segmentation: the mask's value for each class, in order; empty: 0, 1, 2, ..."
+    )
+    foreground_nonzero: bool = Field(
+        False, description="segmentation with two classes: every value above 0 is the second"
+    )
+
+
+class SplitConfig(_Stage):
+    """How patients are divided. All cases of one patient are always in the same split."""
+
+    by: Literal["patient", "given"] = Field("patient", description="patient: seeded, grouped; given: as in the data")
+    val: Fraction = Field(0.15, description="share of the patients for validation")
+    test: Fraction = Field(0.15, description="share of the patients for the test, never seen in training")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training_cases(self) -> SplitConfig:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test = {self.val + self.test:g}: nothing is left to train on")
+        return self
+
+
+class PrepareConfig(_Stage):
+    """The pipeline from raw image to network input: the same object in training and in the bundle."""
+
+    steps: tuple[dict[str, Any], ...] = Field((), description="each {kind: ..., parameters}, applied in order")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes; 0: as many as cores and memory allow")
+
+
+class ModelConfig(_Stage):
+    """The network."""
+
+    name: ModelName = Field(description="see `medrail train --help` for when to choose which")
+    dims: Literal[2, 3] = Field(description="2: each slice or picture by itself; 3: volumes")
+    channels: Annotated[int, Field(ge=1)] = Field(1, description="input channels")
+    width: Annotated[int, Field(ge=4)] = Field(16, description="channels of the first level (segmentation networks)")
+    weights: str = Field("", description="local file of weights to start from; empty: from random ones")
+    patch: tuple[int, ...] = Field(
+        (), description="dims: 3 segmentation: patch (D, H, W) in voxels of the prepared grid"
+    )
+
+
+class AugmentConfig(_Stage):
+    """What is drawn for each training sample; 0 or false switches an item off."""
+
+    flip: tuple[Literal["D", "H", "W"], ...] = Field((), description="array axes that may be mirrored")
+    rotate_deg: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest rotation, degrees")
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="largest relative zoom, as 0.1")
+    shift: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="largest shift as a share of the size")
+    intensity: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="largest relative contrast/brightness change"
+    )
+    gamma: Annotated[float, Field(ge=0, lt=3)] = Field(0.0, description="largest |log gamma|")
+    noise: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="largest SD of added noise, in units of the input's SD"
+    )
+    blur: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="largest SD of smoothing, in pixels")
+
+
+class TrainConfig(_Stage):
+    """The training loop."""
+
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    lr: Positive = Field(1e-3, description="peak learning rate of AdamW; one warm-up, then cosine to 0")
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    loss: Literal["auto", "cross_entropy", "dice_ce"] = Field("auto", description="auto: by task")
+    class_weights: Literal["auto", "none"] = Field(
+        "auto", description="auto: inverse frequency, for imbalance (classification)"
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        10, description="epochs without a better validation; 0: never stop early"
+    )
+    samples_per_epoch: Annotated[int, Field(ge=0)] = Field(0, description="0: every sample once; else drawn at random")
+    seed: int = 0
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0: all cores")
+    augment: AugmentConfig = AugmentConfig()
+    track: bool = Field(True, description="mirror the run to MLflow (SQLite in the workspace, or MLFLOW_TRACKING_URI)")
+
+
+class EvaluateConfig(_Stage):
+    """Numbers with intervals."""
+
+    split: Literal["val", "test"] = "test"
+    resamples: Annotated[int, Field(ge=200)] = Field(2000, description="bootstrap resamples")
+    seed: int = 0
+
+
+class SlimConfig(_Stage):
+    """Pruning and low precision, judged by non-inferiority."""
+
+    margin: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.01, description="largest loss of the metric that counts as no worse"
+    )
+
+
+class ExportConfig(_Stage):
+    """The bundle."""
+
+    version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="folder below bundles/NAME")
+    parity_cases: Annotated[int, Field(ge=1)] = Field(4, description="real cases on which torch and ONNX must agree")
+    parity_tolerance: Positive = Field(1e-3, description="largest difference allowed in any probability")
+
+
+class ServeConfig(_Stage):
+    """The service."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_upload_mb: Positive = 512
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of the inference engine; 0: all cores")
+
+
+class Config(_Stage):
+    """A whole medrail.yaml."""
+
+    medrail: Literal[1] = Field(1, description="version of this file's format")
+    name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the model and its bundle")
+    task: Task
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    slim: SlimConfig = SlimConfig()
+    export: ExportConfig = ExportConfig()
+    serve: ServeConfig = ServeConfig()
+
+    @model_validator(mode="after")
+    def _classes_fit_the_masks(self) -> Config:
+        data = self.data
+        if self.task == "segmentation" and len(data.classes) < 2:
+            raise ValueError("data.classes: segmentation needs at least two names, the background first")
+        if data.mask_values and len(data.mask_values) != len(data.classes):
+            raise ValueError(f"data.mask_values has {len(data.mask_values)} values for {len(data.classes)} classes")
+        if data.foreground_nonzero and len(data.classes) != 2:
+            raise ValueError("data.foreground_nonzero needs exactly two classes")
+        if self.model.patch and len(self.model.patch) != self.model.dims:
+            raise ValueError(f"model.patch has {len(self.model.patch)} sizes for dims: {self.model.dims}")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only; ``parse(config.to_dict())`` gives an equal Config."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self, *stages: str) -> str:
+        """SHA-256 (hex) over the named stages' values, as ``config.fingerprint("data", "split")``."""
+        chosen = {name: self.to_dict()[name] for name in stages}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: str | Path, sets: Sequence[str] = (), step_check: StepCheck | None = None) -> Config:
+    """Read a medrail.yaml.
+
+    Parameters
+    ----------
+    path:
+        The YAML 1.2 file.
+    sets:
+        Overrides ``a.b=value``; the value is read as YAML, so ``train.lr=1e-3`` is a number.
+    step_check:
+        Judges ``prepare.steps`` (the steps' own room knows their parameters), so that all findings are in one report.
+
+    Raises
+    ------
+    ConfigError
+        With every problem of the file and the overrides at once.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "medrail.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no such file", where=str(path), remedy="`medrail init DIR --data PATH` writes one."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot be read as text ({type(error).__name__})", where=str(path), needed="a YAML file"
+        ) from None
+    values = _parse_yaml(text, str(path))
+    problems = _apply_sets(values, sets)
+    return parse(values, where=str(path), step_check=step_check, problems=problems)
+
+
+def parse(
+    values: Mapping[str, Any],
+    *,
+    where: str = "configuration",
+    step_check: StepCheck | None = None,
+    problems: Sequence[Problem] = (),
+) -> Config:
+    """Values (as YAML or JSON gives them) -> Config, or one ConfigError with every problem."""
+    found = list(problems)
+    config: Config | None = None
+    try:
+        config = Config.model_validate(values)
+    except pydantic.ValidationError as error:
+        found += [_problem(detail) for detail in error.errors(include_url=False)]
+    steps = values.get("prepare", {}).get("steps", []) if isinstance(values.get("prepare", {}), Mapping) else []
+    if step_check and isinstance(steps, Sequence) and all(isinstance(step, Mapping) for step in steps):
+        found += step_check(steps)
+    if found or config is None:
+        count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        raise ConfigError(count, problems=tuple(found), where=where)
+    return config
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = f"{where}, line {line + 1}" if line is not None else where
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(
+            f"not YAML: {reason}", where=place, remedy="Check indentation and quotes at that line."
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"holds {type(values).__name__}", needed="keys and values, as `task: classification`", where=where
+        )
+    return values
+
+
+def _apply_sets(values: dict[str, Any], sets: Sequence[str]) -> list[Problem]:
+    problems = []
+    for entry in sets:
+        key, equals, text = entry.partition("=")
+        if not equals or not key:
+            problems.append(Problem(f"--set {entry}", "no KEY=VALUE", "Write it as --set train.lr=1e-3"))
+            continue
+        try:
+            value = YAML(typ="safe", pure=True).load(text) if text else ""
+        except YAMLError:
+            problems.append(Problem(f"--set {key}", f"{text!r} is not a YAML value"))
+            continue
+        problem = _set(values, key.split("."), value)
+        if problem:
+            problems.append(Problem(f"--set {key}", problem))
+    return problems
+
+
+def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> str:
+    node: Any = values
+    for key in keys[:-1]:
+        if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, dict):
+            node = node.setdefault(key, {})
+        else:
+            return f"there is nothing below {key!r} to set"
+    last = keys[-1]
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        return f"there is no {last!r} to set"
+    return ""
+
+
+def _problem(detail: Any) -> Problem:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    kind, message = detail["type"], str(detail["msg"])
+    if kind == "extra_forbidden":
+        return Problem(key, "unknown key", did_you_mean(location[-1], _fields_at(location[:-1])))
+    if kind == "missing":
+        return Problem(key, "missing", "Add it")
+    if kind == "literal_error":
+        given = str(detail["input"])
+        choices = [
+            choice.strip("'") for choice in message.removeprefix("Input should be ").replace(" or ", ", ").split(", ")
+        ]
+        return Problem(
+            key, f"{given!r} is not one of {', '.join(choices)}", did_you_mean(given, choices, or_else=False)
+        )
+    if kind == "value_error":
+        return Problem(key, message.removeprefix("Value error, "))
+    return Problem(key, f"{message[0].lower()}{message[1:]} (found {detail['input']!r})")
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        field_info = model.model_fields.get(part)
+        annotation = field_info.annotation if field_info else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def did_you_mean(given: str, choices: Sequence[str], *, or_else: bool = True) -> str:
+    """A suggestion for a mistyped name; without a near one, the list of names (or nothing, with ``or_else=False``)."""
+    near = difflib.get_close_matches(given.lower(), choices, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known: {', '.join(choices)}" if or_else and choices else ""

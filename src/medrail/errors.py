@@ -1,0 +1,152 @@
+"""Every error that medrail raises on purpose.
+
+::
+
+    MedrailError                 what was found, what was needed, where, what to do
+    ├── ConfigError              wrong usage or configuration (the CLI exits with 2); carries all problems at once
+    ├── DataError                something is wrong with the user's files
+    │   ├── ReadError            one file or series cannot be read
+    │   │   ├── UnsupportedFormat    the content is of no kind that medrail reads
+    │   │   └── CorruptFile          the kind is known, the content is broken or truncated
+    │   ├── GeometryError        grids, orientations or spacings do not fit
+    │   ├── CaseError            a case lacks its image, its label, its patient or its split
+    │   └── LeakError            one patient stands in more than one split
+    ├── PrepareError             a preprocessing step cannot be applied to this image
+    ├── InputError               an image of the wrong kind for this model
+    ├── RunError                 a run folder is incomplete or belongs to another configuration
+    ├── ExportError              the exported network does not answer as the trained one
+    ├── BundleError              a bundle is missing, tampered with, truncated or from another version
+    └── ServeError               the service cannot start
+
+The library raises these; only the command line turns them into exit codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class MedrailError(Exception):
+    """What was found, what was needed, where, and what to do.
+
+    Parameters
+    ----------
+    found:
+        What is wrong, as a sentence without a full stop. Never contains patient identifiers.
+    needed:
+        What would have been right.
+    where:
+        The file, the case, the config key.
+    remedy:
+        What the reader can do now.
+    """
+
+    def __init__(self, found: str, *, needed: str = "", where: str = "", remedy: str = "") -> None:
+        self.found = found
+        self.needed = needed
+        self.where = where
+        self.remedy = remedy
+        super().__init__(found, needed, where, remedy)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.found}" if self.where else self.found
+        if self.needed:
+            text += f"; needed: {self.needed}"
+        if self.remedy:
+            text += f". {self.remedy}"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders in parallel preparation, and keyword-only fields do not pickle by themselves.
+        return (_rebuild, (type(self), self.__dict__.copy()))
+
+
+def _rebuild(kind: type[MedrailError], fields: dict[str, object]) -> MedrailError:
+    error = kind.__new__(kind)
+    error.__dict__.update(fields)
+    error.args = (fields.get("found", ""),)
+    return error
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a configuration: the key it stands at, what is wrong, and a suggestion."""
+
+    key: str
+    message: str
+    suggestion: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return f"{text}. {self.suggestion}" if self.suggestion else text
+
+
+class ConfigError(MedrailError):
+    """Wrong usage or configuration; ``problems`` holds every mistake found, not only the first."""
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        problems: tuple[Problem, ...] = (),
+        needed: str = "",
+        where: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(found, needed=needed, where=where, remedy=remedy)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  - {problem}" for problem in self.problems)])
+
+
+class DataError(MedrailError):
+    """Something is wrong with the user's files."""
+
+
+class ReadError(DataError):
+    """One file or series cannot be read."""
+
+
+class UnsupportedFormat(ReadError):
+    """The content is of no kind that medrail reads."""
+
+
+class CorruptFile(ReadError):
+    """The kind of file is known, but its content is broken or truncated."""
+
+
+class GeometryError(DataError):
+    """Grids, orientations or spacings do not fit together."""
+
+
+class CaseError(DataError):
+    """A case lacks its image, its label, its patient or its split."""
+
+
+class LeakError(DataError):
+    """One patient stands in more than one split."""
+
+
+class PrepareError(MedrailError):
+    """A preprocessing step cannot be applied to this image."""
+
+
+class InputError(MedrailError):
+    """An image of the wrong kind for this model."""
+
+
+class RunError(MedrailError):
+    """A run folder is incomplete or belongs to another configuration."""
+
+
+class ExportError(MedrailError):
+    """The exported network does not answer as the trained one."""
+
+
+class BundleError(MedrailError):
+    """A bundle is missing, tampered with, truncated or from another version."""
+
+
+class ServeError(MedrailError):
+    """The service cannot start."""

@@ -1,0 +1,214 @@
+"""The nouns that travel between rooms: Geometry, Image, Applied, Case, Prediction. Frozen; numpy only.
+
+Arrays have the axis order (C, D, H, W). Physical space is RAS+ in millimetres (x to the patient's Right, y to Anterior,
+z to Superior); the LPS frame of DICOM and ITK exists only inside readers and writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from medrail.errors import GeometryError
+
+FloatArray = npt.NDArray[np.float64]
+Voxels = npt.NDArray[Any]
+
+Unit = Literal["HU", "SUV", "uint8", "uint16", "arbitrary", "label"]
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+class Progress(Protocol):
+    """What long work calls after each item; the command line draws a bar, the library's default does nothing."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where a voxel grid lies in the patient.
+
+    ``affine_ras_mm`` is a (4, 4) float64 matrix that takes the homogeneous voxel index ``(d, h, w, 1)``, in the array's
+    own axis order, to the position of that voxel's *centre* in RAS+ millimetres.
+
+    Raises
+    ------
+    GeometryError
+        If the matrix is not (4, 4), not finite, not affine or not invertible.
+    """
+
+    affine_ras_mm: FloatArray
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine_ras_mm, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise GeometryError(f"an affine of shape {affine.shape} or with non-finite entries", needed="finite (4, 4)")
+        if not np.array_equal(affine[3], [0, 0, 0, 1]):
+            raise GeometryError(f"the affine's last row is {affine[3].tolist()}", needed="[0, 0, 0, 1]")
+        columns_mm = np.linalg.norm(affine[:3, :3], axis=0)
+        if (columns_mm == 0).any() or abs(np.linalg.det(affine[:3, :3] / columns_mm)) < 1e-6:
+            raise GeometryError("the affine cannot be inverted", needed="three independent, non-zero axes")
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine_ras_mm", affine)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance in mm of neighbouring voxel centres along the array axes (D, H, W)."""
+        d, h, w = np.linalg.norm(self.affine_ras_mm[:3, :3], axis=0)
+        return float(d), float(h), float(w)
+
+    @property
+    def origin_mm(self) -> tuple[float, float, float]:
+        """RAS+ position in mm of the centre of voxel (0, 0, 0)."""
+        x, y, z = self.affine_ras_mm[:3, 3]
+        return float(x), float(y), float(z)
+
+    @property
+    def direction(self) -> FloatArray:
+        """(3, 3); column *a* is the unit vector in RAS+ along array axis *a*."""
+        direction: FloatArray = self.affine_ras_mm[:3, :3] / np.array(self.spacing_mm)
+        return direction
+
+    @property
+    def axis_codes(self) -> tuple[str, str, str]:
+        """For each array axis (D, H, W) the anatomical direction in which its index grows, one of R L A P S I.
+
+        Axes are matched to anatomical axes one to one, the best aligned first, so that no letter pair occurs twice.
+        """
+        cosines = np.abs(self.direction)
+        codes = ["", "", ""]
+        for _ in range(3):
+            world, axis = np.unravel_index(int(np.argmax(cosines)), (3, 3))
+            positive = self.affine_ras_mm[world, axis] > 0
+            codes[axis] = ("LR", "PA", "IS")[world][int(positive)]
+            cosines[world, :] = -1
+            cosines[:, axis] = -1
+        return codes[0], codes[1], codes[2]
+
+    def is_close(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both affines agree within ``tolerance_mm`` (translation) and 1e-4 of a spacing (axes)."""
+        mine, theirs = self.affine_ras_mm, other.affine_ras_mm
+        axes_close = np.allclose(mine[:3, :3], theirs[:3, :3], atol=1e-4 * max(self.spacing_mm))
+        return bool(axes_close and np.allclose(mine[:3, 3], theirs[:3, 3], atol=tolerance_mm))
+
+    @staticmethod
+    def from_spacing(spacing_mm: tuple[float, float, float]) -> Geometry:
+        """Axes (D, H, W) along S, A, R from the origin; for grids that declare a spacing and no orientation."""
+        affine = np.zeros((4, 4))
+        affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm
+        affine[3, 3] = 1
+        return Geometry(affine)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One preprocessing step as it was applied: its kind and the parameters drawn for this image (JSON values)."""
+
+    step: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Voxels with their meaning.
+
+    voxels:
+        (C, D, H, W); a picture has D = 1; colour is C = 3 in the order red, green, blue.
+    geometry:
+        Where the grid lies, or None when there is no physical space (a photograph).
+    unit:
+        "HU" for rescaled CT, "SUV", "uint8"/"uint16" for stored pictures, "arbitrary" (MR, ...), "label" for masks.
+    source:
+        The path it was read from (never a patient identifier read from inside the file).
+    history:
+        The preprocessing applied so far, oldest first.
+    """
+
+    voxels: Voxels
+    geometry: Geometry | None = None
+    unit: Unit = "arbitrary"
+    source: str = ""
+    history: tuple[Applied, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 4 or 0 in self.voxels.shape:
+            raise GeometryError(
+                f"an array of shape {self.voxels.shape}", needed="(C, D, H, W), none of them 0", where=self.source
+            )
+
+    @property
+    def channels(self) -> int:
+        return int(self.voxels.shape[0])
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(D, H, W)."""
+        _, d, h, w = self.voxels.shape
+        return int(d), int(h), int(w)
+
+    def with_voxels(self, voxels: Voxels, geometry: Geometry | None = None) -> Image:
+        """The same image with other voxels, and another geometry where one is given."""
+        return replace(self, voxels=voxels, geometry=self.geometry if geometry is None else geometry)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the case table.
+
+    id:
+        Unique, safe as a file name.
+    patient:
+        The unit that is never divided between splits.
+    paths:
+        The image's file, or the folder of its DICOM series.
+    target:
+        Classification: the class name. Segmentation: the path of the mask. None: unlabelled.
+    split:
+        "train", "val", "test", or None when not yet assigned.
+    item:
+        What is meant inside ``paths``: a member of a MedMNIST npz as ``train_images/12``, one DICOM series of a folder
+        with several; else "".
+    roi:
+        The path of a region-of-interest mask on the image's grid, for pipelines that crop to one; else None.
+    """
+
+    id: str
+    patient: str
+    paths: tuple[str, ...]
+    target: str | None = None
+    split: SplitName | None = None
+    item: str = ""
+    roi: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A model's answer for one image.
+
+    probabilities:
+        Classification: class name -> probability, summing to 1. Segmentation: empty.
+    mask:
+        Segmentation: an ``Image`` of unit "label", voxels uint8 (1, D, H, W) on the *raw* image's grid; else None.
+    """
+
+    task: Literal["classification", "segmentation"]
+    classes: tuple[str, ...]
+    bundle_id: str
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    mask: Image | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def class_name(self) -> str | None:
+        """The class with the highest probability (classification), the first one on a tie; None for segmentation."""
+        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of ``class_name``; None for segmentation."""
+        return max(self.probabilities.values()) if self.probabilities else None

@@ -1,0 +1,181 @@
+"""The project folder: where the case table, prepared data, runs and bundles lie.
+
+::
+
+    DIR/medrail.yaml            the configuration
+    DIR/cases.csv               the case table: id, patient, image, item, target, roi, split
+    DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
+    DIR/runs/NAME/              Run: config.yaml passport.json metrics.jsonl checkpoints/ network.onnx evaluation/
+    DIR/bundles/NAME/VERSION/   what is served
+    DIR/predictions/            what `medrail predict` wrote
+    DIR/logs/                   the service's logs
+    DIR/mlflow.db               the tracker's mirror of the runs
+
+Every stage writes the fingerprint of what it was made from into its own result, so a stage can tell by itself whether
+it is up to date; there is no separate record that could disagree with the files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrail.errors import RunError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project folder; the properties are its fixed names. Nothing is created until something is written."""
+
+    root: Path
+
+    @staticmethod
+    def of_config(config_path: str | Path) -> Workspace:
+        """The workspace of a configuration file: the folder it lies in."""
+        path = Path(config_path)
+        return Workspace((path if path.is_dir() else path.parent).resolve())
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "medrail.yaml"
+
+    @property
+    def case_table(self) -> Path:
+        return self.root / "cases.csv"
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "prepared"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def bundles(self) -> Path:
+        return self.root / "bundles"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def tracking_database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    def run(self, name: str) -> Run:
+        return Run(self.runs / name)
+
+    def source(self, path: str) -> Path:
+        """A path as the configuration or the case table gives it: absolute, or relative to the project folder."""
+        return (self.root / path).resolve()
+
+    def newest_run(self) -> Run:
+        """The run that was written to last.
+
+        Raises
+        ------
+        RunError
+            If there is none.
+        """
+        runs = [Run(folder) for folder in self.runs.glob("*") if (folder / "config.yaml").is_file()]
+        if not runs:
+            raise RunError("no run yet", where=str(self.runs), remedy="`medrail train` makes one.")
+        return max(runs, key=lambda run: run.passport.stat().st_mtime if run.passport.is_file() else 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a folder with fixed names, every one of them a file that a person can open."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def workspace(self) -> Workspace:
+        """The project folder this run lies in (``DIR/runs/NAME``)."""
+        return Workspace(self.folder.resolve().parent.parent)
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def passport(self) -> Path:
+        return self.folder / "passport.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The weights that are evaluated and exported."""
+        return self.checkpoints / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        """Everything that is needed to go on after a kill."""
+        return self.checkpoints / "last.pt"
+
+    @property
+    def network(self) -> Path:
+        """The trained network as ONNX: what evaluation runs, and what the bundle ships."""
+        return self.folder / "network.onnx"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: a kill in the middle leaves the old content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON (indented, UTF-8, no NaN), whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON that medrail wrote.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError("there is no such file", where=str(path)) from None
+    except (ValueError, UnicodeDecodeError):
+        raise RunError(
+            "not readable as JSON", where=str(path), remedy="Delete it and repeat the stage that wrote it."
+        ) from None

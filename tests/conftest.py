@@ -1,0 +1,43 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medrail.types import Geometry, Image
+
+# One thread a process: barriers between threads stall for seconds beside a busy neighbour, and CI has two cores.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; the test skips where there is none."""
+    folder = Path(os.environ.get("MEDRAIL_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no shared data beside the checkout")
+    return folder
+
+
+def anisotropic_geometry(spacing_mm: tuple[float, float, float] = (5.0, 0.7, 0.9)) -> Geometry:
+    """An oblique grid with three different spacings: no axis can be mistaken for another."""
+    near_axial = np.array([[0.05, 0.1, -0.99], [0.15, -0.98, -0.1], [0.98, 0.1, 0.1]])  # D to S, H to P, W to L
+    left, _, right = np.linalg.svd(near_axial)
+    affine = np.eye(4)
+    affine[:3, :3] = (left @ right) * np.array(spacing_mm)
+    affine[:3, 3] = (-12.5, 30.25, 7.0)
+    return Geometry(affine)
+
+
+@pytest.fixture
+def anisotropic_image() -> Image:
+    """Voxels (1, 5, 7, 11) of 5.0 x 0.7 x 0.9 mm, every voxel of another value."""
+    voxels = np.arange(5 * 7 * 11, dtype=np.float32).reshape(1, 5, 7, 11)
+    return Image(voxels, anisotropic_geometry(), unit="HU", source="made by a test")
