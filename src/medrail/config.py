@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,9 @@ class DataConfig(_Stage):
 
     kind: DataKind = Field(description="how the data is laid out")
     path: str = Field(description="folder or file, absolute or relative to this file")
-    pattern: str = Field("", description="pairs: glob of the images below path; class_folders: glob of the images")
+    pattern: str = Field(
+        "", description="glob of the images below path; csv: where images that are only named, without folder, lie"
+    )
     mask_path: str = Field("", description="pairs: folder of the masks, relative to path; empty: beside the images")
     mask_suffix: str = Field("", description="pairs: what a mask's name has in addition to its image's, as _mask")
     labels: str = Field("", description="dicom_folders: CSV with the columns patient and label or mask")
@@ -300,10 +303,10 @@ def _apply_sets(values: dict[str, Any], sets: Sequence[str]) -> list[Problem]:
 
 def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> str:
     node: Any = values
-    for key in keys[:-1]:
+    for key, following in itertools.pairwise(keys):
         if isinstance(node, list) and key.isdigit() and int(key) < len(node):
             node = node[int(key)]
-        elif isinstance(node, dict):
+        elif isinstance(node, dict) and (key in node or not following.isdigit()):
             node = node.setdefault(key, {})
         else:
             return f"there is nothing below {key!r} to set"

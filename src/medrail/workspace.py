@@ -4,12 +4,14 @@
 
     DIR/medrail.yaml            the configuration
     DIR/cases.csv               the case table: id, patient, image, item, target, roi, split
+    DIR/check.json              the verdict on the data
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json metrics.jsonl checkpoints/ network.onnx evaluation/
     DIR/bundles/NAME/VERSION/   what is served
     DIR/predictions/            what `medrail predict` wrote
     DIR/logs/                   the service's logs
     DIR/mlflow.db               the tracker's mirror of the runs
+    DIR/hashes.db               content hashes of the source files by size and time; may be deleted
 
 Every stage writes the fingerprint of what it was made from into its own result, so a stage can tell by itself whether
 it is up to date; there is no separate record that could disagree with the files.
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrail.errors import RunError
+from medrail.errors import BundleError, RunError
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Workspace:
     @property
     def case_table(self) -> Path:
         return self.root / "cases.csv"
+
+    @property
+    def check_report(self) -> Path:
+        return self.root / "check.json"
 
     @property
     def prepared(self) -> Path:
@@ -71,6 +77,10 @@ class Workspace:
     def tracking_database(self) -> Path:
         return self.root / "mlflow.db"
 
+    @property
+    def file_hashes(self) -> Path:
+        return self.root / "hashes.db"
+
     def run(self, name: str) -> Run:
         return Run(self.runs / name)
 
@@ -90,6 +100,29 @@ class Workspace:
         if not runs:
             raise RunError("no run yet", where=str(self.runs), remedy="`medrail train` makes one.")
         return max(runs, key=lambda run: run.passport.stat().st_mtime if run.passport.is_file() else 0)
+
+
+def find_bundle(path: str | Path) -> Path:
+    """The folder of a bundle: ``path`` itself, or the newest bundle of the project that ``path`` is.
+
+    Raises
+    ------
+    BundleError
+        If there is none.
+    """
+    path = Path(path)
+    if (path / "bundle.json").is_file():
+        return path
+    root = path if path.is_dir() else path.parent
+    found = [*root.glob("*/bundle.json"), *root.glob("*/*/bundle.json"), *root.glob("bundles/*/*/bundle.json")]
+    if not found:
+        raise BundleError(
+            "no bundle here",
+            needed="a bundle's folder (with bundle.json), or a project folder with bundles",
+            where=str(path),
+            remedy="`medrail export` makes one.",
+        )
+    return max(found, key=lambda file: file.stat().st_mtime).parent
 
 
 @dataclass(frozen=True)
