@@ -1,0 +1,35 @@
+"""Comes in: a configuration whose data are a folder, a CSV, pairs, DICOM folders or an npz.
+Goes out: the table of cases (image, target, patient, split), the verdict on it, and each case's mask and fingerprint.
+
+The one function is ``build_cases(config, workspace)``; ``check_data`` reports where that raises. The layouts are the
+table ``LAYOUTS``. A patient is never divided between splits.
+"""
+
+from medrail.cases.check import CheckReport, Leak, check_cases, check_data
+from medrail.cases.fingerprint import FileHashes, source_fingerprint
+from medrail.cases.index import build_cases
+from medrail.cases.labels import class_names, target_index
+from medrail.cases.layouts import LAYOUTS
+from medrail.cases.listing import Finding
+from medrail.cases.masks import read_roi, read_target_mask
+from medrail.cases.split import assign_splits
+from medrail.cases.table import read_table, write_table
+
+__all__ = [
+    "LAYOUTS",
+    "CheckReport",
+    "FileHashes",
+    "Finding",
+    "Leak",
+    "assign_splits",
+    "build_cases",
+    "check_cases",
+    "check_data",
+    "class_names",
+    "read_roi",
+    "read_table",
+    "read_target_mask",
+    "source_fingerprint",
+    "target_index",
+    "write_table",
+]

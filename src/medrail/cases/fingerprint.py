@@ -1,0 +1,174 @@
+"""What a case was made from: a SHA-256 over the content of its files, remembered between calls."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+
+from medrail.errors import CaseError
+from medrail.types import Case
+from medrail.workspace import Workspace
+
+# A file changed again within the clock's step keeps its time stamp; what is this new is hashed every time.
+_SETTLED_S = 2.0
+_WRITE_EVERY = 2000
+
+_State = tuple[str, int, int, int]  # path, size, mtime_ns, ctime_ns
+
+
+class FileHashes:
+    """SHA-256 of files by path, size and times, kept in the workspace so that a second run reads nothing again.
+
+    Also keeps small facts under a key made of such hashes (``fact``, ``keep``). Losing the file costs time only, so one
+    that is broken or locked is worked without. Use as a context manager.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._hashes: dict[_State, str] = {}
+        self._facts: dict[str, str] = {}
+        self._new: list[tuple[_State, str]] = []
+        self._new_facts: list[tuple[str, str]] = []
+
+    @staticmethod
+    def of(workspace: Workspace) -> FileHashes:
+        """The workspace's own."""
+        return FileHashes(workspace.file_hashes)
+
+    def __enter__(self) -> FileHashes:
+        self._load()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._save()
+
+    def sha256(self, path: Path) -> str:
+        """The hex SHA-256 of a file's content."""
+        state = _state(path)
+        known = self._hashes.get(state)
+        if known is None:
+            known = self._hashes[state] = _file_sha256(state)
+            if _settled(state):
+                self._new.append((state, known))
+                self._save_now_and_then()
+        return known
+
+    def fact(self, key: str) -> str | None:
+        """What was kept under a key, or None."""
+        return self._facts.get(key)
+
+    def keep(self, key: str, text: str) -> None:
+        """Remember a fact under a key that changes whenever what it is about changes."""
+        self._facts[key] = text
+        self._new_facts.append((key, text))
+        self._save_now_and_then()
+
+    def _save_now_and_then(self) -> None:
+        if len(self._new) + len(self._new_facts) >= _WRITE_EVERY:
+            self._save()
+
+    def _load(self) -> None:
+        if not self._database.is_file():
+            return
+        try:
+            with closing(sqlite3.connect(self._database, timeout=5)) as connection:
+                rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, sha256 FROM files")
+                self._hashes = {(path, size, mtime, ctime): digest for path, size, mtime, ctime, digest in rows}
+                self._facts = dict(connection.execute("SELECT key, text FROM facts"))
+        except sqlite3.OperationalError:
+            return
+        except sqlite3.DatabaseError:
+            self._database.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        new, facts = self._new, self._new_facts
+        self._new, self._new_facts = [], []
+        if not new and not facts:
+            return
+        try:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._database, timeout=5)) as connection, connection:
+                connection.execute(_FILES_TABLE)
+                connection.execute(_FACTS_TABLE)
+                rows = [(*state, digest) for state, digest in new]
+                connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+                connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)
+        except (sqlite3.Error, OSError):
+            return
+
+
+_FILES_TABLE = (
+    "CREATE TABLE IF NOT EXISTS files"
+    " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT) WITHOUT ROWID"
+)
+_FACTS_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID"
+
+
+def source_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
+    """SHA-256 (hex) over the content of a case's image, mask and region of interest, its item and its class.
+
+    File names and folders do not count (a moved data folder is the same data), nor does the case's split or patient.
+    With ``hashes`` (``FileHashes.of(workspace)``) files that have not changed are not read again.
+
+    Raises
+    ------
+    CaseError
+        If a file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    mask = case.target if case.target and Path(case.target).is_absolute() else None
+    for role, path in (*(("image", path) for path in case.paths), ("mask", mask), ("roi", case.roi)):
+        digest.update(f"{role}\0{_content(path, hashes) if path else ''}\0".encode())
+    label = "" if mask else (case.target or "")
+    digest.update(f"{case.item}\0{label}\0{case.target is None}".encode())
+    return digest.hexdigest()
+
+
+def _content(text: str, hashes: FileHashes | None) -> str:
+    """The hash of a file; of a folder, over the sorted hashes of the files below (their names do not count)."""
+    path = Path(text)
+    try:
+        if not path.is_dir():
+            return _sha256(path, hashes)
+        files = [Path(parent) / name for parent, _, names in os.walk(path) for name in names if name[:1] != "."]
+        return hashlib.sha256("".join(sorted(_sha256(file, hashes) for file in files)).encode()).hexdigest()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CaseError(
+            f"cannot be read ({reason})",
+            where=error.filename or text,
+            remedy="Correct the path, or copy the file again.",
+        ) from None
+
+
+def _sha256(path: Path, hashes: FileHashes | None) -> str:
+    if hashes is not None:
+        return hashes.sha256(path)
+    state = _state(path)
+    return _remembered_sha256(state) if _settled(state) else _file_sha256(state)
+
+
+def _state(path: Path) -> _State:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _settled(state: _State) -> bool:
+    return time.time() - max(state[2], state[3]) / 1e9 > _SETTLED_S
+
+
+def _file_sha256(state: _State) -> str:
+    with Path(state[0]).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Within one process: the members of an npz are thousands of cases of one file.
+_remembered_sha256 = lru_cache(maxsize=1 << 16)(_file_sha256)

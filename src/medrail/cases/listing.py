@@ -1,0 +1,232 @@
+"""What a data layout finds: entries (future cases), findings (what is wrong), and the words that name splits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from medrail.config import DataConfig
+from medrail.errors import CaseError, ConfigError, Problem, ReadError
+from medrail.read import sniff
+from medrail.types import SplitName
+
+# "stop": no case, or no right result, can be made of it. "warn": said, and the rest goes on.
+Severity = Literal["warn", "stop"]
+
+SPLIT_WORDS: dict[str, SplitName] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "hold_out"), "test"),
+}
+
+IMAGE_SUFFIXES = (
+    *(".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".dcm", ".dicom", ".ima"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp"),
+)
+# Files that stand beside images and are never images themselves; .raw and .zraw are the voxels that a .mhd points to.
+_SIDE_SUFFIXES = frozenset(
+    {
+        *(".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".doc", ".docx", ".log", ".license", ".py", ".sh", ".ipynb"),
+        *(".csv", ".tsv", ".json", ".xml", ".xls", ".xlsx", ".yaml", ".yml", ".ini", ".cfg", ".lut", ".bval", ".bvec"),
+        *(".zip", ".gz", ".tar", ".7z", ".db", ".sqlite3", ".raw", ".zraw", ".npz", ".npy"),
+    }
+)
+_SIDE_NAMES = frozenset(
+    {"license", "licence", "readme", "copyright", "dicomdir", "thumbs.db", "desktop.ini", "makefile"}
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with the data.
+
+    defect:
+        Its kind, one of a few fixed words, as "missing_file"; what `medrail check` counts by.
+    where:
+        The file (with the line of a table), the folder or the case.
+    what, remedy:
+        What is wrong, and what to do.
+    """
+
+    defect: str
+    where: str
+    what: str
+    remedy: str = ""
+    severity: Severity = "stop"
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image as a layout found it, before it is a case.
+
+    path:
+        The image's file or the folder of its series.
+    name:
+        Posix path below the data folder (and what is meant inside): the id is made of it, the patient searched in it.
+    patient, id:
+        As the data says; "" where it says nothing.
+    where:
+        Where the target was written: the line of a table or a folder; "" where it is the image itself.
+    """
+
+    path: Path
+    name: str
+    target: str | None = None
+    split: SplitName | None = None
+    patient: str = ""
+    item: str = ""
+    roi: Path | None = None
+    id: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one layout found: entries in a fixed order, and what is wrong."""
+
+    entries: tuple[Entry, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def split_named(text: str) -> SplitName | None:
+    """The split that a folder's name or a table's cell means ("Training" -> "train"), or None."""
+    return SPLIT_WORDS.get(re.sub(r"[\s-]+", "_", text.strip().lower()))
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, PurePosixPath]]:
+    """Every file below a folder with its path below it, sorted by name, hidden ones left out; links are followed."""
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        below = PurePosixPath(Path(parent).relative_to(folder).as_posix())
+        for name in sorted(names):
+            if not _is_hidden(name):
+                yield Path(parent) / name, below / name
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
+
+
+def image_suffix(name: str) -> str:
+    """The suffix of a known image format that a file name ends with (".nii.gz"), in its own case, or ""."""
+    lowered = name.lower()
+    return next((name[-len(suffix) :] for suffix in IMAGE_SUFFIXES if lowered.endswith(suffix)), "")
+
+
+def stem(name: str) -> str:
+    """A file name without its image suffix: "a.nii.gz" -> "a"; other suffixes stay."""
+    suffix = image_suffix(name)
+    return name[: -len(suffix)] if suffix else name
+
+
+def may_be_image(name: str) -> bool:
+    """Whether a file of this name may be an image: a known suffix, or one that says nothing (DICOM often has none)."""
+    if image_suffix(name):
+        return True
+    plain = PurePosixPath(name.lower())
+    return plain.suffix not in _SIDE_SUFFIXES and plain.stem not in _SIDE_NAMES and plain.name not in _SIDE_NAMES
+
+
+def only_images(
+    files: Iterable[tuple[Path, PurePosixPath]], chosen: set[Path] | None = None
+) -> tuple[list[tuple[Path, PurePosixPath]], list[Finding]]:
+    """The files that are images, of ``chosen`` where given; a file whose name says nothing is looked into."""
+    images, findings = [], []
+    for path, below in files:
+        if (chosen is not None and path not in chosen) or not may_be_image(path.name):
+            continue
+        if image_suffix(path.name) or _is_known_inside(path):
+            images.append((path, below))
+        else:
+            remedy = "Give it the suffix of what it is, or move it out of data.path."
+            findings.append(Finding("ignored_file", str(path), "is no image that medrail reads", remedy, "warn"))
+    return images, findings
+
+
+def _is_known_inside(path: Path) -> bool:
+    try:
+        return sniff(path) != "npz"
+    except (ReadError, OSError):
+        return False
+
+
+def matching(root: Path, pattern: str) -> set[Path] | None:
+    """The paths below a folder that ``data.pattern`` fits; None (all) where there is no pattern.
+
+    Raises
+    ------
+    ConfigError
+        If it is no glob relative to the folder.
+    """
+    if not pattern:
+        return None
+    try:
+        return set(root.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        remedy = "Write it relative to data.path, as images/*.png or **/*_T1.nii.gz."
+        raise ConfigError(f"{pattern!r} is no glob: {error}", where="data.pattern", remedy=remedy) from None
+
+
+def existing_folder(path: Path, key: str) -> Path:
+    """The folder itself, or a ConfigError that says what is there instead."""
+    if path.is_dir():
+        return path
+    found = "is a file" if path.exists() else "there is no such folder"
+    raise ConfigError(found, needed="a folder", where=f"{key}: {path}", remedy=f"Correct {key} in medrail.yaml.")
+
+
+def none_found(folder: Path, what: str, remedy: str) -> CaseError:
+    """The error for a layout in which there is nothing at all."""
+    return CaseError(f"no {what} found", where=str(folder), remedy=remedy)
+
+
+def patient_search(data: DataConfig) -> re.Pattern[str] | None:
+    """``data.patient_pattern`` compiled, or None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a regular expression, or has no group.
+    """
+    if not data.patient_pattern:
+        return None
+    try:
+        pattern = re.compile(data.patient_pattern)
+    except re.error as error:
+        raise _pattern_error(f"{data.patient_pattern!r} is not a regular expression: {error}") from None
+    if pattern.groups < 1:
+        raise _pattern_error(f"{data.patient_pattern!r} has no group", "Put the patient in brackets, as (person\\d+)_")
+    return pattern
+
+
+def _pattern_error(message: str, suggestion: str = "") -> ConfigError:
+    problem = Problem("data.patient_pattern", message, suggestion)
+    return ConfigError("1 mistake", problems=(problem,), where="configuration")
+
+
+def listed(findings: Sequence[Finding], limit: int = 100) -> str:
+    """Findings as the lines of one error message; beyond ``limit`` only their number."""
+    lines = [f"\n  - {finding}" for finding in findings[:limit]]
+    rest = len(findings) - limit
+    return "".join(lines) + (f"\n  - and {rest} more" if rest > 0 else "")
+
+
+def shown(values: Iterable[object], limit: int = 5) -> str:
+    """A few values for a message: "a, b, c and 12 more"."""
+    texts = [str(value) for value in values]
+    text = ", ".join(texts[:limit])
+    return f"{text} and {len(texts) - limit} more" if len(texts) > limit else text

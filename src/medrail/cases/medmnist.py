@@ -1,0 +1,91 @@
+"""A MedMNIST npz: the arrays SPLIT_images (N, H, W[, C]) or (N, D, H, W) and SPLIT_labels (N, 1)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from medrail.cases.listing import Entry, Finding, Listing
+from medrail.config import Config
+from medrail.errors import CaseError, ConfigError, CorruptFile
+from medrail.types import SPLITS, SplitName, Voxels
+from medrail.workspace import Workspace
+
+
+def list_medmnist(config: Config, workspace: Workspace) -> Listing:
+    """One entry an image; its split is the array it is in, its class the name at the label's place in data.classes.
+
+    Without ``data.classes`` the labels themselves are the names. Only the labels are read here.
+
+    Raises
+    ------
+    ConfigError
+        If the task is not classification.
+    CaseError, CorruptFile
+        If the file is missing or not of this form.
+    """
+    if config.task != "classification":
+        where = "data.kind: medmnist"
+        raise ConfigError("the file holds no masks", where=where, needed="task: classification")
+    path = workspace.source(config.data.path)
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+    for split, labels in _labels(path).items():
+        for index, label in enumerate(labels):
+            item = f"{split}_images/{index}"
+            name = _class_name(int(label), config.data.classes)
+            if name is None:
+                findings.append(_no_name(path, item, int(label), config.data.classes))
+            else:
+                entries.append(Entry(path, f"{split}-{index:06d}", target=name, split=split, item=item))
+    return Listing(tuple(entries), tuple(findings))
+
+
+def _class_name(label: int, classes: tuple[str, ...]) -> str | None:
+    if not classes:
+        return str(label)
+    return classes[label] if 0 <= label < len(classes) else None
+
+
+def _no_name(path: Path, item: str, label: int, classes: tuple[str, ...]) -> Finding:
+    what = f"label {label}, but data.classes has {len(classes)} names (for the labels 0 to {len(classes) - 1})"
+    return Finding("unknown_class", f"{path}, {item}", what, "Give data.classes a name for every label.")
+
+
+def _labels(path: Path) -> dict[SplitName, Voxels]:
+    if not path.is_file():
+        raise CaseError("there is no such file", where=str(path), needed="a MedMNIST .npz", remedy="Correct data.path.")
+    try:
+        # The file is opened here because numpy leaves it open when it turns out to be no archive.
+        with path.open("rb") as file, zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
+            names = set(archive.files)
+            present: list[SplitName] = [split for split in SPLITS if f"{split}_images" in names]
+            if not present:
+                raise CaseError(
+                    f"the arrays are {', '.join(sorted(names)) or 'none'}",
+                    where=str(path),
+                    needed="train_images and train_labels (and val_, test_)",
+                )
+            missing = [f"{split}_labels" for split in present if f"{split}_labels" not in names]
+            if missing:
+                raise CaseError(f"no {', '.join(missing)}", where=str(path), needed="a label for every image")
+            return {split: _one_each(archive[f"{split}_labels"], path, split) for split in present}
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        reason = f"not readable as npz ({type(error).__name__})"
+        raise CorruptFile(reason, where=str(path), remedy="Download it again.") from None
+
+
+def _one_each(labels: Voxels, path: Path, split: str) -> Voxels:
+    columns = int(np.prod(labels.shape[1:]))
+    if columns != 1:
+        raise CaseError(
+            f"{split}_labels has {columns} labels an image",
+            where=str(path),
+            needed="one class an image",
+            remedy="Sets with several findings an image (as ChestMNIST) are not supported.",
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise CaseError(f"{split}_labels holds {labels.dtype}", where=str(path), needed="whole numbers")
+    return labels.reshape(len(labels))

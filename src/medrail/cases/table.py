@@ -1,0 +1,135 @@
+"""The case table: a CSV that a person can open and edit. id,patient,image,item,target,roi,split
+
+Paths below the table's folder are written relative to it, so that a project folder can be moved. A mask (or any path)
+in the column ``target`` begins with ``./`` or is absolute; what does neither is a class name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from medrail.cases.listing import Finding, listed, split_named
+from medrail.cases.rows import Row, Sheet, read_sheet
+from medrail.config import did_you_mean
+from medrail.errors import CaseError
+from medrail.types import SPLITS, Case
+from medrail.workspace import write_text
+
+HEADER = ("id", "patient", "image", "item", "target", "roi", "split")
+_HERE = "./"
+
+
+def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
+    """Write the case table, whole or not at all; paths below ``root`` are written relative to the table's folder.
+
+    Raises
+    ------
+    CaseError
+        If a case has several paths, or a class name begins as a relative path does.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    quoting_writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(HEADER)
+    for case in cases:
+        if len(case.paths) != 1:
+            raise CaseError(f"{len(case.paths)} image paths", where=f"case {case.id}", needed="one file or folder")
+        if case.target is not None and (not case.target or case.target.startswith((_HERE, "../"))):
+            raise CaseError(
+                f"the class name {case.target!r} cannot be told from a path",
+                where=f"case {case.id}",
+                remedy="Rename it.",
+            )
+        image = _written(case.paths[0], path.parent, root)
+        target = _marked(case.target, path.parent, root) if case.target else ""
+        roi = _written(case.roi, path.parent, root) if case.roi else ""
+        cells = [case.id, case.patient, image, case.item, target, roi, case.split or ""]
+        # The plain writer leaves a lone carriage return bare, which every reader takes for the end of the row.
+        (quoting_writer if "\r" in "".join(cells) else writer).writerow(cells)
+    write_text(path, buffer.getvalue())
+
+
+def _written(text: str, folder: Path, root: Path) -> str:
+    path = Path(text)
+    root = root.absolute()
+    if not path.is_absolute() or not path.is_relative_to(root) or str(path) != text:
+        return text
+    return Path(os.path.relpath(path, folder.absolute())).as_posix()
+
+
+def _marked(target: str, folder: Path, root: Path) -> str:
+    written = _written(target, folder, root)
+    return written if written == target or written.startswith("../") else _HERE + written
+
+
+def read_table(path: Path) -> tuple[Case, ...]:
+    """Read a case table back; ``read_table`` of what ``write_table`` wrote gives equal cases.
+
+    Raises
+    ------
+    CaseError
+        With every bad row at once, by line.
+    """
+    path = Path(path)
+    sheet = read_sheet(path)
+    missing = [name for name in HEADER if name not in sheet.header]
+    if missing:
+        raise CaseError(
+            f"the columns {', '.join(missing)} are missing",
+            where=f"{path}, line 1",
+            needed=",".join(HEADER),
+            remedy="`medrail check` writes the case table anew.",
+        )
+    findings = [finding for row in sheet.rows for finding in _wrong(sheet, row)] + _doubles(sheet)
+    if findings:
+        count = "1 row is" if len(findings) == 1 else f"{len(findings)} rows are"
+        raise CaseError(f"{count} wrong:{listed(findings)}")
+    return tuple(_case(row, path.parent) for row in sheet.rows)
+
+
+def _wrong(sheet: Sheet, row: Row) -> list[Finding]:
+    findings = []
+    for name in ("id", "patient", "image"):
+        if not row.cells.get(name):
+            findings.append(Finding("bad_row", sheet.where(row), f"no {name}", f"Fill the column {name}."))
+    split = row.cells.get("split", "").strip()
+    if split and not split_named(split):
+        remedy = did_you_mean(split, SPLITS)
+        findings.append(Finding("bad_row", sheet.where(row), f"{split!r} is no split", remedy))
+    return findings
+
+
+def _doubles(sheet: Sheet) -> list[Finding]:
+    first: dict[str, int] = {}
+    findings = []
+    for row in sheet.rows:
+        name = row.cells.get("id", "")
+        if name and first.setdefault(name, row.line) != row.line:
+            what = f"the id {name!r} stands in line {first[name]} already"
+            findings.append(Finding("bad_row", sheet.where(row), what, "Give every case an id of its own."))
+    return findings
+
+
+def _case(row: Row, folder: Path) -> Case:
+    cells = row.cells
+    target = cells.get("target") or None
+    if target and target.startswith((_HERE, "../")):
+        target = _absolute(target, folder)
+    roi = cells.get("roi")
+    return Case(
+        id=cells["id"],
+        patient=cells["patient"],
+        paths=(_absolute(cells["image"], folder),),
+        target=target,
+        split=split_named(cells.get("split", "")),
+        item=cells.get("item", ""),
+        roi=_absolute(roi, folder) if roi else None,
+    )
+
+
+def _absolute(text: str, folder: Path) -> str:
+    return text if Path(text).is_absolute() else os.path.normpath(folder.absolute() / text)

@@ -1,0 +1,52 @@
+"""The same file under two names is never on both sides of a split."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from medrail.cases import assign_splits, build_cases, check_data
+from medrail.cases.copies import patients_with_copies
+from medrail.cases.fingerprint import FileHashes
+from medrail.types import Case
+
+
+def test_copied_files_stay_in_one_split_whatever_the_seed(tmp_path, picture, configure, workspace):
+    for number in range(12):
+        picture(tmp_path / "data" / "ab"[number % 2] / f"{number}.png", seed=number)
+    for number in (3, 5):
+        shutil.copy(tmp_path / "data" / "b" / f"{number}.png", tmp_path / "data" / "b" / f"copy{number}.png")
+    shutil.copy(tmp_path / "data" / "b" / "copy3.png", tmp_path / "data" / "b" / "third.png")
+    for seed in range(20):
+        split = {"val": 0.3, "test": 0.3, "seed": seed}
+        config = configure("classification", {"kind": "class_folders", "path": str(tmp_path / "data")}, split=split)
+        by_name = {case.paths[0].rsplit("/", 1)[1]: case for case in build_cases(config, workspace)}
+        assert by_name["3.png"].split == by_name["copy3.png"].split == by_name["third.png"].split
+        assert by_name["5.png"].split == by_name["copy5.png"].split
+        assert len({case.split for case in by_name.values()}) == 3
+    report = check_data(config, workspace)
+    assert report.verdict == "warn"
+    assert report.defects["duplicate"] == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_patients_are_joined_through_any_chain_of_copies(tmp_path, picture, order):
+    first, second = picture(tmp_path / "1.png", seed=1), picture(tmp_path / "2.png", seed=2)
+    copy, other = tmp_path / "3.png", tmp_path / "4.png"
+    shutil.copy(first, copy)
+    shutil.copy(second, other)
+    # b has both a's picture and c's, so a, b and c belong together.
+    rows = [("a", first), ("b", copy), ("b", other), ("c", second)]
+    cases = [Case(f"case{n}", rows[n][0], (str(rows[n][1]),), "x") for n in order]
+    with FileHashes(tmp_path / "hashes.db") as hashes:
+        assert patients_with_copies(cases, hashes) == {"b": "a", "c": "a"}
+
+
+def test_joined_patients_are_split_as_one(configure):
+    config = configure("classification", {"kind": "csv", "path": "t"}, split={"val": 0.25, "test": 0.25})
+    cases = [Case(str(n), f"p{n}", (f"{n}.png",), "x") for n in range(8)]
+    for seed in range(10):
+        split = config.split.model_copy(update={"seed": seed})
+        assigned = {case.patient: case.split for case in assign_splits(cases, split, {"p5": "p2", "p7": "p2"})}
+        assert assigned["p5"] == assigned["p7"] == assigned["p2"]
