@@ -1,0 +1,98 @@
+"""A number with its interval: the percentile bootstrap over patients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
+"""Weights (R, n), how often each of n items stands in each of R resamples -> the statistic (R,), NaN if undefined."""
+
+LEVEL = 0.95
+_CHUNK_WEIGHTS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric: its value, its 95 % interval (NaN where there is none), the cases it counts, and how it was found."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+    def to_json(self) -> dict[str, Any]:
+        """``{value, low, high, n, method}`` with null for NaN."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        finite = {name: float(number) if math.isfinite(number) else None for name, number in numbers.items()}
+        return {**finite, "n": self.n, "method": self.method}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Measured:
+        """The inverse of ``to_json``."""
+        value, low, high = (
+            math.nan if values[name] is None else float(values[name]) for name in ("value", "low", "high")
+        )
+        return Measured(value, low, high, n=int(values["n"]), method=str(values["method"]))
+
+
+def point(statistic: Statistic, n: int) -> float:
+    """The statistic of the sample itself: every one of the n items once."""
+    return float(statistic(np.ones((1, n)))[0])
+
+
+def percentile_bootstrap(
+    statistics: Mapping[str, Statistic], groups: Sequence[Any], *, resamples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals by the percentile bootstrap over groups of items.
+
+    In each resample as many groups are drawn with replacement as there are; a group brings all its items. The interval
+    goes from the 2.5th to the 97.5th percentile of the statistic over the resamples (Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993, chapter 13). All statistics see the same resamples.
+
+    Parameters
+    ----------
+    statistics:
+        Name -> function of the items' weights.
+    groups:
+        For each of the n items the group it belongs to (the patient).
+    resamples, seed:
+        Number of resamples, and the seed of their generator: the same seed gives the same interval.
+
+    Returns
+    -------
+    Name -> (low, high); NaN for a statistic that more than half of the resamples leave undefined, and for every
+    statistic when there is only one group.
+    """
+    _, members = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    n_groups = int(members.max()) + 1 if len(members) else 0
+    if n_groups < 2:
+        return dict.fromkeys(statistics, (math.nan, math.nan))
+    generator = np.random.default_rng(seed)
+    values = {name: np.empty(resamples) for name in statistics}
+    chunk = max(1, _CHUNK_WEIGHTS // max(len(members), n_groups))
+    for first in range(0, resamples, chunk):
+        size = min(chunk, resamples - first)
+        drawn = generator.integers(0, n_groups, size=(size, n_groups))
+        drawn += n_groups * np.arange(size)[:, np.newaxis]
+        times = np.bincount(drawn.ravel(), minlength=size * n_groups).reshape(size, n_groups)
+        weights = times[:, members].astype(np.float64)
+        for name, statistic in statistics.items():
+            values[name][first : first + size] = statistic(weights)
+    return {name: _percentiles(found) for name, found in values.items()}
+
+
+def _percentiles(values: FloatArray) -> tuple[float, float]:
+    defined = values[np.isfinite(values)]
+    if 2 * len(defined) < len(values):
+        return math.nan, math.nan
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(defined, (tail, 100 - tail))
+    return float(low), float(high)

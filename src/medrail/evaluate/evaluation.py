@@ -1,0 +1,144 @@
+"""Evaluation: what was found, as evaluation.json keeps it, and what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medrail import __version__
+from medrail.bundle.load import NETWORK_SPEC_FILE
+from medrail.bundle.manifest import FileEntry
+from medrail.cases import FileHashes, source_fingerprint
+from medrail.config import Config
+from medrail.errors import DataError, RunError
+from medrail.evaluate.bootstrap import Measured
+from medrail.types import Case
+from medrail.workspace import Run, read_json, write_json
+
+FORMAT = 1
+EVALUATION_FILE, CASE_FILE = "evaluation.json", "cases.csv"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of evaluating one run on one split.
+
+    split:
+        Which cases were asked for.
+    n, patients:
+        Cases that were evaluated, and how many patients they come from.
+    metrics:
+        Metric name -> value with interval.
+    failed:
+        ``{case, reason}`` of the cases that could not be evaluated; they are in none of the numbers.
+    fingerprint:
+        SHA-256 over the network, the cases' content and the settings it was made from.
+    confusion:
+        Classification: counts, rows are the true classes and columns the predicted ones; else ().
+    timings_ms:
+        Median over the cases of prepare, model and post.
+    """
+
+    split: str
+    n: int
+    patients: int
+    metrics: Mapping[str, Measured]
+    failed: tuple[Mapping[str, str], ...] = ()
+    fingerprint: str = ""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values: split, n, patients, metrics {name: {value, low, high, n, method}}, failed, ..."""
+        return {
+            "format": FORMAT,
+            "split": self.split,
+            "n": self.n,
+            "patients": self.patients,
+            "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
+            "failed": [dict(entry) for entry in self.failed],
+            "confusion": [list(row) for row in self.confusion],
+            "timings_ms": dict(self.timings_ms),
+            "fingerprint": self.fingerprint,
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Evaluation:
+        """The inverse of ``to_json``."""
+        return Evaluation(
+            split=str(values["split"]),
+            n=int(values["n"]),
+            patients=int(values["patients"]),
+            metrics={name: Measured.from_json(measured) for name, measured in values["metrics"].items()},
+            failed=tuple(dict(entry) for entry in values["failed"]),
+            fingerprint=str(values["fingerprint"]),
+            confusion=tuple(tuple(int(count) for count in row) for row in values["confusion"]),
+            timings_ms={name: float(value) for name, value in values["timings_ms"].items()},
+        )
+
+    def save(self, run: Run) -> None:
+        """Write run/evaluation/evaluation.json."""
+        write_json(run.evaluation / EVALUATION_FILE, self.to_json())
+
+    @staticmethod
+    def load(run: Run) -> Evaluation:
+        """Read run/evaluation/evaluation.json.
+
+        Raises
+        ------
+        RunError
+            If there is none or it is not one that this medrail wrote.
+        """
+        path = run.evaluation / EVALUATION_FILE
+        if not path.is_file():
+            raise RunError("not evaluated yet", where=str(path), remedy="`medrail evaluate` does it.")
+        values = read_json(path)
+        try:
+            if values["format"] != FORMAT:
+                raise RunError(f"format version {values['format']!r}", needed=str(FORMAT), where=str(path))
+            return Evaluation.from_json(values)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise RunError(
+                "not an evaluation that this medrail reads",
+                where=str(path),
+                remedy="`medrail evaluate` writes it anew.",
+            ) from None
+
+    @staticmethod
+    def is_current(run: Run, config: Config, cases: Sequence[Case], split: str | None = None) -> bool:
+        """Whether run/evaluation holds the evaluation of exactly this network on exactly these cases and settings."""
+        try:
+            recorded = Evaluation.load(run)
+        except RunError:
+            return False
+        if not (run.evaluation / CASE_FILE).is_file() or not run.network.is_file():
+            return False
+        return recorded.fingerprint == evaluation_fingerprint(run, config, cases, split)
+
+
+def evaluation_fingerprint(run: Run, config: Config, cases: Sequence[Case], split: str | None = None) -> str:
+    """SHA-256 (hex) over everything an evaluation's numbers depend on."""
+    wanted = split or config.evaluate.split
+    with FileHashes.of(run.workspace) as hashes:
+        contents = sorted([case.id, case.patient, _content(case, hashes)] for case in cases if case.split == wanted)
+    made_from = {
+        "medrail": __version__,
+        "format": FORMAT,
+        "network": FileEntry.of(run.network).sha256,
+        "network_spec": FileEntry.of(run.network.with_name(NETWORK_SPEC_FILE)).sha256,
+        "split": wanted,
+        "evaluate": config.evaluate.model_dump(mode="json"),
+        "masks": [list(config.data.mask_values), config.data.foreground_nonzero],
+        "cases": contents,
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def _content(case: Case, hashes: FileHashes) -> str:
+    try:
+        return source_fingerprint(case, hashes)
+    except (DataError, OSError):
+        return "unreadable"  # evaluate() records why

@@ -1,0 +1,128 @@
+"""From the cases' scores to metrics with intervals, and a sentence that says how each was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point
+from medrail.evaluate.metrics import IntArray, classification_statistics, dice, iou, mean_over_patients
+
+_NO_INTERVAL = "no interval: one case"
+
+
+def measure_classification(
+    truth: Sequence[int],
+    probabilities: Sequence[Sequence[float]],
+    patients: Sequence[str],
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Measured]:
+    """accuracy, balanced_accuracy, auc, f1 and sensitivity/CLASS over all cases, with intervals.
+
+    ``n`` is the number of cases; of a sensitivity, the number of cases of that class.
+    """
+    statistics = classification_statistics(truth, probabilities, classes)
+    groups, unit = _groups(patients)
+    intervals = percentile_bootstrap(statistics, groups, resamples=resamples, seed=seed)
+    count_of = {f"sensitivity/{name}": list(truth).count(index) for index, name in enumerate(classes)}
+    method = f"over all cases; {_bootstrap(unit, len(set(groups)), resamples)}"
+    return {
+        name: _measured(
+            point(statistic, len(truth)), intervals[name], count_of.get(name, len(truth)), method, _NO_INTERVAL
+        )
+        for name, statistic in statistics.items()
+    }
+
+
+def measure_segmentation(
+    scores: Sequence[Mapping[str, float]],
+    patients: Sequence[str],
+    first_counts: IntArray | None,
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Measured]:
+    """The mean over the patients of each case's score, with intervals.
+
+    Parameters
+    ----------
+    scores:
+        One mapping a case, metric name -> value; NaN (HD95 with one mask empty) is left out and ``n`` is smaller.
+    first_counts:
+        Confusion counts (S, K, K) of the axial slices of the first case: with a single case the interval of Dice and
+        IoU comes from its slices.
+    """
+    columns = {
+        name: [score.get(name, math.nan) for score in scores]
+        for name in dict.fromkeys(name for score in scores for name in score)
+    }
+    groups, unit = _groups(patients)
+    statistics = {name: mean_over_patients(values, patients) for name, values in columns.items()}
+    intervals = percentile_bootstrap(statistics, groups, resamples=resamples, seed=seed)
+    method = f"mean over cases, each patient counting the same; {_bootstrap(unit, len(set(groups)), resamples)}"
+    measured = {}
+    for name, values in columns.items():
+        n = int(np.isfinite(values).sum())
+        left_out = "" if n == len(values) else f"; left out: {len(values) - n} cases in which it is not defined"
+        measured[name] = _measured(
+            point(statistics[name], len(values)), intervals[name], n, method + left_out, _NO_INTERVAL + left_out
+        )
+    if len(scores) == 1 and first_counts is not None:
+        measured |= _over_slices(measured, first_counts, classes, resamples=resamples, seed=seed)
+    return measured
+
+
+def _over_slices(
+    measured: Mapping[str, Measured], counts: IntArray, classes: Sequence[str], *, resamples: int, seed: int
+) -> dict[str, Measured]:
+    """Intervals of one volume's Dice and IoU, from resampling its axial slices and pooling their voxels."""
+    either = counts[:, 1:, :].any(axis=(1, 2)) | counts[:, :, 1:].any(axis=(1, 2))
+    held = counts[either].astype(np.float64)
+    if len(held) < 2:
+        return {}
+    statistics: dict[str, Statistic] = {}
+    for name, metric in (("dice", dice), ("iou", iou)):
+        statistics[name] = _pooled(metric, held, None)
+        if len(classes) > 2:
+            statistics |= {f"{name}/{label}": _pooled(metric, held, index) for index, label in enumerate(classes[1:])}
+    intervals = percentile_bootstrap(statistics, range(len(held)), resamples=resamples, seed=seed)
+    method = (
+        f"one volume; {_bootstrap('axial slices that hold foreground', len(held), resamples)}, their voxels pooled; "
+        "says how even the volume is, not how other patients will do"
+    )
+    return {
+        name: _measured(measured[name].value, interval, measured[name].n, method, _NO_INTERVAL)
+        for name, interval in intervals.items()
+    }
+
+
+def _pooled(metric: Callable[[FloatArray], FloatArray], counts: FloatArray, index: int | None) -> Statistic:
+    """A metric of the slices' summed counts: of one foreground class, or the mean of all."""
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        values = metric(np.tensordot(weights, counts, axes=1))
+        return np.asarray(values.mean(axis=1) if index is None else values[:, index])
+
+    return statistic
+
+
+def _groups(patients: Sequence[str]) -> tuple[list[str], str]:
+    """What is resampled: the patients; with a single patient, its cases."""
+    if len(set(patients)) > 1 or len(patients) == 1:
+        return list(patients), "patients"
+    return [str(index) for index in range(len(patients))], "cases of one patient"
+
+
+def _bootstrap(unit: str, count: int, resamples: int) -> str:
+    return f"{LEVEL:.0%} percentile bootstrap over {count} {unit}, {resamples} resamples"
+
+
+def _measured(value: float, interval: tuple[float, float], n: int, method: str, without_interval: str) -> Measured:
+    low, high = interval
+    return Measured(value, low, high, n, method if math.isfinite(low) else without_interval)
