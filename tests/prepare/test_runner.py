@@ -1,0 +1,248 @@
+"""prepare: every case that can be prepared is, what cannot is named, and nothing is done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from medrail.config import Config, parse
+from medrail.errors import ConfigError
+from medrail.prepare import Pipeline, Store, prepare
+from medrail.read import read, read_mask
+from medrail.types import Case
+from medrail.workspace import Workspace
+
+STEPS = [
+    {"kind": "orient"},
+    {"kind": "resample", "spacing_mm": [4, 1.4, 1.4]},
+    {"kind": "crop_pad", "size": [8, 8]},
+    {"kind": "normalise"},
+]
+
+
+def config(task: str = "segmentation", workers: int = 1, steps: list | None = None, **data) -> Config:
+    segmentation = task == "segmentation"
+    return parse(
+        {
+            "task": task,
+            "data": {
+                "kind": "pairs",
+                "path": "raw",
+                "classes": ["background", "organ"] if segmentation else [],
+                **data,
+            },
+            "model": {"name": "unet" if segmentation else "resnet18", "dims": 2},
+            "prepare": {"steps": STEPS if steps is None else steps, "workers": workers},
+        }
+    )
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray) -> str:
+    """Write (D, H, W) as NIfTI; ``affine`` has its columns in the order D, H, W."""
+    nibabel.save(nibabel.Nifti1Image(voxels.T, affine[:, [2, 1, 0, 3]]), path)
+    return str(path)
+
+
+@pytest.fixture
+def cases(tmp_path, oblique) -> list[Case]:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    made = []
+    for n in range(4):
+        voxels = np.random.default_rng(n).normal(40, 20, (5, 7, 11)).astype(np.float32)
+        mask = (voxels > 40).astype(np.uint8)
+        image = save(raw / f"p{n}.nii.gz", voxels, oblique.affine_ras_mm)
+        target = save(raw / f"p{n}_mask.nii.gz", mask, oblique.affine_ras_mm)
+        made.append(Case(f"p{n}", f"p{n}", (image,), target))
+    return made
+
+
+def table(store: Store) -> list[list[str]]:
+    with store.failures_file.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_first_call_makes_all_and_second_skips_all(tmp_path, cases):
+    workspace = Workspace(tmp_path)
+    seen: list[tuple[int, int]] = []
+    report = prepare(config(), workspace, cases, lambda done, total, note="": seen.append((done, total)))
+    assert (report.cases, report.succeeded, report.failed, report.skipped) == (4, 4, (), 0)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    store = Store(workspace, Pipeline.from_dict(STEPS))
+    assert report.folder == store.folder
+    assert store.ids() == ("p0", "p1", "p2", "p3")
+    assert table(store) == [["case", "reason"]]
+    image, mask = store.load("p2")
+    assert image.grid == mask.grid == (6, 8, 8)
+    assert image.voxels.mean() == pytest.approx(0, abs=1e-4)
+    assert set(np.unique(mask.voxels)) == {0, 1}
+    fingerprint, first = store.fingerprint(store.ids()), store.cases.joinpath("p0.json").stat().st_mtime_ns
+    again = prepare(config(), workspace, cases)
+    assert (again.succeeded, again.skipped) == (0, 4)
+    assert store.fingerprint(store.ids()) == fingerprint
+    assert store.cases.joinpath("p0.json").stat().st_mtime_ns == first
+
+
+def test_report_as_json(tmp_path, cases):
+    found = prepare(config(), Workspace(tmp_path), [*cases[:1], Case("x", "x", (str(tmp_path / "no.nii"),), "m")])
+    keys = ["cases", "succeeded", "failed", "skipped", "seconds", "input_mb_per_s", "peak_rss_mb"]
+    values = found.to_json()
+    assert list(values) == keys
+    assert json.loads(json.dumps(values))["failed"][0]["case"] == "x"
+    assert values["input_mb_per_s"] > 0
+
+
+def test_result_is_what_the_pipeline_makes_of_the_file(tmp_path, cases):
+    prepare(config(), Workspace(tmp_path), cases)
+    pipeline = Pipeline.from_dict(STEPS)
+    image, mask = Store(Workspace(tmp_path), pipeline).load("p1")
+    expected = pipeline(read(cases[1].paths[0]))
+    assert np.array_equal(image.voxels, expected.voxels)
+    assert np.array_equal(mask.voxels, pipeline.replay(read_mask(cases[1].target), expected.history).voxels)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_bad_cases_are_named_and_the_others_go_on(tmp_path, cases, oblique, workers):
+    raw = tmp_path / "raw"
+    bad = np.full((5, 7, 11), np.nan, np.float32)
+    nan = save(raw / "nan.nii.gz", bad, oblique.affine_ras_mm)
+    (raw / "broken.nii.gz").write_bytes(b"not an image at all")
+    small = save(raw / "small_mask.nii.gz", np.zeros((5, 7, 10), np.uint8), oblique.affine_ras_mm)
+    wrong = [
+        Case("nan", "a", (nan,), cases[0].target),
+        Case("gone", "b", (str(raw / "gone.nii.gz"),), cases[0].target),
+        Case("broken", "c", (str(raw / "broken.nii.gz"),), cases[0].target),
+        Case("small", "d", cases[0].paths, small),
+    ]
+    mixed = [wrong[0], cases[0], wrong[1], cases[1], wrong[2], cases[2], wrong[3], cases[3]]
+    report = prepare(config(workers=workers), Workspace(tmp_path), mixed)
+    assert (report.cases, report.succeeded, report.skipped) == (8, 4, 0)
+    reasons = dict(report.failed)
+    assert list(reasons) == ["nan", "gone", "broken", "small"]
+    assert "385 voxels are NaN" in reasons["nan"]
+    assert "gone.nii.gz" in reasons["gone"]
+    assert "broken.nii.gz" in reasons["broken"]
+    assert "small_mask.nii.gz" in reasons["small"]
+    store = Store(Workspace(tmp_path), Pipeline.from_dict(STEPS))
+    assert store.ids() == ("p0", "p1", "p2", "p3")
+    assert table(store) == [["case", "reason"], *map(list, report.failed)]
+    again = prepare(config(workers=workers), Workspace(tmp_path), mixed)
+    assert (again.succeeded, again.skipped, again.failed) == (0, 4, report.failed)
+
+
+def test_only_what_changed_is_made_again(tmp_path, cases, oblique):
+    workspace = Workspace(tmp_path)
+    prepare(config(), workspace, cases)
+    save(Path(cases[1].paths[0]), np.random.default_rng(9).normal(40, 20, (5, 7, 11)), oblique.affine_ras_mm)
+    save(Path(str(cases[2].target)), np.zeros((5, 7, 11), np.uint8), oblique.affine_ras_mm)
+    store = Store(workspace, Pipeline.from_dict(STEPS))
+    (store.cases / "p3.image.npy").unlink()
+    report = prepare(config(), workspace, cases)
+    assert (report.succeeded, report.skipped) == (3, 1)
+    assert store.load("p2")[1].voxels.max() == 0
+    store.load("p3")
+
+
+def test_another_meaning_of_the_mask_makes_it_again(tmp_path, cases):
+    workspace = Workspace(tmp_path)
+    prepare(config(), workspace, cases)
+    report = prepare(config(mask_values=[1, 0]), workspace, cases)
+    assert report.succeeded == 4
+    assert prepare(config(mask_values=[1, 0]), workspace, cases).skipped == 4
+
+
+def test_another_pipeline_has_its_own_folder(tmp_path, cases):
+    workspace = Workspace(tmp_path)
+    first = prepare(config(), workspace, cases)
+    second = prepare(config(steps=STEPS[:-1]), workspace, cases)
+    assert second.succeeded == 4
+    assert first.folder != second.folder
+    assert prepare(config(), workspace, cases).skipped == 4
+
+
+def test_a_case_that_fails_now_leaves_no_old_result(tmp_path, cases):
+    workspace = Workspace(tmp_path)
+    prepare(config(), workspace, cases)
+    Path(cases[0].paths[0]).write_bytes(b"overwritten")
+    report = prepare(config(), workspace, cases)
+    assert [case for case, _ in report.failed] == ["p0"]
+    assert report.skipped == 3
+    assert "p0" not in Store(workspace, Pipeline.from_dict(STEPS)).ids()
+
+
+def test_classification_has_no_masks(tmp_path, cases):
+    labelled = [Case(case.id, case.patient, case.paths, "organ") for case in cases]
+    assert prepare(config("classification"), Workspace(tmp_path), labelled).succeeded == 4
+    assert Store(Workspace(tmp_path), Pipeline.from_dict(STEPS)).load("p0")[1] is None
+
+
+def test_crop_roi_takes_the_mask_of_the_case(tmp_path, cases):
+    steps = [{"kind": "crop_roi"}]
+    with_roi = [Case(c.id, c.patient, c.paths, c.target, roi=c.target) for c in cases[:1]]
+    report = prepare(config(steps=steps), Workspace(tmp_path), [*with_roi, cases[1]])
+    assert report.succeeded == 1
+    assert "no region-of-interest mask" in dict(report.failed)["p1"]
+
+
+def test_mistakes_in_the_steps_stop_it(tmp_path, cases):
+    with pytest.raises(ConfigError, match="resampel"):
+        prepare(config(steps=[{"kind": "resampel"}]), Workspace(tmp_path), cases)
+
+
+def test_unexpected_errors_do_not_repeat_what_the_file_says(tmp_path, cases, monkeypatch):
+    def defect(*arguments, **more):
+        raise ValueError("PatientName=Doe^Jane")
+
+    monkeypatch.setattr(sys.modules["medrail.prepare.runner"], "read", defect)
+    report = prepare(config(), Workspace(tmp_path), cases)
+    assert len(report.failed) == 4
+    assert "unexpected ValueError in test_runner.py" in report.failed[0][1]
+    assert "Doe" not in report.failed[0][1]
+
+
+KILLER = """
+import os, sys
+from pathlib import Path
+from medrail.config import parse
+from medrail.prepare import prepare
+from medrail.types import Case
+from medrail.workspace import Workspace
+
+runner = sys.modules["medrail.prepare.runner"]
+read = runner.read
+
+def deadly(path, item=""):
+    if "p1" in path:
+        os.kill(os.getpid(), 9)
+    return read(path, item)
+
+runner.read = deadly  # spawned workers import this file, so it holds there too
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    config = parse({
+        "task": "classification", "data": {"kind": "csv", "path": "x"}, "model": {"name": "resnet18", "dims": 3},
+        "prepare": {"workers": 2, "steps": [{"kind": "orient"}]},
+    })
+    cases = [Case(f"p{n}", f"p{n}", (str(root / "raw" / f"p{n}.nii.gz"),), "a") for n in range(4)]
+    report = prepare(config, Workspace(root), cases)
+    print(report.succeeded, [case for case, _ in report.failed], report.failed[0][1])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_own_case_only(tmp_path, cases):
+    script = tmp_path / "killer.py"
+    script.write_text(KILLER)
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 ['p1'] the system ended its worker process")
+    assert Store(Workspace(tmp_path), Pipeline.from_dict([{"kind": "orient"}])).ids() == ("p0", "p2", "p3")
