@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -197,3 +200,17 @@ def test_softmax_sums_to_one(values: list[float]) -> None:
     assert np.isfinite(found).all()
     assert found.sum() == pytest.approx(1, abs=1e-5)
     assert np.argmax(found) == np.argmax(np.array(values, np.float32)) or found.max() == found[np.argmax(values)]
+
+
+def test_the_engine_reports_nothing_to_anyone() -> None:
+    """ONNX Runtime 1.32 sends usage data unless told otherwise before it is imported."""
+    code = (
+        "import os, sys\n"
+        "from medrail.bundle import onnx_backend\n"
+        "try:\n    onnx_backend(b'no network')\nexcept Exception:\n    pass\n"
+        "assert 'onnxruntime' in sys.modules\n"
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert answer.stdout.strip() == "1"

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from medrail.evaluate import Measured, percentile_bootstrap
-from medrail.evaluate.bootstrap import FloatArray
+from medrail.evaluate.bootstrap import FloatArray, wilson
 from medrail.evaluate.metrics import mean_over_patients
 from medrail.evaluate.summary import measure_classification, measure_segmentation
 
@@ -128,3 +129,24 @@ def test_undefined_cases_are_left_out_and_counted() -> None:
     assert "left out: 1" in measured["hd95_mm"].method
     assert measured["dice"].n == 4
     assert measured["dice"].low == measured["dice"].high == 0.5
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.0, 5), (0.3, 10), (1.0, 83), (0.5, 400)])
+def test_wilson_is_scipys(share: float, n: int) -> None:
+    judge = scipy.stats.binomtest(round(share * n), n).proportion_ci(0.95, method="wilson")
+    assert wilson(share, n) == pytest.approx((judge.low, judge.high), abs=1e-9)
+
+
+def test_a_perfect_score_is_not_certain() -> None:
+    """83 of 83 right is no proof of 100 %: the bootstrap, which sees only what happened, would say so."""
+    truth = [0] * 83 + [1] * 40
+    probabilities = [[0.9, 0.1]] * 83 + [[0.2, 0.8]] * 40
+    single = measure_classification(truth, probabilities, ["p"] * 123, ["a", "b"], resamples=200, seed=0)
+    assert (single["sensitivity/a"].low, single["sensitivity/a"].high) == pytest.approx((0.9557, 1.0), abs=1e-4)
+    assert single["accuracy"].low == pytest.approx(wilson(1.0, 123)[0])
+    assert math.isnan(single["auc"].low)
+    assert "no interval" in single["auc"].method
+    by_patient = [f"p{n % 10}" for n in range(123)]
+    grouped = measure_classification(truth, probabilities, by_patient, ["a", "b"], resamples=200, seed=0)
+    assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 10)[0]), "ten patients are ten trials"
+    assert "10 patients" in grouped["accuracy"].method

@@ -33,6 +33,8 @@ def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Backend:
     BundleError
         If the file is missing, is not an ONNX network, or has not exactly one input and one output.
     """
+    # Read by ONNX Runtime when it is imported; medical software sends nothing to anyone.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime as ort
 
     options = ort.SessionOptions()

@@ -155,7 +155,7 @@ class Predictor:
 
     def _check_channels(self, image: Image, prepared: Image | None) -> None:
         kind = self.spec.input_kind
-        if prepared is None and image.channels == kind.channels:
+        if prepared is None and kind.channels in (0, image.channels):
             return
         if prepared is None or prepared.channels != self.spec.channels:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -96,3 +97,17 @@ def _percentiles(values: FloatArray) -> tuple[float, float]:
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(defined, (tail, 100 - tail))
     return float(low), float(high)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % score interval of a proportion among ``n`` independent trials (Wilson 1927, J Am Stat Assoc 22:209).
+
+    Unlike the bootstrap it is not empty when all trials end alike: 20 of 20 give (0.84, 1).
+
+    >>> [round(bound, 4) for bound in wilson(1.0, 20)]
+    [0.8389, 1.0]
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point
+from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point, wilson
 from medrail.evaluate.metrics import IntArray, classification_statistics, dice, iou, mean_over_patients
 
 _NO_INTERVAL = "no interval: one case"
@@ -29,14 +29,29 @@ def measure_classification(
     statistics = classification_statistics(truth, probabilities, classes)
     groups, unit = _groups(patients)
     intervals = percentile_bootstrap(statistics, groups, resamples=resamples, seed=seed)
-    count_of = {f"sensitivity/{name}": list(truth).count(index) for index, name in enumerate(classes)}
+    counted = {f"sensitivity/{name}": [index == one for one in truth] for index, name in enumerate(classes)}
+    counted["accuracy"] = [True] * len(truth)
     method = f"over all cases; {_bootstrap(unit, len(set(groups)), resamples)}"
-    return {
-        name: _measured(
-            point(statistic, len(truth)), intervals[name], count_of.get(name, len(truth)), method, _NO_INTERVAL
-        )
-        for name, statistic in statistics.items()
-    }
+    measured = {}
+    for name, statistic in statistics.items():
+        n = sum(counted.get(name, counted["accuracy"]))
+        value, interval = point(statistic, len(truth)), intervals[name]
+        units = len({group for group, counts in zip(groups, counted.get(name, ()), strict=False) if counts})
+        measured[name] = _measured(value, interval, n, method, _NO_INTERVAL)
+        if interval[0] == interval[1] and math.isfinite(value):
+            measured[name] = _without_spread(value, n, units, unit)
+    return measured
+
+
+def _without_spread(value: float, n: int, units: int, unit: str) -> Measured:
+    """For a value that all resamples share (nothing wrong, or nothing right), where a bootstrap sees no doubt at all.
+
+    Proportions (``units`` > 0) get Wilson's interval with each patient as one trial; other metrics get none.
+    """
+    if units:
+        method = f"over all cases; 95% Wilson interval for {units} {unit}, because all resamples are alike"
+        return Measured(value, *wilson(value, units), n=n, method=method)
+    return Measured(value, math.nan, math.nan, n=n, method="no interval: all bootstrap resamples are alike")
 
 
 def measure_segmentation(

@@ -1,0 +1,93 @@
+"""create_app: bundles and settings in, the FastAPI application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from medrail import __version__
+from medrail.errors import MedrailError
+from medrail.serve.log import ServiceLog
+from medrail.serve.openapi import describe
+from medrail.serve.pages import mount
+from medrail.serve.problems import Refusal, refusal_of, refusal_of_status, respond
+from medrail.serve.registry import Registry
+from medrail.serve.routes import router
+from medrail.serve.security import Envelope
+from medrail.serve.service import Service
+from medrail.serve.settings import Settings
+
+
+def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Parameters
+    ----------
+    bundles:
+        A bundle's folder, several (the first is the default), or a registry of loaded ones. Folders are loaded,
+        verified and warmed when the application starts.
+    settings:
+        Limits and places.
+
+    Raises
+    ------
+    ServeError
+        If the log cannot be written. On start also if a bundle cannot be served (or BundleError).
+    """
+    settings = settings or Settings()
+    log = ServiceLog(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            service = Service.open(settings, _registry(bundles, settings), log)
+        except MedrailError as error:
+            app.state.failure = error  # the server only learns that the start failed, and its caller wants to know why
+            raise
+        app.state.service = service
+        for model in service.registry.models:
+            log.event("model", model=model.name, version=model.version, bundle_id=model.predictor.bundle_id)
+        log.event("start", medrail=__version__)
+        try:
+            yield
+        finally:
+            app.state.service = None
+            await service.close()
+            log.event("stop")
+            log.close()
+
+    app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service = app.state.failure = None
+    app.add_middleware(Envelope, log=log)
+    for kind in (Refusal, MedrailError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _problem)
+    app.include_router(router)
+    mount(app)
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def _registry(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings) -> Registry:
+    if isinstance(bundles, Registry):
+        return bundles
+    return Registry.load([bundles] if isinstance(bundles, str | Path) else bundles, settings)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    if isinstance(error, Refusal):
+        refusal = error
+    elif isinstance(error, MedrailError):
+        refusal = refusal_of(error)
+    elif isinstance(error, RequestValidationError):
+        wrong = "; ".join(f"{detail['loc'][-1]}: {detail['msg']}" for detail in error.errors())
+        refusal = Refusal("bad-parameter", f"{wrong}.")
+    else:
+        refusal = refusal_of_status(error.status_code if isinstance(error, HTTPException) else 500)
+    request.state.record["problem"] = refusal.kind
+    return respond(refusal, request.state.request_id)

@@ -1,0 +1,120 @@
+"""The envelope around every request: its id, the security headers, the last catch, and its line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medrail.serve.log import ServiceLog
+from medrail.serve.problems import Refusal, respond
+
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+# Swagger UI and ReDoc style their elements inline and ReDoc searches in a worker; scripts stay our own files.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; worker-src blob:; base-uri 'none'; frame-ancestors 'none'"
+)
+DOCS_PATHS = frozenset({"/docs", "/redoc"})
+HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz"})
+CLIENT_GONE = 499  # nginx's code for a client that closed the connection before the answer
+_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+class Envelope:
+    """ASGI middleware, outermost of the application.
+
+    ``scope["state"]`` gets ``request_id``, and ``record``: a dict whose entries become part of the request's log line.
+    An id that the sender gives as X-Request-ID is kept if it is a UUID; anything else could carry a name into the log.
+    """
+
+    def __init__(self, app: ASGIApp, log: ServiceLog) -> None:
+        self.app = app
+        self.log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        record: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, record=record)
+        status = 0
+
+        async def sealed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _seal(MutableHeaders(scope=message), scope["path"], request_id)
+            await send(message)
+
+        try:
+            if scope["method"] == "POST" and headers.get("sec-fetch-site") == "cross-site":
+                await respond(Refusal("cross-site"), request_id)(scope, receive, sealed)
+            else:
+                await self.app(scope, receive, sealed)
+        except ClientDisconnect:
+            status = CLIENT_GONE
+        except Exception as error:  # noqa: BLE001 - the last catch: nothing may reach the client or the log as text
+            self.log.unexpected(error, request_id)
+            if not status:
+                await respond(Refusal("internal"), request_id)(scope, receive, sealed)
+        finally:
+            self._write(scope, status, request_id, (time.perf_counter() - begin) * 1e3, record)
+
+    def _write(self, scope: Scope, status: int, request_id: str, total_ms: float, record: Mapping[str, Any]) -> None:
+        route = _route(scope)
+        if route in _QUIET_ROUTES and status < 400:
+            return
+        level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
+        self.log.event(
+            "request",
+            level=level,
+            request_id=request_id,
+            method=scope["method"] if scope["method"].isalpha() and len(scope["method"]) < 8 else "(other)",
+            route=route,
+            status=status,
+            total_ms=round(total_ms, 3),
+            **record,
+        )
+
+
+def _seal(headers: MutableHeaders, path: str, request_id: str) -> None:
+    headers["X-Request-ID"] = request_id
+    headers["Content-Security-Policy"] = _DOCS_POLICY if path in DOCS_PATHS else _PAGE_POLICY
+    headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
+    for name, value in HEADERS.items():
+        headers[name] = value
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _UUID.fullmatch(given) else str(uuid.uuid4())
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, never the path itself, in which a sender could write anything."""
+    pattern = getattr(scope.get("route"), "path", None)
+    if isinstance(pattern, str):
+        return pattern
+    return "/static" if scope["path"].startswith("/static/") else "(none)"

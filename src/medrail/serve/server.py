@@ -1,0 +1,113 @@
+"""serve: the application behind uvicorn, until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from medrail.errors import ServeError
+from medrail.serve.app import create_app
+from medrail.serve.registry import Registry
+from medrail.serve.settings import Settings
+
+_KEEP_ALIVE_S = 20
+# The service's own log tells every request and error, without what exceptions quote; uvicorn's would tell them again.
+_SILENT = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "loggers": {"uvicorn": {"level": "CRITICAL", "handlers": [], "propagate": False}},
+}
+
+
+def serve(
+    bundles: str | Path | Sequence[str | Path],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    settings: Settings | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve bundles over HTTP until SIGINT or SIGTERM; requests in work are finished first.
+
+    Parameters
+    ----------
+    bundles:
+        One bundle's folder, or several; the first is the default model.
+    host, port:
+        Where to listen; port 0 takes a free one.
+    settings:
+        Limits and places.
+    on_ready:
+        Called once with the service's URL as soon as it answers.
+
+    Raises
+    ------
+    ServeError
+        If the address cannot be listened on, or a network does not run.
+    BundleError
+        If a bundle cannot be loaded.
+    """
+    settings = settings or Settings()
+    listener = _listen(host, port)
+    try:
+        registry = Registry.load([bundles] if isinstance(bundles, str | Path) else bundles, settings)
+        app = create_app(registry, settings)
+        config = uvicorn.Config(
+            app,
+            log_config=_SILENT,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            lifespan="on",
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.drain_s),
+        )
+        _Server(config, _url(listener), on_ready).run(sockets=[listener])
+    except SystemExit:  # uvicorn's way to say that the application did not start
+        raise app.state.failure or ServeError("the service did not start", where=f"{host}:{port}") from None
+    except KeyboardInterrupt:
+        pass  # uvicorn has drained and shut down; Ctrl-C is how a person ends the service
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, url: str, on_ready: Callable[[str], None] | None) -> None:
+        super().__init__(config)
+        self._url = url
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._on_ready:
+            self._on_ready(self._url)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen there ({error.strerror or error})",
+            where=f"{host}:{port}",
+            remedy="Another program may use the port: choose one with --port, or 0 for any free one.",
+        ) from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}/"
