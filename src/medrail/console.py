@@ -1,0 +1,113 @@
+"""How the command line draws: progress bars and errors to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from medrail.stages import MakeProgress, StageResult
+    from medrail.types import Progress
+
+_MANY = 10  # warnings shown before "and N more"
+
+
+class Console:
+    """One command's output. With ``as_json`` nothing but one JSON object reaches stdout; stages are told on stderr."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        from rich.console import Console as RichConsole
+
+        self.as_json = as_json
+        self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.out = self.err if as_json else RichConsole(highlight=False, soft_wrap=True)
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """The one object of ``--json``."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def line(self, text: str = "") -> None:
+        self.out.print(text, markup=False)
+
+    def stage(self, result: StageResult) -> None:
+        """One stage: a line, a small table, the files, the warnings."""
+        from rich.markup import escape
+
+        mark = "[red]✗[/]" if result.failed else "[yellow]![/]" if result.warnings else "[green]✓[/]"
+        when = "up to date" if result.up_to_date else f"{result.seconds:.1f} s"
+        self.out.print(f"{mark} [bold]{result.stage:<9}[/] {escape(result.summary)}  [dim]({when})[/]")
+        self.table(result.facts)
+        for note in result.notes:
+            self.out.print(f"            [dim]{escape(note)}[/]")
+        for warning in result.warnings[:_MANY]:
+            self.out.print(f"            [yellow]![/] {escape(warning)}")
+        if len(result.warnings) > _MANY:
+            self.out.print(f"            [yellow]![/] and {len(result.warnings) - _MANY} more")
+        for path in result.files:
+            self.out.print(f"            [dim]-> {escape(shown(path))}[/]")
+
+    def table(self, rows: tuple[tuple[str, str], ...]) -> None:
+        """Names and values in two columns."""
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, value in rows:
+            self.out.print(f"            {name:<{width}}  {value}", markup=False)
+
+    def next_command(self, command: str) -> None:
+        from rich.markup import escape
+
+        self.out.print(f"\n[bold]Next:[/] {escape(command)}")
+
+    def error(self, text: str) -> None:
+        from rich.markup import escape
+
+        self.err.print(f"[bold red]error:[/] {escape(text)}")
+
+    @contextmanager
+    def progress(self) -> Iterator[MakeProgress]:
+        """Gives what makes a progress bar for a stage; bars vanish when done, and off a terminal they are lines."""
+        if not self.err.is_terminal:
+            yield lambda title: _Lines(self.err, title)
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=self.err, transient=True) as bars:
+
+            def make(title: str) -> Progress_:
+                task = bars.add_task(title, total=None, note="")
+                return lambda done, total, note="": bars.update(task, completed=done, total=total, note=note[:60])
+
+            yield make
+
+
+if TYPE_CHECKING:
+    Progress_ = Progress
+
+
+class _Lines:
+    """Progress where there is no terminal: a line at each tenth, so that logs stay short."""
+
+    def __init__(self, console: RichConsole, title: str) -> None:
+        self.console = console
+        self.title = title
+        self.tenth = 0
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        tenth = 10 * done // total if total else 0
+        if tenth > self.tenth:
+            self.tenth = tenth
+            self.console.print(f"{self.title}: {done}/{total} {note}", markup=False)
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it here: relative where it is below the working directory."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

@@ -1,0 +1,203 @@
+"""Bundle + files -> answers as files: a class table, masks on the raw grid, overlays.
+
+``predict_files(bundle, inputs, out)`` takes files and folders (a folder of DICOM files is one image a series); an input
+that cannot be read or does not fit is recorded with its reason, and the others go on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medrail.bundle import Predictor, overlay_png
+from medrail.errors import MedrailError, ReadError, UnsupportedFormat
+from medrail.read import read, read_mask, series_in, sniff, write_nifti
+from medrail.types import Prediction, Progress
+from medrail.workspace import write_text
+
+DISCLAIMER = "Not a medical device: for research and education only."
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to predict: a file, or one series of a folder."""
+
+    path: Path
+    item: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the outputs are called after: the file's name without its endings, and the series."""
+        stem = self.path.name
+        for ending in (".nii.gz", ".gz", *self.path.suffixes[-1:]):
+            if ending and stem.lower().endswith(ending.lower()) and len(stem) > len(ending):
+                stem = stem[: -len(ending)]
+                break
+        return f"{stem}-{self.item}" if self.item else stem
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one input: a prediction and the files written, or a reason."""
+
+    input: Input
+    prediction: Prediction | None = None
+    files: tuple[Path, ...] = ()
+    reason: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The prediction in a few words; empty where there is none."""
+        if self.prediction is None:
+            return ""
+        if self.prediction.mask is None:
+            return f"{self.prediction.class_name} ({self.prediction.confidence:.3f})"
+        volumes = volumes_ml(self.prediction)
+        return ", ".join(f"{name} {ml:.1f} ml" if ml is not None else name for name, ml in volumes.items())
+
+
+def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
+    """Files as they are; of folders every image below, with the DICOM files of one series as one input.
+
+    Raises
+    ------
+    ReadError
+        If a path does not exist, or a folder holds nothing that medrail reads.
+    """
+    inputs: list[Input] = []
+    for path in map(Path, paths):
+        if path.is_file():
+            inputs.append(Input(path))
+        elif path.is_dir():
+            inputs += _inputs_below(path)
+        else:
+            raise ReadError("there is no such file or folder", where=str(path))
+    return inputs
+
+
+def _inputs_below(folder: Path) -> list[Input]:
+    found: list[Input] = []
+    subfolders = sorted(path for path in [folder, *folder.rglob("*")] if path.is_dir())
+    for subfolder in subfolders:
+        kinds = {path: _kind(path) for path in sorted(subfolder.iterdir()) if path.is_file()}
+        found += [Input(path) for path, kind in kinds.items() if kind not in ("", "dicom", "npz")]
+        if "dicom" in kinds.values():
+            series = series_in(subfolder)
+            found += [Input(subfolder, one.item if len(series) > 1 else "") for one in series]
+    if not found:
+        raise ReadError("no image in this folder", where=str(folder), needed="DICOM, NIfTI, NRRD, MHA, PNG, JPEG, ...")
+    return found
+
+
+def _kind(path: Path) -> str:
+    try:
+        return sniff(path)
+    except UnsupportedFormat:
+        return ""
+    except MedrailError:
+        return "broken"  # kept as an input, so that the summary names it
+
+
+def predict_files(
+    predictor: Predictor,
+    inputs: Sequence[Input],
+    out: Path,
+    *,
+    roi: Path | None = None,
+    overlays: bool = True,
+    progress: Progress | None = None,
+) -> list[Answer]:
+    """Predict each input and write ``out/predictions.csv``, masks (``NAME_mask.nii.gz``) and overlays (``NAME.png``).
+
+    Raises
+    ------
+    BundleError
+        If the bundle's network cannot run at all; what is wrong with one input stands in its ``Answer.reason``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = _unique_names(inputs)
+    answers = []
+    for number, (one, name) in enumerate(zip(inputs, names, strict=True), 1):
+        try:
+            answers.append(_predict(predictor, one, name, out, roi, overlays))
+        except (MedrailError, OSError) as error:
+            answers.append(Answer(one, reason=str(error)))
+        if progress:
+            progress(number, len(inputs), name)
+    write_text(out / "predictions.csv", _table(predictor, answers, names))
+    return answers
+
+
+def _unique_names(inputs: Sequence[Input]) -> list[str]:
+    names: list[str] = []
+    taken: set[str] = set()
+    for one in inputs:
+        name, count = one.name, 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{one.name}-{count}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path | None, overlays: bool) -> Answer:
+    image = read(one.path, one.item)
+    prediction = predictor(image, read_mask(roi) if roi else None)
+    files = []
+    if prediction.mask is not None:
+        files.append(out / f"{name}_mask.nii.gz")
+        write_nifti(prediction.mask, files[-1])
+    if overlays:
+        files.append(out / f"{name}.png")
+        caption = f"{prediction.class_name} {prediction.confidence:.3f}" if prediction.class_name else ""
+        files[-1].write_bytes(overlay_png(image, prediction.mask, caption=caption))
+    return Answer(one, prediction, tuple(files))
+
+
+def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]) -> str:
+    """CSV, a row an input; classification: class, confidence, every probability; segmentation: volumes in ml."""
+    classification = predictor.spec.task == "classification"
+    classes = predictor.spec.classes if classification else predictor.spec.classes[1:]
+    columns = [f"p_{name}" if classification else f"{name}_ml" for name in classes]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["input", "name", *(["class_name", "confidence"] if classification else []), *columns, "reason"])
+    for answer, name in zip(answers, names, strict=True):
+        start = [str(answer.input.path) + (f"#{answer.input.item}" if answer.input.item else ""), name]
+        writer.writerow([*start, *_values(answer.prediction, classification, len(columns)), answer.reason])
+    return text.getvalue()
+
+
+def _values(prediction: Prediction | None, classification: bool, count: int) -> list[str]:
+    if prediction is None:
+        return [""] * (count + (2 if classification else 0))
+    if classification:
+        probabilities = [f"{value:.6f}" for value in prediction.probabilities.values()]
+        return [str(prediction.class_name), f"{prediction.confidence:.6f}", *probabilities]
+    return [f"{volume:.3f}" if volume is not None else "" for volume in volumes_ml(prediction).values()]
+
+
+def volumes_ml(prediction: Prediction) -> dict[str, float | None]:
+    """Volume in millilitres of each class but the background; None without physical space.
+
+    Raises
+    ------
+    ValueError
+        For a classification.
+    """
+    if prediction.mask is None:
+        raise ValueError("a classification has no volumes")
+    geometry = prediction.mask.geometry
+    result: dict[str, float | None] = {}
+    for index, name in enumerate(prediction.classes[1:], 1):
+        voxels = int((prediction.mask.voxels == index).sum())
+        if geometry is None:
+            result[name] = None
+        else:
+            d, h, w = geometry.spacing_mm
+            result[name] = voxels * d * h * w / 1000
+    return result

@@ -1,0 +1,383 @@
+"""The stages in order: configuration -> cases -> prepared data -> Run -> Evaluation -> Bundle.
+
+``run_all(project)`` does them all; each stage compares fingerprints and skips what is up to date, so that a changed
+setting redoes only what depends on it. Each stage can also be called alone, and each returns a ``StageResult`` that a
+person can read. Heavy libraries are imported inside the stage that needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medrail.cases import build_cases, check_data, write_table
+from medrail.config import Config, load, parse
+from medrail.errors import CaseError, ConfigError, LeakError, RunError
+from medrail.prepare import Pipeline, Store, check_steps, prepare
+from medrail.types import Case, Progress
+from medrail.workspace import Run, Workspace, read_json, write_json
+
+MakeProgress = Callable[[str], "Progress | None"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A configuration and its folder. With ``stored=False`` nothing is written: data judged where it lies."""
+
+    config: Config
+    workspace: Workspace
+    stored: bool = True
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """The case table, built from the data's layout and written to cases.csv.
+
+        Raises
+        ------
+        DataError
+            If the data cannot be turned into one; every bad row or file at once.
+        """
+        cases = build_cases(self.config, self.workspace)
+        if self.stored:
+            write_table(cases, self.workspace.case_table, self.workspace.root)
+        return cases
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage did: one line, a small table with notes, the files, and the values behind them."""
+
+    stage: str
+    summary: str
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    up_to_date: bool = False
+    seconds: float = 0.0
+    failed: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_project(config_path: str | Path, sets: Sequence[str] = ()) -> Project:
+    """Load the configuration of a project: its folder, or the file in it.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake of the configuration at once.
+    """
+    return Project(load(config_path, sets, step_check=check_steps), Workspace.of_config(config_path))
+
+
+def open_run(path: str | Path, sets: Sequence[str] = ()) -> tuple[Project, Run]:
+    """A run folder, or a project whose newest run is meant, with the configuration the run was trained with.
+
+    Raises
+    ------
+    RunError
+        If there is no run.
+    ConfigError
+        If ``sets`` changes what the run was trained with.
+    """
+    path = Path(path)
+    is_run = (path / "passport.json").is_file() and (path / "config.yaml").is_file()
+    if is_run:
+        run = Run(path.resolve())
+    else:
+        if not path.exists():
+            raise RunError("there is no such folder", where=str(path), needed="a run, or a project folder with runs")
+        run = Workspace.of_config(path).newest_run()
+    trained = load(run.config_file, step_check=check_steps)
+    config = load(run.config_file, sets, step_check=check_steps)
+    fixed = ("task", "data", "split", "prepare", "model", "train")
+    if config.fingerprint(*fixed) != trained.fingerprint(*fixed):
+        raise ConfigError(
+            "--set changes what this run was trained with",
+            where=str(run.folder),
+            needed="only evaluate.*, export.*, slim.* and serve.* can be changed for a trained run",
+            remedy="Change it in medrail.yaml and run `medrail train` again.",
+        )
+    return Project(config, run.workspace), run
+
+
+def check(project: Project, make_progress: MakeProgress = lambda _: None) -> StageResult:
+    """Judge the data; the verdict "stop" makes the result ``failed``. Unchanged files are recalled, not read again."""
+    with _timed() as seconds:
+        report = check_data(project.config, project.workspace, make_progress("Checking cases"))
+        values = report.to_json()
+        files: tuple[Path, ...] = ()
+        if project.stored:
+            write_json(project.workspace.check_report, {**values, "problems": [list(one) for one in report.problems]})
+            files = (project.workspace.check_report,)
+        if project.stored and report.verdict != "stop":
+            files = (write_cases(project), *files)
+    return StageResult(
+        "check",
+        f"{values['cases']} cases of {values['patients']} patients: {values['verdict']}",
+        facts=_columns(report.table),
+        files=files,
+        warnings=tuple(f"{where}: {what}. {remedy}" for where, what, remedy in report.problems),
+        seconds=seconds(),
+        failed=report.verdict == "stop",
+        values=values,
+    )
+
+
+def write_cases(project: Project) -> Path:
+    """The case table as a file that a person can open."""
+    write_table(project.cases, project.workspace.case_table, project.workspace.root)
+    return project.workspace.case_table
+
+
+def _columns(table: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    """A table with a header as rows of (first column, the others side by side)."""
+    widths = [max(len(row[column]) for row in table) for column in range(1, len(table[0]))] if table else []
+    return tuple(
+        (row[0], "  ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths, strict=True))) for row in table
+    )
+
+
+def prepare_cases(project: Project, make_progress: MakeProgress = lambda _: None) -> StageResult:
+    """Raw files -> model-ready arrays; cases that fail are named, the others go on."""
+    with _timed() as seconds:
+        report = prepare(project.config, project.workspace, project.cases, make_progress("Preparing"))
+    values = report.to_json()
+    failed = values["failed"]
+    done = values["succeeded"] + values["skipped"]
+    folder = project.workspace.prepared / Pipeline.from_dict(project.config.prepare.steps).fingerprint[:12]
+    return StageResult(
+        "prepare",
+        f"{done} of {values['cases']} cases ready, {len(failed)} failed",
+        facts=(
+            ("already up to date", str(values["skipped"])),
+            ("read", f"{values['input_mb_per_s']:.1f} MB/s"),
+            ("peak memory", f"{values['peak_rss_mb']:.0f} MB"),
+        )
+        if values["succeeded"]
+        else (),
+        files=(folder,),
+        warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in failed),
+        up_to_date=values["skipped"] == values["cases"],
+        seconds=seconds(),
+        failed=bool(failed),
+        values=values,
+    )
+
+
+def usable_cases(project: Project) -> tuple[Case, ...]:
+    """The cases whose prepared arrays are in the store.
+
+    Raises
+    ------
+    RunError
+        If nothing has been prepared with this configuration's pipeline.
+    """
+    ready = set(Store(project.workspace, Pipeline.from_dict(project.config.prepare.steps)).ids())
+    cases = tuple(case for case in project.cases if case.id in ready)
+    if not cases:
+        raise RunError(
+            "no case is prepared with this configuration's steps",
+            where=str(project.workspace.prepared),
+            remedy=f"Run `medrail prepare {project.workspace.root}` first.",
+        )
+    return cases
+
+
+def train_run(
+    project: Project, run_name: str | None = None, make_progress: MakeProgress = lambda _: None
+) -> tuple[Run, StageResult]:
+    """Prepared cases -> a Run; an unfinished run of the same configuration and data is resumed, a finished one kept."""
+    from medrail.train import train
+
+    with _timed() as seconds:
+        started = time.time()
+        run = train(
+            project.config,
+            project.workspace,
+            usable_cases(project),
+            run_name=run_name,
+            progress=make_progress("Training"),
+        )
+        passport = read_json(run.passport)
+    last = _last_line(run.metrics)
+    up_to_date = run.passport.stat().st_mtime < started
+    shown = {name: value for name, value in last.items() if isinstance(value, float) and name not in _NOT_SHOWN}
+    facts = tuple((f"last {name}", f"{value:.4g}") for name, value in shown.items())
+    return run, StageResult(
+        "train",
+        f"{project.config.model.name} {project.config.model.dims}-D, {last.get('epoch', '?')} epochs, run {run.name}",
+        facts=facts,
+        files=(run.best, run.metrics, run.passport),
+        up_to_date=up_to_date,
+        seconds=seconds(),
+        values={"run": str(run.folder), "fingerprint": passport.get("fingerprint", ""), "last_epoch": last},
+    )
+
+
+_NOT_SHOWN = ("lr", "seconds")
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    import json
+
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return dict(json.loads(lines[-1])) if lines else {}
+
+
+def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> StageResult:
+    """The trained network, as it will be served, on the raw files of a split it was not trained on."""
+    from medrail.evaluate import Evaluation, evaluate
+
+    with _timed() as seconds:
+        network(project, run)
+        up_to_date = Evaluation.is_current(run, project.config, project.cases)
+        if up_to_date:
+            evaluation = Evaluation.load(run)
+        else:
+            evaluation = evaluate(run, project.config, project.cases, make_progress("Evaluating"))
+    values = evaluation.to_json()
+    metrics: Mapping[str, Mapping[str, Any]] = values["metrics"]
+    facts = tuple((name, _with_interval(metric)) for name, metric in metrics.items())
+    methods: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        methods.setdefault(metric["method"], []).append(name)
+    return StageResult(
+        "evaluate",
+        f"{values['split']} split: {values['n']} cases of {values['patients']} patients",
+        facts=facts,
+        notes=tuple(f"{', '.join(names)}: {method}" for method, names in methods.items()),
+        files=(run.evaluation,),
+        warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", [])),
+        up_to_date=up_to_date,
+        seconds=seconds(),
+        failed=bool(values.get("failed")),
+        values=values,
+    )
+
+
+def _with_interval(metric: Mapping[str, Any]) -> str:
+    def number(value: Any) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    return f"{number(metric['value'])}  [{number(metric['low'])}, {number(metric['high'])}]  n = {metric['n']}"
+
+
+def network(project: Project, run: Run) -> Path:
+    """The run's network as ONNX, exported once and checked against torch on real cases."""
+    checkpoint = hashlib.sha256(run.best.read_bytes()).hexdigest() if run.best.is_file() else ""
+    if not checkpoint:
+        raise RunError("no trained weights", where=str(run.best), remedy="`medrail train` makes them.")
+    description = run.folder / "network.json"
+    if run.network.is_file() and description.is_file() and read_json(description).get("checkpoint") == checkpoint:
+        return run.network
+    from medrail.export import export_network
+
+    return export_network(run, project.config, project.workspace, usable_cases(project))
+
+
+def export_run(project: Project, run: Run) -> StageResult:
+    """A Run with its evaluation -> a bundle: the one thing that is served, shared and load-tested."""
+    from medrail.bundle import verify_bundle
+    from medrail.export import export_bundle
+
+    with _timed() as seconds:
+        started = time.time()
+        network(project, run)
+        folder = export_bundle(run, project.config, project.workspace)
+        manifest = verify_bundle(folder)
+    model = folder / "model.onnx"
+    return StageResult(
+        "export",
+        f"bundle {manifest.bundle_id}, {model.stat().st_size / 1e6:.2f} MB",
+        facts=tuple((f"parity {name}", f"{value:.3g}") for name, value in manifest.parity.items() if _is_number(value)),
+        files=tuple(sorted(folder.iterdir())),
+        up_to_date=(folder / "bundle.json").stat().st_mtime < started,
+        seconds=seconds(),
+        values={"bundle": str(folder), "bundle_id": manifest.bundle_id, "parity": dict(manifest.parity)},
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def run_all(
+    project: Project,
+    report: Callable[[StageResult], None] = lambda _: None,
+    make_progress: MakeProgress = lambda _: None,
+) -> tuple[Run, Path]:
+    """Check, prepare, train, evaluate, export; each stage's result goes to ``report`` as soon as it is there.
+
+    Returns
+    -------
+    The run, and the bundle's folder.
+
+    Raises
+    ------
+    LeakError, CaseError
+        If the check's verdict is "stop". Single cases that cannot be prepared do not stop the others.
+    """
+    checked = check(project, make_progress)
+    report(checked)
+    if checked.failed:
+        stop_on(checked, project)
+    report(prepare_cases(project, make_progress))
+    run, trained = train_run(project, make_progress=make_progress)
+    report(trained)
+    evaluated = evaluate_run(project, run, make_progress)
+    report(evaluated)
+    exported = export_run(project, run)
+    report(exported)
+    return run, Path(exported.values["bundle"])
+
+
+def stop_on(checked: StageResult, project: Project) -> None:
+    """Raise what a failed check means.
+
+    Raises
+    ------
+    LeakError
+        If one patient stands in several splits.
+    CaseError
+        For every other reason.
+    """
+    kind = LeakError if checked.values["leaks"]["patient"] else CaseError
+    raise kind(
+        "the check says stop: what is listed above would make every result wrong",
+        where=str(project.workspace.root),
+        remedy=f"Mend it and repeat; `medrail check {project.workspace.root}` judges the data alone.",
+    )
+
+
+@contextmanager
+def _timed() -> Iterator[Callable[[], float]]:
+    """Gives a function that tells the seconds since the block began, fixed when the block ends."""
+    begin = time.perf_counter()
+    end: list[float] = []
+    yield lambda: (end[0] if end else time.perf_counter()) - begin
+    end.append(time.perf_counter())
+
+
+def infer_project(data_path: str | Path) -> Project:
+    """A project for a folder of images without a configuration, as `medrail init` would plan it; writes beside nothing.
+
+    Raises
+    ------
+    DataError
+        If the layout of the folder is none that medrail knows.
+    """
+    from medrail.plan import plan
+
+    data_path = Path(data_path).resolve()
+    values = plan(data_path).config.to_dict()
+    values["data"]["path"] = str(data_path)
+    config = parse(values, where=str(data_path), step_check=check_steps)
+    workspace = Workspace(data_path if data_path.is_dir() else data_path.parent)
+    return Project(config, workspace, stored=False)
