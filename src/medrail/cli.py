@@ -18,6 +18,7 @@ from medrail.errors import ConfigError, MedrailError
 if TYPE_CHECKING:
     from medrail.config import ServeConfig
     from medrail.console import Console
+    from medrail.stages import Project
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -184,6 +185,7 @@ folder or suffix; one folder of DICOM series per patient; a MedMNIST .npz. The f
     parser = _add_verb(verbs, "init", init, "look at the data and write a commented medrail.yaml", text)
     parser.add_argument("directory", metavar="DIR", help="project folder to make")
     parser.add_argument("--data", metavar="PATH", required=True, help="folder, CSV or npz of raw images; never changed")
+    parser.add_argument("--task", choices=("classification", "segmentation"), help="default: told from the data")
     parser.add_argument("--force", action="store_true", help="overwrite an existing medrail.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 
@@ -221,7 +223,9 @@ the route at POST /v1/predict/image. Never imports torch.
     parser.add_argument("--port", type=int, help="default: 8000; 0: any free one")
     parser.add_argument("--threads", type=int, help="threads of the inference engine (default: all cores)")
     parser.add_argument("--max-upload-mb", type=float, help="largest upload (default: 512)")
-    parser.add_argument("--log-dir", metavar="DIR", help="folder for the log, one JSON line a request")
+    parser.add_argument(
+        "--log-dir", metavar="DIR", help="folder of the log, a JSON line a request; default: logs/ of the project"
+    )
 
 
 def _add_demo(verbs: Any) -> None:
@@ -241,21 +245,37 @@ will use for your own data. segment: outline the brain in T1 MRI. classify: whic
 
 
 def init(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail.console import shown
     from medrail.plan import init as write_project
+    from medrail.plan import next_command
 
     with console.progress() as bars:
-        plan, path = write_project(arguments.directory, arguments.data, force=arguments.force, progress=bars("Looking"))
-    if console.as_json:
-        console.json({"config": str(path), "facts": dict(plan.facts), "inferred": plan.inferred, "unsure": plan.unsure})
+        plan, path = write_project(
+            arguments.directory,
+            arguments.data,
+            force=arguments.force,
+            task=arguments.task,
+            progress=bars("Looking"),
+        )
     console.line(f"Looked at {arguments.data}:")
     console.table(tuple(plan.facts))
-    for title, notes in (("Inferred", plan.inferred), ("Unsure: please look", plan.unsure)):
-        if notes:
+    notes = {"Inferred": plan.inferred, "Unsure, please look": plan.unsure, "Other readings": plan.alternatives}
+    for title, sentences in notes.items():
+        if sentences:
             console.line(f"\n{title}:")
-            for note in notes:
-                console.line(f"  - {note}")
-    console.line(f"\nWrote {path}")
-    console.next_command(f"medrail check {arguments.directory}")
+            console.bullets(sentences)
+    console.line(f"\nWrote {shown(path)}")
+    console.next_command(next_command(arguments.directory, plan))
+    if console.as_json:
+        console.json(
+            {
+                "config": str(path),
+                "facts": dict(plan.facts),
+                "inferred": plan.inferred,
+                "unsure": plan.unsure,
+                "alternatives": plan.alternatives,
+            }
+        )
     return OK
 
 
@@ -263,20 +283,28 @@ def check(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
     path = Path(arguments.path)
-    if path.suffix in (".yaml", ".yml") or (path / "medrail.yaml").is_file() or not path.exists():
-        project = stages.open_project(path, arguments.set)
-    else:
-        if arguments.set:
-            raise ConfigError("--set needs a configuration", where=str(path), remedy="`medrail init` writes one.")
-        project = stages.infer_project(path)
+    configured = path.suffix in (".yaml", ".yml") or (path / "medrail.yaml").is_file() or not path.exists()
+    if configured:
+        return _check(stages.open_project(path, arguments.set), f"medrail prepare {path}", console)
+    if arguments.set:
+        raise ConfigError("--set needs a configuration", where=str(path), remedy="`medrail init` writes one.")
+    with stages.inferred_project(path) as project:
+        console.line(f"{path} has no medrail.yaml; judged as `medrail init` would read it.")
+        return _check(project, f"medrail init my-project --data {path}", console)
+
+
+def _check(project: Project, next_command: str, console: Console) -> int:
+    from medrail import stages
+
     with console.progress() as bars:
         result = stages.check(project, bars)
     console.stage(result)
     if console.as_json:
         console.json(result.values)
     if result.failed:
+        console.error("this data would give a wrong result, or none; see above what to do")
         return FAILED
-    console.next_command(f"medrail prepare {arguments.path}" if result.files else f"medrail init DIR --data {path}")
+    console.next_command(next_command)
     return OK
 
 
@@ -384,14 +412,16 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
 
     bundle = find_bundle(arguments.model)
     project = Path(arguments.model)
-    configured = load(project).serve if (project / "medrail.yaml").is_file() else ServeConfig()
+    is_project = (project / "medrail.yaml").is_file()
+    configured = load(project).serve if is_project else ServeConfig()
     given = {name: getattr(arguments, name) for name in ("host", "port", "threads", "max_upload_mb")}
     options = configured.model_copy(update={name: value for name, value in given.items() if value is not None})
-    log_dir = Path(arguments.log_dir) if arguments.log_dir else None
+    log_dir = Path(arguments.log_dir) if arguments.log_dir else project / "logs" if is_project else None
     return _serve(bundle, options, log_dir, console)
 
 
 def _serve(bundle: Path, options: ServeConfig, log_dir: Path | None, console: Console) -> int:
+    from medrail.console import shown
     from medrail.serve import DISCLAIMER, Settings
     from medrail.serve import serve as serve_bundle
 
@@ -400,9 +430,16 @@ def _serve(bundle: Path, options: ServeConfig, log_dir: Path | None, console: Co
         console.line(f"  page         {url}")
         console.line(f"  description  {url}docs")
         console.line(f"  try          curl -F file=@IMAGE {url}v1/predict/image")
+        if log_dir:
+            console.line(f"  log          {shown(log_dir)}")
         console.line("Ctrl-C ends it.")
 
-    settings = Settings(threads=options.threads, max_upload_mb=options.max_upload_mb, log_dir=log_dir)
+    settings = Settings(
+        threads=options.threads,
+        max_upload_mb=options.max_upload_mb,
+        log_dir=log_dir,
+        log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON
+    )
     serve_bundle(bundle, options.host, options.port, settings, on_ready)
     return OK
 

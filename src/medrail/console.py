@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,10 @@ class Console:
         width = max((len(name) for name, _ in rows), default=0)
         for name, value in rows:
             self.out.print(f"            {name:<{width}}  {value}", markup=False)
+
+    def bullets(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            self.out.print(f"  - {sentence}", markup=False)
 
     def next_command(self, command: str) -> None:
         from rich.markup import escape

@@ -11,13 +11,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from medrail.cases import build_cases, check_data, write_table
-from medrail.config import Config, load, parse
+from medrail.config import Config, load
 from medrail.errors import CaseError, ConfigError, LeakError, RunError
 from medrail.prepare import Pipeline, Store, check_steps, prepare
 from medrail.types import Case, Progress
@@ -365,19 +366,17 @@ def _timed() -> Iterator[Callable[[], float]]:
     end.append(time.perf_counter())
 
 
-def infer_project(data_path: str | Path) -> Project:
-    """A project for a folder of images without a configuration, as `medrail init` would plan it; writes beside nothing.
+@contextmanager
+def inferred_project(data_path: str | Path) -> Iterator[Project]:
+    """A project for data without a configuration, as `medrail init` would plan it; gone, with its folder, at the end.
 
     Raises
     ------
     DataError
-        If the layout of the folder is none that medrail knows.
+        If the layout of the data is none that medrail knows.
     """
-    from medrail.plan import plan
+    from medrail.plan import init
 
-    data_path = Path(data_path).resolve()
-    values = plan(data_path).config.to_dict()
-    values["data"]["path"] = str(data_path)
-    config = parse(values, where=str(data_path), step_check=check_steps)
-    workspace = Workspace(data_path if data_path.is_dir() else data_path.parent)
-    return Project(config, workspace, stored=False)
+    with TemporaryDirectory(prefix="medrail-") as folder:
+        init(folder, data_path)
+        yield replace(open_project(folder), stored=False)
