@@ -67,7 +67,7 @@ class SplitConfig(_Stage):
     by: Literal["patient", "given"] = Field("patient", description="patient: seeded, grouped; given: as in the data")
     val: Fraction = Field(0.15, description="share of the patients for validation")
     test: Fraction = Field(0.15, description="share of the patients for the test, never seen in training")
-    seed: int = 0
+    seed: int = Field(0, description="which patients are drawn; the same seed draws the same ones")
 
     @model_validator(mode="after")
     def _leaves_training_cases(self) -> SplitConfig:
@@ -116,10 +116,10 @@ class AugmentConfig(_Stage):
 class TrainConfig(_Stage):
     """The training loop."""
 
-    epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    epochs: Annotated[int, Field(ge=1)] = Field(30, description="passes over the training cases")
+    batch_size: Annotated[int, Field(ge=1)] = Field(16, description="samples a step; halve it when memory runs out")
     lr: Positive = Field(1e-3, description="peak learning rate of AdamW; one warm-up, then cosine to 0")
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
     loss: Literal["auto", "cross_entropy", "dice_ce"] = Field("auto", description="auto: by task")
     class_weights: Literal["auto", "none"] = Field(
         "auto", description="auto: inverse frequency, for imbalance (classification)"
@@ -128,9 +128,11 @@ class TrainConfig(_Stage):
         10, description="epochs without a better validation; 0: never stop early"
     )
     samples_per_epoch: Annotated[int, Field(ge=0)] = Field(0, description="0: every sample once; else drawn at random")
-    seed: int = 0
+    seed: int = Field(0, description="of the first weights, the order of samples and their augmentation")
     device: str = Field("auto", description="auto, cpu, cuda, mps")
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="numbers that the network is computed in; auto: by device"
+    )
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0: all cores")
     augment: AugmentConfig = AugmentConfig()
     track: bool = Field(True, description="mirror the run to MLflow (SQLite in the workspace, or MLFLOW_TRACKING_URI)")
@@ -139,9 +141,9 @@ class TrainConfig(_Stage):
 class EvaluateConfig(_Stage):
     """Numbers with intervals."""
 
-    split: Literal["val", "test"] = "test"
+    split: Literal["val", "test"] = Field("test", description="the split that is judged")
     resamples: Annotated[int, Field(ge=200)] = Field(2000, description="bootstrap resamples")
-    seed: int = 0
+    seed: int = Field(0, description="of the bootstrap")
 
 
 class SlimConfig(_Stage):
@@ -163,9 +165,9 @@ class ExportConfig(_Stage):
 class ServeConfig(_Stage):
     """The service."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    max_upload_mb: Positive = 512
+    host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")
+    max_upload_mb: Positive = Field(512, description="larger uploads are refused")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of the inference engine; 0: all cores")
 
 
@@ -174,7 +176,7 @@ class Config(_Stage):
 
     medrail: Literal[1] = Field(1, description="version of this file's format")
     name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the model and its bundle")
-    task: Task
+    task: Task = Field(description="what the network answers: one class an image, or a class for each pixel or voxel")
     data: DataConfig
     split: SplitConfig = SplitConfig()
     prepare: PrepareConfig = PrepareConfig()

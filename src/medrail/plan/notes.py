@@ -1,0 +1,18 @@
+"""Notes: what the plan tells a person, collected while it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Notes:
+    """``inferred``: what was concluded and from what. ``unsure``: what a person should look at, and what to change."""
+
+    inferred: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 patient", "1,200 patients"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
