@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from medrail.cli import build_parser
+from medrail.arguments import build_parser
 from medrail.config import Config
 from medrail.prepare import STEPS
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from medrail.cli import build_parser
+from medrail.arguments import build_parser
 from medrail.config import Config
 from medrail.plan import DRAWINGS
 from medrail.prepare import STEPS

@@ -1,0 +1,184 @@
+"""The words of the command line: verbs, arguments, and the help that explains them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from medrail import __version__
+
+_EPILOG = """\
+from raw images to a served model:
+  medrail demo                              see the whole way on real images first
+  medrail init my-project --data scans/     look at the data, write my-project/medrail.yaml
+  medrail check my-project                  judge the data before trusting it
+  medrail run my-project                    check, prepare, train, evaluate, export
+  medrail predict my-project scan.nii.gz    answers as files
+  medrail serve my-project                  answers over HTTP, with a page at /
+
+`medrail VERB --help` explains each verb. Not a medical device: for research and education only.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the reference page is generated from it."""
+    parser = argparse.ArgumentParser(
+        prog="medrail",
+        description="From a folder of raw medical images to a defended, deployed model.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"medrail {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_init(verbs)
+    _add_stage(verbs, "check", "judge the data: what is missing, mislabelled, duplicated or leaking", _CHECK)
+    _add_stage(verbs, "prepare", "raw images -> model-ready arrays; bad cases never stop the others", _PREPARE)
+    training = _add_stage(
+        verbs, "train", train, "prepared cases -> a run with its passport; resumes after a kill", _TRAIN
+    )
+    training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
+    _add_stage(verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE)
+    _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
+    _add_predict(verbs)
+    _add_serve(verbs)
+    _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
+    _add_demo(verbs)
+    return parser
+
+
+_CHECK = """\
+PATH is a project folder, a medrail.yaml, or a folder of images without one (then the layout is inferred).
+Writes cases.csv and check.json. Exit code 1 on what would make a result wrong.
+
+  medrail check my-project
+  medrail check scans/
+"""
+_PREPARE = """\
+Runs `prepare.steps` of the configuration on every case, in parallel. Cases that are up to date are skipped; those that
+fail are named in failures.csv, and the others go on.
+
+  medrail prepare my-project
+  medrail prepare my-project --set prepare.workers=1
+"""
+_TRAIN = """\
+Trains on the prepared cases of the train split, chooses the best epoch on the val split, never looks at the test split.
+A run that was interrupted goes on; a finished one with the same configuration and data is kept.
+
+  medrail train my-project
+  medrail train my-project --set train.lr=1e-3 --set train.epochs=5
+
+networks (model.name): tiny_cnn for small pictures and quick looks; resnet18 a strong default for classification;
+resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; unet the default for
+segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture, slowest and strongest.
+"""
+_EVALUATE = """\
+PATH is a run's folder, or a project (its newest run). What is evaluated is the exported network with the bundle's own
+preprocessing, on raw files: exactly what will be served.
+
+  medrail evaluate my-project
+  medrail evaluate my-project/runs/model-001 --set evaluate.split=val
+"""
+_EXPORT = """\
+PATH is a run's folder, or a project (its newest run). The ONNX network must answer as the trained one on real cases, or
+there is no bundle.
+
+  medrail export my-project
+  medrail export my-project --set export.version=2
+"""
+_RUN = """\
+Every stage compares fingerprints of its configuration and data, and is skipped when nothing it depends on has changed.
+
+  medrail run my-project
+  medrail run my-project --set model.width=32
+"""
+
+
+def _add_verb(verbs: Any, name: str, summary: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(verb=name)
+    return parser
+
+
+def _add_stage(verbs: Any, name: str, summary: str, text: str) -> argparse.ArgumentParser:
+    parser = _add_verb(verbs, name, summary, text)
+    parser.add_argument("path", metavar="PATH", nargs="?", default=".", help="default: this folder")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+    return parser
+
+
+def _add_init(verbs: Any) -> None:
+    text = """\
+Data may be: class folders (scans/CLASS/*.png); a CSV with path, label or mask, patient, split; image/mask pairs by
+folder or suffix; one folder of DICOM series per patient; a MedMNIST .npz. The file it writes runs as it is.
+
+  medrail init my-project --data scans/
+"""
+    parser = _add_verb(verbs, "init", "look at the data and write a commented medrail.yaml", text)
+    parser.add_argument("directory", metavar="DIR", help="project folder to make")
+    parser.add_argument("--data", metavar="PATH", required=True, help="folder, CSV or npz of raw images; never changed")
+    parser.add_argument("--task", choices=("classification", "segmentation"), help="default: told from the data")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing medrail.yaml")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+def _add_predict(verbs: Any) -> None:
+    text = """\
+MODEL is a bundle's folder, or a project (its newest bundle). INPUT is a file, or a folder: every image below it, and
+each DICOM series as one image. Writes predictions.csv, masks on the raw grid (NIfTI) and overlays (PNG).
+
+  medrail predict my-project scan.nii.gz -o answers/
+  medrail predict bundles/model/1 dicom-folder/ -o answers/
+"""
+    parser = _add_verb(verbs, "predict", "answers for files and folders, as files", text)
+    parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image files or folders")
+    parser.add_argument(
+        "-o", "--out", metavar="OUT", default="predictions", help="folder to write; default: predictions"
+    )
+    parser.add_argument("--roi", metavar="MASK", help="region of interest, for models that crop to one; with one INPUT")
+    parser.add_argument("--no-overlays", action="store_true", help="do not draw PNGs")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+def _add_serve(verbs: Any) -> None:
+    text = """\
+MODEL is a bundle's folder, or a project (its newest bundle). The page is at /, the interface's description at /docs,
+the route at POST /v1/predict/image. Never imports torch.
+
+  medrail serve my-project
+  curl -F file=@scan.nii.gz http://127.0.0.1:8000/v1/predict/image
+"""
+    parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
+    parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--port", type=int, help="default: 8000; 0: any free one")
+    parser.add_argument("--threads", type=int, help="threads of the inference engine (default: all cores)")
+    parser.add_argument("--max-upload-mb", type=float, help="largest upload (default: 512)")
+    parser.add_argument(
+        "--log-dir", metavar="DIR", help="folder of the log, a JSON line a request; default: logs/ of the project"
+    )
+
+
+def _add_demo(verbs: Any) -> None:
+    text = """\
+Trains on one real head (Colin27) and tests on another (MNI152), both shipped with medrail, with the same commands you
+will use for your own data. segment: outline the brain in T1 MRI. classify: which anatomical plane a slice shows.
+
+  medrail demo
+  medrail demo --task classify --no-serve
+"""
+    parser = _add_verb(verbs, "demo", "the whole way on real images, in minutes", text)
+    parser.add_argument("--task", choices=("segment", "classify"), default="segment", help="default: segment")
+    parser.add_argument("--workspace", metavar="DIR", help="folder to work in (default: medrail-demo/TASK)")
+    parser.add_argument("--no-serve", action="store_true", help="stop before serving")
+    parser.add_argument("--port", type=int, default=8000, help="of the page (default: 8000; 0: any free one)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout; stops before serving")
