@@ -12,7 +12,8 @@ HEAD = """\
 # Benchmarks
 
 Generated from `benchmarks/results/*.json` by `make bench`; never edited by hand. Each number is the median of `n`
-rounds with the smallest and the largest round; contenders run in turn in the same run. Believe ratios more than seconds.
+rounds with the smallest and the largest round; contenders run in turn in the same run. Believe ratios more than
+seconds.
 """
 
 

@@ -34,9 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_init(verbs)
     _add_stage(verbs, "check", "judge the data: what is missing, mislabelled, duplicated or leaking", _CHECK)
     _add_stage(verbs, "prepare", "raw images -> model-ready arrays; bad cases never stop the others", _PREPARE)
-    training = _add_stage(
-        verbs, "train", train, "prepared cases -> a run with its passport; resumes after a kill", _TRAIN
-    )
+    training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
     _add_stage(verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE)
     _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)

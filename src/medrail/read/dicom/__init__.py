@@ -1,0 +1,10 @@
+"""DICOM -> Image: one file, or one series of a folder.
+
+Comes in: a file with or without extension, or a folder tree. Goes out: (C, D, H, W) in real values, geometry in RAS+.
+``header`` says where each frame lies, ``stack`` orders frames and refuses what is no volume, ``pixels`` decodes,
+``series`` finds what belongs together. The functions: ``read_dicom`` for a file, ``read_series`` for a folder.
+"""
+
+from medrail.read.dicom.series import Series, read_dicom, read_series, series_in
+
+__all__ = ["Series", "read_dicom", "read_series", "series_in"]

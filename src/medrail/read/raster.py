@@ -1,0 +1,199 @@
+"""Pictures: PNG, JPEG, TIFF, BMP with 8, 16 or 32 bits, grey, colour or palette.
+
+Pillow decodes; colour of 16 bits a channel goes through OpenCV, because Pillow squeezes it to 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
+
+from medrail.errors import CorruptFile, ReadError, UnsupportedFormat
+from medrail.read.guard import Guard
+from medrail.read.limits import MAX_PICTURE_PIXELS, check_picture
+from medrail.read.scaling import native
+from medrail.types import Image, Unit
+
+Array = npt.NDArray[Any]
+
+_DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
+_UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
+_ORIENTATION = 0x0112  # EXIF and TIFF 6.0: 1 is upright, 2-8 are the other quarter turns and mirrors
+_WHITE_IS_ZERO = 0
+_SAMPLE_KINDS = {1: "u", 2: "i", 3: "f"}  # TIFF 6.0, SampleFormat
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """How the file keeps a sample: its bits, its numpy kind (u, i, f), and whether 0 is white."""
+
+    bits: int = 8
+    kind: str = "u"
+    white_is_zero: bool = False
+
+
+def read_picture(path: Path, item: str = "") -> Image:
+    """A picture -> (1 or 3, 1, H, W), upright (EXIF orientation applied), without physical space.
+
+    Grey and black-and-white give one channel, everything else three (R, G, B); palettes are looked up, alpha is
+    dropped, a TIFF whose 0 is white is inverted. Unit "uint8" or "uint16" as stored; signed and float TIFF are
+    "arbitrary".
+
+    Raises
+    ------
+    ReadError
+        CorruptFile (truncated, broken), UnsupportedFormat (several pages, exotic samples), or too many pixels.
+    """
+    with Guard(path, "picture"):
+        pixels = _decode(path, indices=False)
+        voxels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[:, None])
+        return Image(voxels, unit=_UNITS.get(voxels.dtype.name, "arbitrary"), source=str(path))
+
+
+def read_indices(path: Path, item: str = "") -> Image:
+    """A mask kept as a picture -> (1, 1, H, W): a palette's *indices*, 0/1 of black and white, else the stored numbers.
+
+    Raises
+    ------
+    ReadError
+        As ``read_picture``; and for a mask in colours, which has no one number a pixel.
+    """
+    with Guard(path, "picture"):
+        pixels = _decode(path, indices=True)
+        if pixels.shape[-1] == 3 and not (pixels == pixels[..., :1]).all():
+            raise ReadError(
+                "is a mask in colours",
+                needed="one number a pixel (grey, or a palette)",
+                remedy="Save it as a grey or palette PNG.",
+            )
+        return Image(np.ascontiguousarray(pixels[None, None, :, :, 0]), unit="label", source=str(path))
+
+
+def _decode(path: Path, *, indices: bool) -> Array:
+    """(H, W, 1 or 3)."""
+    # Given a path, Pillow maps raw TIFFs into memory with the sizes of the turned picture: garbage for orientation 5-8.
+    with path.open("rb") as file, _open(file) as picture:
+        check_picture(*picture.size)
+        _check_pages(picture)
+        stored = _stored(picture, path)
+        picture.load()
+        if stored.bits == 16 and picture.mode in ("RGB", "RGBA", "RGBX", "CMYK"):
+            pixels = _decode_deep_colour(path, picture)
+        else:
+            pixels = _as_stored(_to_array(picture, indices=indices), stored)
+        # Both decoders turn a TIFF upright by themselves, and nothing else.
+        orientation = 1 if picture.format == "TIFF" else int(picture.getexif().get(_ORIENTATION, 1))
+    return _upright(pixels, orientation)
+
+
+def _open(file: BufferedReader) -> Pillow.Image:
+    try:
+        return Pillow.open(file, formats=_DECODERS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise _unidentified(file.read(2)) from None
+    except Pillow.DecompressionBombError:
+        raise ReadError(
+            f"declares more than {MAX_PICTURE_PIXELS:,} pixels",
+            remedy="Cut it into tiles or scale it down, unless its header is broken.",
+        ) from None
+
+
+def _unidentified(magic: bytes) -> ReadError:
+    if magic in (b"II", b"MM"):
+        return UnsupportedFormat(
+            "is a TIFF of a kind that is not read, or a broken one",
+            needed="8 or 16 bit, or 32 bit grey",
+            remedy="Save it again as 16 bit TIFF or PNG, or as NIfTI.",
+        )
+    return CorruptFile("has the beginning of a picture and no valid header", remedy="Copy or export it again.")
+
+
+def _check_pages(picture: Pillow.Image) -> None:
+    pages = getattr(picture, "n_frames", 1)
+    if pages > 1 and picture.format in ("TIFF", "PNG"):
+        raise UnsupportedFormat(
+            f"holds {pages} pages or frames",
+            needed="one picture",
+            remedy="Save each as a file of its own, or a stack as NIfTI; whole slides are not read yet.",
+        )
+
+
+def _stored(picture: Pillow.Image, path: Path) -> _Stored:
+    if picture.format == "PNG":
+        with path.open("rb") as file:
+            return _Stored(bits=file.read(25)[24])  # IHDR is always first
+    tags = getattr(picture, "tag_v2", None)
+    if picture.format != "TIFF" or tags is None:
+        return _Stored()
+    bits = int(tags.get(258, (1,))[0])
+    kind = _SAMPLE_KINDS.get(int(tags.get(339, (1,))[0]), "u")
+    # Pillow inverts white-is-zero itself up to 8 bits.
+    white_is_zero = tags.get(262) == _WHITE_IS_ZERO and bits > 8
+    if white_is_zero and (bits, kind) != (16, "u"):
+        raise UnsupportedFormat(f"is a TIFF of {bits} bit samples where 0 is white", remedy="Save it as 16 bit TIFF.")
+    return _Stored(bits, kind, white_is_zero)
+
+
+def _to_array(picture: Pillow.Image, *, indices: bool) -> Array:
+    mode = picture.mode
+    if mode == "1":
+        pixels = np.asarray(picture).astype(np.uint8) * (1 if indices else 255)
+    elif mode in ("L", "I", "F") or mode.startswith("I;16") or (mode == "P" and indices):
+        pixels = np.asarray(picture)
+    elif mode in ("LA", "La") or (mode == "PA" and indices):
+        pixels = np.asarray(picture)[..., 0]
+    elif mode in ("P", "PA"):
+        pixels = np.asarray(picture.convert("RGBA"))[..., :3]
+    else:
+        pixels = np.asarray(picture if mode == "RGB" else picture.convert("RGB"))
+    return native(pixels if pixels.ndim == 3 else pixels[..., None])
+
+
+def _as_stored(pixels: Array, stored: _Stored) -> Array:
+    """Back to the file's own sample type: Pillow keeps 16 bit signed and all 32 bit integers as int32."""
+    if stored.white_is_zero:
+        return np.asarray(65535 - pixels, dtype=np.uint16)
+    if pixels.dtype == np.uint8 and stored.kind == "i" and stored.bits == 8:
+        return pixels.view(np.int8)
+    if pixels.dtype == np.int32 and stored.bits in (16, 32) and stored.kind in "ui":
+        return pixels.astype(f"{stored.kind}{stored.bits // 8}")
+    return pixels
+
+
+def _decode_deep_colour(path: Path, checked: Pillow.Image) -> Array:
+    """16 bits a channel by OpenCV; Pillow has already decoded it once, which finds what is truncated."""
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or checked.mode == "CMYK":
+        raise UnsupportedFormat(
+            "keeps 16 bit colour in a way that is not read", needed="16 bit RGB", remedy="Save it as 16 bit RGB PNG."
+        )
+    pixels = pixels[..., :3][..., ::-1]  # OpenCV's order is blue, green, red
+    return pixels[..., :1] if checked.format == "PNG" and _is_grey_png(path) else pixels
+
+
+def _is_grey_png(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(26)[25] in (0, 4)
+
+
+def _upright(pixels: Array, orientation: int) -> Array:
+    """(H, W, C) turned as EXIF orientation 1-8 asks."""
+    turns = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: a.swapaxes(0, 1)[::-1],
+    }
+    return turns[orientation](pixels) if orientation in turns else pixels
