@@ -1,0 +1,109 @@
+"""export_bundle: a Run with its exported network and its evaluation -> bundles/NAME/VERSION/."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medrail.bundle import Manifest, load_network, verify_bundle
+from medrail.bundle.load import NETWORK_SPEC_FILE
+from medrail.bundle.manifest import CARD_FILE, MODEL_FILE
+from medrail.config import Config
+from medrail.errors import BundleError, RunError
+from medrail.evaluate import Evaluation
+from medrail.export.card import write_card
+from medrail.workspace import Run, Workspace, read_json, write_text
+
+
+def export_bundle(run: Run, config: Config, workspace: Workspace) -> Path:
+    """Put together what is shipped: model.onnx, bundle.json and card.md, with the metrics of run/evaluation.
+
+    The folder is filled under another name and then renamed, so what stands at bundles/NAME/VERSION is always whole. A
+    bundle of the same content is left as it is; another one of that version is replaced.
+
+    Returns
+    -------
+    The bundle's folder.
+
+    Raises
+    ------
+    RunError
+        If the run is not finished, exported or evaluated.
+    BundleError
+        If the exported network is not the one that network.json describes.
+    """
+    manifest, evaluation = _manifest(run, config)
+    folder = workspace.bundles / manifest.name / manifest.version
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
+    try:
+        shutil.copyfile(run.network, filled / MODEL_FILE)
+        write_text(filled / CARD_FILE, write_card(manifest, evaluation))
+        complete = manifest.write(filled)
+        filled.chmod(0o755)
+        if _existing(folder) == complete.to_dict():
+            return folder
+        _put(filled, folder)
+    finally:
+        shutil.rmtree(filled, ignore_errors=True)
+    return folder
+
+
+def _manifest(run: Run, config: Config) -> tuple[Manifest, Evaluation]:
+    passport: Mapping[str, Any] = read_json(run.passport)
+    if not passport.get("finished"):
+        raise RunError("the training is not finished", where=str(run.folder), remedy="`medrail train` goes on with it.")
+    predictor = load_network(run.folder)  # checks that both files belong together, and that the engine takes them
+    evaluation = Evaluation.load(run)
+    metrics = evaluation.to_json()["metrics"]
+    parity = read_json(run.folder / NETWORK_SPEC_FILE)["parity"]
+    provenance = _provenance(run, config, passport, evaluation)
+    return Manifest(config.name, config.export.version, predictor.spec, metrics, provenance, parity), evaluation
+
+
+def _provenance(run: Run, config: Config, passport: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """Fingerprints, counts and versions, but neither the project's diff nor a path."""
+    code = passport.get("project") or {}
+    return {
+        "run": run.name,
+        "fingerprint": passport["fingerprint"],
+        "completed": passport.get("completed", ""),
+        "seed": passport["seed"],
+        "model": config.model.model_dump(mode="json", exclude={"weights"}),
+        "epochs": passport["result"]["epochs"],
+        "chosen_by": passport["result"]["chosen_by"],
+        "data": passport["data"],
+        "commit": code.get("commit", ""),
+        "diff_sha256": code.get("diff_sha256", ""),
+        "medrail": passport["medrail"]["version"],
+        "packages": passport["packages"],
+        "machine": passport["machine"],
+        "evaluation": {
+            "split": evaluation.split,
+            "cases": evaluation.n,
+            "patients": evaluation.patients,
+            "fingerprint": evaluation.fingerprint,
+        },
+    }
+
+
+def _existing(folder: Path) -> dict[str, Any] | None:
+    try:
+        return verify_bundle(folder).to_dict()
+    except BundleError:
+        return None
+
+
+def _put(filled: Path, folder: Path) -> None:
+    if not folder.exists():
+        filled.rename(folder)
+        return
+    replaced = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.replaced."))
+    try:
+        folder.rename(replaced / "old")
+        filled.rename(folder)
+    finally:
+        shutil.rmtree(replaced, ignore_errors=True)

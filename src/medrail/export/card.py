@@ -1,0 +1,123 @@
+"""The model card: what a person should know before using the bundle, as Markdown (Mitchell et al., FAT* 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from medrail.bundle import Manifest, NetworkSpec
+from medrail.evaluate import Evaluation
+
+_NOT_A_DEVICE = (
+    "**Not a medical device.** For research and teaching. It has not been assessed by any authority and must not be "
+    "used for diagnosis, treatment or any decision about a patient."
+)
+
+
+def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
+    """The text of card.md: purpose, numbers with intervals, training data, preprocessing, limits, provenance."""
+    spec, origin = manifest.spec, manifest.provenance
+    sections = [
+        f"# {manifest.name}, version {manifest.version}",
+        _NOT_A_DEVICE,
+        "## What it does",
+        _purpose(spec),
+        f"## How well: the {evaluation.split} split, {_count(evaluation.n, 'case')} of "
+        f"{_count(evaluation.patients, 'patient')}",
+        _metrics(manifest.metrics),
+        "The brackets are 95 % intervals; the last column says how they were found. They hold for data like this split "
+        "only: other scanners, protocols or patients can give other numbers. Evaluate it on your own data first.",
+        *([_confusion(evaluation, spec)] if evaluation.confusion else []),
+        "## What it was trained on",
+        _training(spec, origin),
+        "## Preprocessing, part of the bundle",
+        "\n".join(f"{number}. {_step(step)}" for number, step in enumerate(spec.pipeline, 1)) or "None.",
+        "## Where it comes from",
+        _origin(manifest),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _purpose(spec: NetworkSpec) -> str:
+    size = spec.patch or spec.grid
+    shown = f" of {' x '.join(map(str, size))} ({' x '.join('DHW'[-len(size) :])})" if size else ""
+    if spec.task == "classification":
+        what = f"Tells which of {len(spec.classes)} classes an image is: {', '.join(spec.classes)}."
+    else:
+        what = f"Marks each voxel of an image as one of: {', '.join(spec.classes)} (the first is the background)."
+    unit = "slices or pictures" if spec.dims == 2 else "volumes"
+    windows = "" if spec.task == "classification" else ", slid over larger images"
+    return f"{what}\n\nThe network is {spec.dims}-D and sees {unit}{shown}{windows}. It expects {spec.input_kind}."
+
+
+def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = ["| metric | value | 95 % interval | n | method |", "|---|---|---|---|---|"]
+    for name, measured in metrics.items():
+        interval = f"[{_number(measured['low'])}, {_number(measured['high'])}]"
+        row = [_cell(name), _number(measured["value"]), interval, str(measured["n"]), _cell(str(measured["method"]))]
+        rows.append(f"| {' | '.join(row)} |")
+    return "\n".join(rows)
+
+
+def _confusion(evaluation: Evaluation, spec: NetworkSpec) -> str:
+    names = [_cell(name) for name in spec.classes]
+    rows = [f"| true class | {' | '.join(f'taken for {name}' for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    rows += [
+        f"| {name} | {' | '.join(map(str, counts))} |" for name, counts in zip(names, evaluation.confusion, strict=True)
+    ]
+    return "\n".join(rows)
+
+
+def _training(spec: NetworkSpec, origin: Mapping[str, Any]) -> str:
+    data = origin.get("data", {})
+    train = f"{_count(data.get('train_cases', 0), 'case')} of {_count(data.get('train_patients', 0), 'patient')}"
+    if data.get("val_cases"):
+        chosen = (
+            f"; the weights were chosen by {_count(data['val_cases'], 'validation case')} of "
+            f"{_count(data.get('val_patients', 0), 'patient')}"
+        )
+    else:
+        chosen = "; there were no validation cases, so the last weights were kept"
+    model = origin.get("model", {})
+    return (
+        f"{train}{chosen}. Raw images: {spec.input_kind}. "
+        f"Network: {model.get('name', '?')}, {spec.dims}-D, {origin.get('epochs', '?')} epochs, seed "
+        f"{origin.get('seed', '?')}. No patient is in two splits by what the case table says of patients."
+    )
+
+
+def _origin(manifest: Manifest) -> str:
+    origin, parity = manifest.provenance, manifest.parity
+    lines = {
+        "run": origin.get("run"),
+        "completed": origin.get("completed"),
+        "medrail": origin.get("medrail"),
+        "passport fingerprint": origin.get("fingerprint"),
+        "data fingerprint": origin.get("data", {}).get("fingerprint"),
+        "pipeline fingerprint": manifest.spec.pipeline_fingerprint,
+        "project commit": origin.get("commit"),
+        "ONNX against torch": (
+            f"{parity.get('cases')} real cases, largest difference of a probability "
+            f"{parity.get('max_abs_difference', math.nan):.2g}, {parity.get('metric')} changed by "
+            f"{parity.get('metric_change', math.nan):.2g}"
+        ),
+    }
+    return "\n".join(f"* {name}: {value}" for name, value in lines.items() if value)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    parameters = ", ".join(f"{key} {value}" for key, value in step.items() if key != "kind")
+    return f"`{step.get('kind')}`{f': {parameters}' if parameters else ''}"
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{float(value):.4g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,105 @@
+"""export_network: a Run's best weights -> run/network.onnx + network.json, if both engines agree."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrail.bundle import InputKind, Predictor, onnx_backend, write_network
+from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
+from medrail.config import Config
+from medrail.errors import ExportError, ReadError
+from medrail.export.onnx_file import OPSET, write_onnx
+from medrail.export.parity import Parity, chosen_cases, measure_parity
+from medrail.prepare import Pipeline, Store
+from medrail.read import read
+from medrail.train import load_model, torch_backend
+from medrail.train.checkpoint import load
+from medrail.train.material import network_spec
+from medrail.types import Case
+from medrail.workspace import Run, Workspace
+
+LOOKED_AT = 32
+"""Raw images that are opened to tell what kind the training images were."""
+
+
+def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequence[Case]) -> Path:
+    """Write the run's best network as ONNX, after comparing it with torch on real prepared cases.
+
+    Parameters
+    ----------
+    cases:
+        All prepared cases; ``config.export.parity_cases`` of them are compared, of the test split first.
+
+    Returns
+    -------
+    run/network.onnx; beside it lies network.json with the spec, the parity and the weights' SHA-256.
+
+    Raises
+    ------
+    ExportError
+        If the network cannot be exported, or any probability differs by more than ``config.export.parity_tolerance``.
+        No file is left in that case, an older export neither.
+    RunError
+        If the run has no usable weights or no case is prepared.
+    """
+    network = load_model(run)
+    about = load(run.best)
+    store = Store(workspace, Pipeline.from_dict(config.prepare.steps))
+    kind = _input_kind([case for case in cases if case.split in ("train", "val")] or cases)
+    spec = network_spec(config, store.pipeline, tuple(about["classes"]), tuple(about["grid"]), kind)
+    for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
+        (run.folder / name).unlink(missing_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=run.folder, prefix=".export."))
+    try:
+        path = folder / NETWORK_FILE
+        write_onnx(network, (spec.channels, *(about["grid"])), path)
+        trained = Predictor(spec, torch_backend(network), bundle_id=run.name)
+        exported = Predictor(spec, onnx_backend(path), bundle_id=run.name)
+        parity = measure_parity(trained, exported, store, chosen_cases(cases, config.export.parity_cases))
+        _check(parity, config.export.parity_tolerance, run)
+        written = write_network(folder, spec, {**parity.to_dict(), "opset": OPSET}, _sha256(run.best))
+        path.replace(run.network)
+        written.replace(run.network.with_name(NETWORK_SPEC_FILE))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return run.network
+
+
+def _check(parity: Parity, tolerance: float, run: Run) -> None:
+    if parity.max_abs_difference <= tolerance:
+        return
+    raise ExportError(
+        f"ONNX Runtime and torch differ by up to {parity.max_abs_difference:.3g} in a probability on {parity.cases} "
+        f"cases ({parity.labels_changed:.2%} of the answers, {parity.metric} by {parity.metric_change:.3g})",
+        needed=f"at most {tolerance:g} (export.parity_tolerance)",
+        where=str(run.folder),
+        remedy="Nothing was exported. If the change of the metric is nothing to you, raise export.parity_tolerance.",
+    )
+
+
+def _input_kind(cases: Sequence[Case]) -> InputKind:
+    """What the raw images have in common, from at most 32 of them, taken evenly."""
+    step = max(1, -(-len(cases) // LOOKED_AT))
+    kinds = []
+    for case in cases[::step]:
+        try:
+            kinds.append(InputKind.of(read(case.paths[0], case.item)))
+        except ReadError:
+            continue  # it was readable when it was prepared; the others tell enough
+    if not kinds:
+        raise ExportError(
+            "none of the raw images can be read any more",
+            needed="one at least, to record what kind the network was trained on",
+            where=cases[0].paths[0] if cases else "",
+            remedy="Put the data back where data.path says.",
+        )
+    return InputKind.merge(*kinds)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""The loss of each task, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from monai.losses.dice import DiceCELoss
+from torch import nn
+
+from medrail.config import Task, TrainConfig
+from medrail.errors import ConfigError
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(logits (N, K, ...), int64 targets (N, ...)) -> scalar."""
+
+WARM_UP_SHARE = 0.05
+
+
+def make_loss(config: TrainConfig, task: Task, class_counts: Sequence[int], device: torch.device) -> Loss:
+    """Cross entropy for classification, Dice + cross entropy for segmentation, unless configured otherwise.
+
+    Dice (Milletari et al., 3DV 2016) is taken over the whole batch, so that slices without foreground do not count as
+    samples of their own, and without the background.
+
+    Parameters
+    ----------
+    class_counts:
+        Samples of each class, for weights of inverse frequency (classification).
+
+    Raises
+    ------
+    ConfigError
+        If the loss is not for the task.
+    """
+    name = (
+        config.loss if config.loss != "auto" else {"classification": "cross_entropy", "segmentation": "dice_ce"}[task]
+    )
+    if name == "dice_ce":
+        if task == "classification":
+            raise ConfigError(
+                "dice_ce compares masks, and the task is classification",
+                where="train.loss",
+                needed="auto or cross_entropy",
+            )
+        dice_ce = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+        return lambda logits, targets: dice_ce(logits, targets[:, None])
+    weights = None
+    if task == "classification" and config.class_weights == "auto":
+        weights = torch.tensor(inverse_frequency(class_counts), dtype=torch.float32, device=device)
+    return nn.CrossEntropyLoss(weight=weights)
+
+
+def inverse_frequency(class_counts: Sequence[int]) -> tuple[float, ...]:
+    """Weights that give every class that occurs the same total; 1 on average over the samples.
+
+    >>> inverse_frequency([30, 10])
+    (0.6666666666666666, 2.0)
+    """
+    present = sum(count > 0 for count in class_counts)
+    total = sum(class_counts)
+    return tuple(total / (present * count) if count else 1.0 for count in class_counts)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Of one step: linear warm-up over the first 5 %, then half a cosine to 0 (Loshchilov and Hutter, ICLR 2017)."""
+    warm_up = max(1, round(steps * WARM_UP_SHARE))
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))

@@ -1,0 +1,130 @@
+"""Material: what a training is made from, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medrail.bundle import InputKind, NetworkSpec
+from medrail.cases import class_names, target_index
+from medrail.config import Config
+from medrail.data import Needs, check_augment
+from medrail.errors import CaseError
+from medrail.models import MODELS, check_model
+from medrail.prepare import Pipeline, Store
+from medrail.train.weights import check_weights
+from medrail.types import SPLITS, Case
+from medrail.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Material:
+    """The configuration, the classes in the order of the outputs, and the prepared cases, sorted by id."""
+
+    config: Config
+    workspace: Workspace
+    store: Store
+    classes: tuple[str, ...]
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return self.training + self.validation
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of weights to start from."""
+        name = self.config.model.weights
+        return self.workspace.source(name) if name else None
+
+    @property
+    def needs(self) -> Needs:
+        """What the network needs of its samples."""
+        model, architecture = self.config.model, MODELS[self.config.model.name]
+        return Needs(
+            task=self.config.task,
+            classes=self.classes,
+            network=model.name,
+            dims=model.dims,
+            channels=model.channels,
+            patch=_patch(self.config),
+            size_factor=architecture.size_factor,
+            smallest=architecture.smallest,
+        )
+
+    def spec(self, size: tuple[int, ...]) -> NetworkSpec:
+        """How to feed the network in training; ``size``: of the samples, ([D,] H, W)."""
+        return network_spec(self.config, self.store.pipeline, self.classes, size, InputKind(None, 0, ""))
+
+
+def network_spec(
+    config: Config, pipeline: Pipeline, classes: tuple[str, ...], size: tuple[int, ...], input_kind: InputKind
+) -> NetworkSpec:
+    """How to feed a network that was trained on samples of ``size``, ([D,] H, W), and how to read its answer."""
+    patch = _patch(config)
+    return NetworkSpec(
+        task=config.task,
+        classes=classes,
+        dims=config.model.dims,
+        channels=config.model.channels,
+        pipeline=tuple(pipeline.to_dict()),
+        input_kind=input_kind,
+        patch=patch,
+        grid=() if patch else size,
+    )
+
+
+def gather(config: Config, workspace: Workspace, cases: Sequence[Case]) -> Material:
+    """Choose the cases of the training and validation splits.
+
+    Raises
+    ------
+    ConfigError
+        If network, augmentation or starting weights do not go together with the task.
+    CaseError
+        If no case is in the training split, a case has an unknown class, or all have the same one.
+    """
+    check_model(config.model, config.task)
+    check_augment(config.train.augment, config.model.dims)
+    in_order = sorted(cases, key=lambda case: case.id)
+    material = Material(
+        config,
+        workspace,
+        Store(workspace, Pipeline.from_dict(config.prepare.steps)),
+        class_names(config, cases),
+        tuple(case for case in in_order if case.split == "train"),
+        tuple(case for case in in_order if case.split == "val"),
+    )
+    if material.weights:
+        check_weights(material.weights)
+    if not material.training:
+        sizes = ", ".join(f"{name} {sum(case.split == name for case in cases)}" for name in SPLITS)
+        raise CaseError(
+            f"no case to train on ({sizes})",
+            where=str(workspace.case_table),
+            remedy="Lower split.val and split.test, or correct the split column of the data.",
+        )
+    if config.task == "classification":
+        _check_labels(material)
+    return material
+
+
+def _patch(config: Config) -> tuple[int, ...]:
+    return config.model.patch if config.task == "segmentation" else ()
+
+
+def _check_labels(material: Material) -> None:
+    found = {target_index(case, material.classes) for case in material.cases}
+    trained = {target_index(case, material.classes) for case in material.training}
+    if len(trained) < 2:
+        only = material.classes[trained.pop()]
+        raise CaseError(
+            f"all {len(material.training)} training cases are {only!r}",
+            needed="cases of at least two classes",
+            where=str(material.workspace.case_table),
+            remedy="Add cases of the other classes to the training split."
+            if len(found) > 1
+            else "Label the data with at least two classes.",
+        )

@@ -1,0 +1,107 @@
+"""State: how far a training has come. All of it lies in last.pt, so a killed run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from medrail.errors import RunError
+from medrail.train import checkpoint
+from medrail.train.validate import Score
+from medrail.workspace import Run, write_text
+
+
+@dataclass
+class State:
+    """The moving part of a training.
+
+    network, optimizer:
+        As they are being trained.
+    about:
+        What ``load_model`` needs beside the weights: task, classes, model, grid.
+    epoch:
+        Whole epochs done.
+    history:
+        The lines of metrics.jsonl.
+    best_epoch, best_rank:
+        The best epoch so far by validation; 0 before the first one and without validation.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    about: dict[str, Any]
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_rank: tuple[float, float] = (-math.inf, -math.inf)
+
+    def exhausted(self, patience: int) -> bool:
+        """Whether the last ``patience`` epochs were all no better than the best one before them."""
+        return bool(patience and self.best_epoch and self.epoch - self.best_epoch >= patience)
+
+    def take(self, line: dict[str, Any], score: Score | None) -> bool:
+        """Take down an epoch; True if it is the best so far."""
+        self.epoch += 1
+        self.history.append(line)
+        if score is None or score.rank <= self.best_rank:
+            return False
+        self.best_epoch, self.best_rank = self.epoch, score.rank
+        return True
+
+    def set_learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def note_of_last(self) -> str:
+        """The last epoch in a few words, for a progress bar."""
+        if not self.history:
+            return ""
+        shown = {key: value for key, value in self.history[-1].items() if key.startswith(("train_", "val_"))}
+        return f"epoch {self.epoch}: " + ", ".join(f"{key} {value:.4f}" for key, value in shown.items())
+
+    def save(self, run: Run, fingerprint: str, *, best: bool) -> None:
+        """Write best.pt (if this epoch is the best), metrics.jsonl and last, as the one that counts, last.pt."""
+        if best:
+            self.save_best(run)
+        write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in self.history))
+        content = {
+            "fingerprint": fingerprint,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_rank": self.best_rank,
+        }
+        checkpoint.save(run.last, content)
+
+    def save_best(self, run: Run) -> None:
+        """Write the weights as they are now as the ones that are evaluated and exported."""
+        checkpoint.save(run.best, {**self.about, "epoch": self.epoch, "weights": self.network.state_dict()})
+
+    def restore(self, run: Run, fingerprint: str) -> None:
+        """Go on from last.pt, if there is one and best.pt, where one was written, is still beside it.
+
+        Raises
+        ------
+        RunError
+            If it is broken or of another run.
+        """
+        checkpoint.clear_leftovers(run.checkpoints)
+        if not run.last.is_file():
+            return
+        content = checkpoint.load(run.last)
+        if content.get("fingerprint") != fingerprint:
+            raise RunError("belongs to another run", where=str(run.last), remedy="Delete the run's folder.")
+        if content["best_epoch"] and not run.best.is_file():
+            return  # what the best epoch was is known, its weights are not: begin again
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.epoch, self.best_epoch = content["epoch"], content["best_epoch"]
+        self.history = list(content["history"])
+        self.best_rank = tuple(content["best_rank"])

@@ -1,0 +1,69 @@
+"""Validation: the network in training, judged on prepared cases as the served one will be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medrail.bundle import Predictor
+from medrail.cases import target_index
+from medrail.errors import CaseError
+from medrail.evaluate.metrics import classification_statistics, dice, slice_confusion
+from medrail.prepare import Store
+from medrail.types import Case
+
+SELECT_BY = {"classification": "val_balanced_accuracy", "segmentation": "val_dice"}
+"""What the best epoch is chosen by; for classification the lower ``val_loss`` decides a tie."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One validation: its numbers by name, and the key by which a better one is larger."""
+
+    metrics: dict[str, float]
+    rank: tuple[float, float]
+
+
+def validate(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score:
+    """Judge a network on the prepared grid.
+
+    Classification: balanced accuracy, accuracy and mean cross entropy over the cases. Segmentation: mean over the cases
+    of the mean Dice of the foreground classes.
+
+    Raises
+    ------
+    CaseError
+        If a case has no label or mask.
+    """
+    if predictor.spec.task == "classification":
+        return _classification(predictor, store, cases)
+    scores = []
+    for case in cases:
+        image, mask = store.load(case.id)
+        if mask is None:
+            raise CaseError("no mask", needed="one for every validation case", where=f"case {case.id}")
+        labels = predictor.probabilities(image).argmax(axis=0).astype(np.uint8)
+        counts = slice_confusion(mask.voxels[0], labels, len(predictor.spec.classes)).sum(axis=0)
+        scores.append(float(dice(counts).mean()))
+    value = sum(scores) / len(scores)
+    return Score({SELECT_BY["segmentation"]: value}, (value, 0.0))
+
+
+def _classification(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score:
+    classes = predictor.spec.classes
+    truth = [target_index(case, classes) for case in cases]
+    probabilities = np.stack([predictor.probabilities(store.load(case.id)[0]) for case in cases])
+    statistics = classification_statistics(truth, probabilities, classes)
+    every_case_once = np.ones((1, len(cases)))
+    balanced = float(statistics["balanced_accuracy"](every_case_once)[0])
+    of_truth = probabilities[np.arange(len(truth)), truth]
+    loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
+    metrics = {
+        SELECT_BY["classification"]: balanced,
+        "val_accuracy": float(statistics["accuracy"](every_case_once)[0]),
+        "val_loss": loss,
+    }
+    return Score(metrics, (balanced, -loss if math.isfinite(loss) else -math.inf))

@@ -1,0 +1,129 @@
+"""Every network of the table: its contract, in both dimensions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from medrail.bundle import onnx_backend
+from medrail.config import ModelConfig, ModelName
+from medrail.errors import ConfigError
+from medrail.export.onnx_file import write_onnx
+from medrail.models import MODELS, build_model
+
+# Anisotropic on purpose: an axis taken for another gives another shape.
+SIZES = {2: (32, 48), 3: (16, 32, 24)}
+CLASSES = 3
+EVERY = [(name, dims) for name in MODELS for dims in (2, 3)]
+
+
+def network(name: ModelName, dims: Any, channels: int = 1, width: int = 8, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    model = ModelConfig(name=name, dims=dims, channels=channels, width=width)
+    return build_model(model, MODELS[name].task, CLASSES, size(name, dims))
+
+
+def size(name: ModelName, dims: int) -> tuple[int, ...]:
+    return tuple(max(length, MODELS[name].smallest) for length in SIZES[dims])
+
+
+def batch(name: ModelName, dims: int, count: int, channels: int = 1) -> torch.Tensor:
+    return torch.randn(count, channels, *size(name, dims), generator=torch.Generator().manual_seed(count))
+
+
+def lived_in(net: torch.nn.Module, name: ModelName, dims: int) -> torch.nn.Module:
+    """Batch statistics as after some training; as initialised, some networks answer 0 to everything."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the plain average
+    with torch.no_grad():
+        net.train()
+        net(batch(name, dims, 3))
+    return net.eval()
+
+
+def test_the_table_has_exactly_the_names_of_the_configuration() -> None:
+    assert set(MODELS) == set(get_args(ModelName))
+
+
+def test_every_network_says_when_to_choose_it_in_one_line() -> None:
+    for entry in MODELS.values():
+        assert 20 < len(entry.when) < 100
+        assert "\n" not in entry.when
+    assert len({entry.when for entry in MODELS.values()}) == len(MODELS)
+
+
+@pytest.mark.parametrize(("name", "dims"), EVERY)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits_have_the_shape_of_the_task(name: ModelName, dims: int, channels: int) -> None:
+    with torch.inference_mode():
+        logits = network(name, dims, channels).eval()(batch(name, dims, 2, channels))
+    spatial = size(name, dims) if MODELS[name].task == "segmentation" else ()
+    assert logits.shape == (2, CLASSES, *spatial)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("name", "dims"), EVERY)
+def test_every_weight_gets_a_gradient_and_the_seed_decides(name: ModelName, dims: int) -> None:
+    first, again, other = network(name, dims), network(name, dims), network(name, dims, seed=1)
+    pairs = zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(mine, same) for mine, same in pairs)
+    weights = [(value, other.state_dict()[key]) for key, value in first.state_dict().items() if value.ndim > 1]
+    assert any(not torch.equal(mine, different) for mine, different in weights)
+    first(batch(name, dims, 2)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in first.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dims"), EVERY)
+def test_onnx_answers_the_same_for_every_batch_size(
+    name: ModelName, dims: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    net = lived_in(network(name, dims), name, dims)
+    write_onnx(net, (1, *size(name, dims)), tmp_path / "network.onnx")
+    assert capfd.readouterr().out == ""
+    backend = onnx_backend(tmp_path / "network.onnx", threads=1)
+    for count in (1, 2, 5):
+        images = batch(name, dims, count)
+        with torch.inference_mode():
+            wanted = net(images).numpy()
+        assert wanted.std() > 1e-4, "an answer that is all the same proves nothing"
+        found = backend(images.numpy())
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, atol=1e-3 * float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    ("grid", "stride"), [((28, 28), (1, 1)), ((64, 224), (2, 2)), ((), (2, 2)), ((32, 96), (1, 2))]
+)
+def test_a_resnet_halves_large_pictures_in_its_first_layer(
+    name: ModelName, grid: tuple[int, ...], stride: tuple[int, int]
+) -> None:
+    net = build_model(ModelConfig(name=name, dims=2), "classification", 2, grid)
+    first = next(module for module in net.modules() if isinstance(module, torch.nn.Conv2d))
+    assert first.stride == stride
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_network_for_the_other_task_is_refused_with_those_that_fit(name: ModelName) -> None:
+    other: Any = "segmentation" if MODELS[name].task == "classification" else "classification"
+    with pytest.raises(ConfigError, match=name) as caught:
+        build_model(ModelConfig(name=name, dims=2), other, 2)
+    assert all((key in caught.value.needed) == (entry.task == other) for key, entry in MODELS.items())
+
+
+def test_a_width_that_segresnet_cannot_have_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Set it to 16"):
+        build_model(ModelConfig(name="segresnet", dims=2, width=13), "segmentation", 2)
+
+
+def test_tiny_cnn_is_tiny_and_takes_any_size() -> None:
+    net = network("tiny_cnn", 2)
+    assert sum(parameter.numel() for parameter in net.parameters()) < 120_000
+    for spatial in ((8, 8), (9, 31), (100, 64)):
+        assert net(torch.zeros(2, 1, *spatial)).shape == (2, CLASSES)
