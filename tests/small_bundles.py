@@ -1,0 +1,59 @@
+"""Real bundles with small ONNX networks whose answers are known, for tests of what is above the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medrail.bundle import Manifest, NetworkSpec
+
+
+def _network(nodes: list[Any], weights: dict[str, np.ndarray], channels: int, dims: int) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels, *["d", "h", "w"][3 - dims :]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+
+
+def classifier_network(classes: int) -> bytes:
+    """Logits from the mean of each colour."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["y"]),
+    ]
+    weight = np.random.default_rng(7).normal(size=(3, classes)).astype(np.float32)
+    return _network(nodes, {"weight": weight}, 3, 2)
+
+
+def segmenter_network(dims: int, thresholds: tuple[float, ...]) -> bytes:
+    """Class k where the value lies above threshold k and below the next."""
+    from onnx import helper
+
+    slopes = np.arange(len(thresholds) + 1, dtype=np.float32)
+    offsets = np.concatenate([[0], -np.cumsum(thresholds)]).astype(np.float32)
+    kernel = (8 * slopes).reshape(-1, 1, *[1] * dims)
+    nodes = [helper.make_node("Conv", ["x", "kernel", "bias"], ["y"])]
+    return _network(nodes, {"kernel": kernel, "bias": 8 * offsets}, 1, dims)
+
+
+def write_bundle(root: Path, name: str, network: bytes, spec: NetworkSpec, version: str = "1") -> Path:
+    folder = root / name / version
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(network)
+    (folder / "card.md").write_text(f"# {name} {version}\n\nMade by a test. 测试用。\n", encoding="utf-8")
+    metric = "accuracy" if spec.task == "classification" else "dice"
+    metrics = {metric: {"value": 0.953, "low": 0.941, "high": 0.962, "n": 40, "method": "bootstrap by patient"}}
+    Manifest(name, version, spec, metrics=metrics).write(folder)
+    return folder

@@ -1,0 +1,107 @@
+"""Files in, answers as files out: on the raw grid, one bad input never stops the others."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from conftest import anisotropic_geometry
+from medrail.bundle import InputKind, NetworkSpec, load_bundle
+from medrail.errors import ReadError
+from medrail.predict import find_inputs, predict_files, volumes_ml
+from medrail.read import read, read_mask, write_nifti
+from medrail.types import Image
+from small_bundles import classifier_network, segmenter_network, write_bundle
+
+
+@pytest.fixture
+def segmenter(tmp_path):
+    """Everything brighter than 2 is the organ."""
+    spec = NetworkSpec(
+        task="segmentation",
+        classes=("background", "organ"),
+        dims=3,
+        channels=1,
+        pipeline=({"kind": "orient", "axes": "RAS"},),
+        input_kind=InputKind(picture=False, channels=1, unit="arbitrary"),
+    )
+    return load_bundle(write_bundle(tmp_path / "bundles", "organ", segmenter_network(3, (2.0,)), spec))
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    spec = NetworkSpec(
+        task="classification",
+        classes=("a", "b"),
+        dims=2,
+        channels=3,
+        pipeline=({"kind": "grey_to_rgb"}, {"kind": "resize", "size": [32, 32]}),
+        input_kind=InputKind(picture=True, channels=3, unit="uint8"),
+    )
+    return load_bundle(write_bundle(tmp_path / "bundles", "ab", classifier_network(2), spec))
+
+
+def rows(folder):
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_mask_lies_on_the_raw_grid_and_its_volume_is_told(tmp_path, segmenter):
+    voxels = np.zeros((1, 5, 7, 11), np.float32)
+    voxels[0, 1:3, 2:6, 3:10] = 5
+    image = Image(voxels, anisotropic_geometry())
+    write_nifti(image, tmp_path / "scan one.nii.gz")
+    answers = predict_files(segmenter, find_inputs([tmp_path / "scan one.nii.gz"]), tmp_path / "out")
+    mask = read_mask(tmp_path / "out" / "scan one_mask.nii.gz")
+    assert np.array_equal(mask.voxels, voxels > 2)
+    assert mask.geometry.is_close(read(tmp_path / "scan one.nii.gz").geometry)
+    millilitres = 2 * 4 * 7 * 5.0 * 0.7 * 0.9 / 1000
+    assert volumes_ml(answers[0].prediction) == {"organ": pytest.approx(millilitres)}
+    assert float(rows(tmp_path / "out")[0]["organ_ml"]) == pytest.approx(millilitres, abs=1e-3)
+    assert (tmp_path / "out" / "scan one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_bad_input_stops_nobody_and_is_named(tmp_path, classifier):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Picture.new("RGB", (40, 30), (200, 10, 10)).save(folder / "good.png")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.png").write_bytes((folder / "good.png").read_bytes()[:40])
+    write_nifti(Image(np.ones((1, 5, 7, 11), np.float32), anisotropic_geometry()), folder / "volume.nii.gz")
+    answers = predict_files(classifier, find_inputs([folder]), tmp_path / "out")
+    by_name = {row["name"]: row for row in rows(tmp_path / "out")}
+    assert set(by_name) == {"good", "broken", "volume"}, "a text file in a folder is no image"
+    assert by_name["good"]["reason"] == ""
+    assert float(by_name["good"]["p_a"]) + float(by_name["good"]["p_b"]) == pytest.approx(1, abs=1e-5)
+    assert by_name["good"]["class_name"] in "ab"
+    assert "broken.png" in by_name["broken"]["reason"]
+    assert "volume" in by_name["volume"]["reason"]
+    assert sum(bool(answer.reason) for answer in answers) == 2
+
+
+def test_equal_names_from_different_folders_do_not_overwrite_each_other(tmp_path, classifier):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Picture.new("RGB", (40, 30)).save(tmp_path / name / "x.png")
+    inputs = find_inputs([tmp_path / "one", tmp_path / "two" / "x.png"])
+    answers = predict_files(classifier, inputs, tmp_path / "out")
+    assert len({file for answer in answers for file in answer.files}) == 2
+    assert [row["name"] for row in rows(tmp_path / "out")] == ["x", "x-2"]
+
+
+@pytest.mark.parametrize("what", ["missing", "empty"])
+def test_a_path_without_images_is_refused(tmp_path, what):
+    if what == "empty":
+        (tmp_path / "empty").mkdir()
+    with pytest.raises(ReadError, match=what):
+        find_inputs([tmp_path / what])
+
+
+def test_no_overlays_when_none_are_wanted(tmp_path, classifier):
+    Picture.new("L", (40, 30)).save(tmp_path / "x.png")
+    (answer,) = predict_files(classifier, find_inputs([tmp_path / "x.png"]), tmp_path / "out", overlays=False)
+    assert answer.files == ()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.csv"]
