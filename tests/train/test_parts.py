@@ -28,6 +28,7 @@ from medrail.train import passport as passports
 from medrail.train.checkpoint import clear_leftovers, load, save
 from medrail.train.device import choose, repeatable
 from medrail.train.loss import inverse_frequency, learning_rate, make_loss
+from medrail.train.material import gather
 from medrail.train.track import Guarded, flattened
 from medrail.train.weights import start_from
 from medrail.workspace import read_json
@@ -129,6 +130,20 @@ def test_the_backend_answers_in_evaluation_mode_and_leaves_the_mode_alone() -> N
     from medrail.types import Image
 
     assert Predictor(spec, backend).probabilities(Image(np.ones((1, 5, 8, 8), np.float32))).shape == (2,)
+
+
+@pytest.mark.parametrize("together", [1, 5, 64])
+def test_pictures_validated_together_get_what_the_predictor_gives_each(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    from medrail.train import validate as room
+
+    monkeypatch.setattr(room, "SLICES_TOGETHER", together)
+    material = gather(pictures.config, pictures.workspace, pictures.cases)
+    predictor = Predictor(material.spec((16, 24)), torch_backend(small()))
+    found = [*room._class_probabilities(predictor, material.store, material.cases)]
+    wanted = [predictor.probabilities(material.store.load(case.id)[0]) for case in material.cases]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 # --- weights to start from

@@ -1,0 +1,259 @@
+"""Run -> network.onnx -> bundle: the same answers, all or nothing, and a card that says what a person must know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medrail.bundle import Manifest, Predictor, load_bundle, load_network, onnx_backend
+from medrail.errors import BundleError, ExportError, RunError
+from medrail.evaluate import evaluate
+from medrail.export import export_bundle, export_network
+from medrail.export import network as network_room
+from medrail.export.parity import chosen_cases, measure_parity
+from medrail.prepare import Pipeline, Store
+from medrail.read import read
+from medrail.train import load_model, torch_backend
+from medrail.types import Case
+from medrail.workspace import read_json
+
+
+def exported(made: Any, **changes: Any) -> Path:
+    return export_network(made.run, made.with_export(**changes), made.workspace, made.cases)
+
+
+def bundled(made: Any, **changes: Any) -> Path:
+    exported(made)
+    evaluate(made.run, made.config, made.cases)
+    return export_bundle(made.run, made.with_export(**changes), made.workspace)
+
+
+def test_the_exported_network_answers_as_the_trained_one_on_raw_files(any_run: Any, capfd: Any) -> None:
+    path = exported(any_run)
+    output = capfd.readouterr()
+    assert (output.out, output.err) == ("", "")
+    assert path == any_run.run.network
+    predictor = load_network(any_run.run.folder, threads=1)
+    trained = Predictor(predictor.spec, torch_backend(load_model(any_run.run)))
+    for case in any_run.cases:
+        image = read(case.paths[0], case.item)
+        ours, theirs = predictor(image), trained(image)
+        if any_run.config.task == "classification":
+            assert ours.probabilities == pytest.approx(dict(theirs.probabilities), abs=1e-4)
+        else:
+            assert ours.mask is not None
+            assert theirs.mask is not None
+            changed = np.mean(ours.mask.voxels != theirs.mask.voxels)
+            assert changed < 2e-3, "but for a voxel or two that were undecided after so short a training"
+
+
+def test_network_json_says_what_the_network_is(any_run: Any) -> None:
+    exported(any_run)
+    values = read_json(any_run.run.folder / "network.json")
+    spec, parity = values["spec"], values["parity"]
+    found = tuple(spec["input_kind"][key] for key in ("picture", "channels", "unit"))
+    pictures = any_run.config.task == "classification"
+    assert found == ((True, 3, "uint8") if pictures else (False, 1, "arbitrary"))
+    assert spec["classes"] == list(any_run.config.data.classes)
+    assert bool(spec["patch"]) != bool(spec["grid"])
+    assert 0 < parity["cases"] <= 4
+    assert parity["max_abs_difference"] <= 1e-3
+    assert parity["labels_changed"] < 2e-3
+    assert parity["metric_change"] < 2e-3
+    assert parity["opset"] == 20
+    assert [path.name for path in any_run.run.folder.glob(".*")] == []
+
+
+def test_any_batch_size_goes_through(slice_run: Any) -> None:
+    backend = onnx_backend(exported(slice_run), threads=1)
+    network = load_model(slice_run.run)
+    for count in (1, 3, 16):
+        images = np.random.default_rng(count).normal(size=(count, 1, 16, 24)).astype(np.float32)
+        with torch.inference_mode():
+            wanted = network(torch.from_numpy(images)).numpy()
+        np.testing.assert_allclose(backend(images), wanted, atol=1e-3)
+
+
+class Shifted:
+    """A network's backend whose first logit is off."""
+
+    def __init__(self, backend: Any, by: float) -> None:
+        self.backend, self.by = backend, by
+
+    def __call__(self, batch: Any) -> Any:
+        logits = self.backend(batch).copy()
+        logits[:, 0] += self.by
+        return logits
+
+
+@pytest.mark.parametrize("off", [0.05, float("nan")])
+def test_without_parity_there_is_an_error_and_no_file(
+    any_run: Any, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    exported(any_run)
+    monkeypatch.setattr(network_room, "onnx_backend", lambda path: Shifted(onnx_backend(path, 1), off))
+    with pytest.raises(ExportError, match=r"differ by up to .*needed: at most 0\.001"):
+        exported(any_run)
+    assert not any_run.run.network.exists()
+    assert not (any_run.run.folder / "network.json").exists()
+    assert [path.name for path in any_run.run.folder.glob(".*")] == []
+
+
+def test_a_larger_tolerance_lets_a_small_difference_pass_and_records_it(
+    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_room, "onnx_backend", lambda path: Shifted(onnx_backend(path, 1), 0.05))
+    exported(picture_run, parity_tolerance=0.1)
+    parity = read_json(picture_run.run.folder / "network.json")["parity"]
+    assert 1e-3 < parity["max_abs_difference"] <= 0.1
+
+
+def test_parity_counts_changed_answers_and_the_change_of_the_metric(slice_run: Any) -> None:
+    exported(slice_run)
+    exact = load_network(slice_run.run.folder, threads=1)
+    wrong = Predictor(exact.spec, Shifted(exact.backend, 1000.0))
+    store = Store(slice_run.workspace, Pipeline.from_dict(slice_run.config.prepare.steps))
+    parity = measure_parity(exact, wrong, store, slice_run.cases)
+    labels = [exact.probabilities(store.load(case.id)[0]).argmax(0) for case in slice_run.cases]
+    assert parity.labels_changed == pytest.approx(np.mean([np.mean(one != 0) for one in labels]))
+    assert parity.max_abs_difference > 0.4
+    assert parity.metric == "dice"
+    assert parity.metric_change > 0
+
+
+def test_parity_is_measured_on_unseen_cases_first() -> None:
+    splits: list[Any] = ["train"] * 5 + ["val"] * 2 + ["test"] * 3
+    cases = [Case(f"c{n:02d}", f"p{n}", ("x",), None, split) for n, split in enumerate(splits)]
+    chosen = [case.split for case in chosen_cases(cases, 6)]
+    assert chosen == ["test"] * 3 + ["val"] * 2 + ["train"]
+    assert len(chosen_cases(cases, 100)) == 10
+    assert [case.id for case in chosen_cases([case for case in cases if case.split == "train"], 2)] == ["c00", "c02"]
+
+
+def test_no_case_to_compare_on_is_an_error(picture_run: Any) -> None:
+    with pytest.raises(ExportError, match=r"no prepared case|raw images"):
+        export_network(picture_run.run, picture_run.config, picture_run.workspace, ())
+    assert not picture_run.run.network.exists()
+
+
+def test_a_run_without_weights_says_so(picture_run: Any) -> None:
+    picture_run.run.best.unlink()
+    with pytest.raises(RunError, match=r"best\.pt: there is no such file"):
+        exported(picture_run)
+
+
+def test_raw_images_that_are_gone_are_named(picture_run: Any) -> None:
+    for case in picture_run.cases:
+        Path(case.paths[0]).unlink()
+    with pytest.raises(ExportError, match="none of the raw images can be read"):
+        exported(picture_run)
+
+
+# --- the bundle
+
+
+def test_a_bundle_is_whole_and_answers_as_the_run_was_evaluated(any_run: Any) -> None:
+    folder = bundled(any_run)
+    assert folder == any_run.workspace.bundles / "small" / "1"
+    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "card.md", "model.onnx"]
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    manifest, served, evaluated = Manifest.read(folder), load_bundle(folder, 1), load_network(any_run.run.folder, 1)
+    assert served.bundle_id.startswith("small/1@")
+    case = any_run.cases[-1]
+    image = read(case.paths[0])
+    assert served(image).probabilities == evaluated(image).probabilities
+    evaluation = read_json(any_run.run.evaluation / "evaluation.json")
+    assert json.loads(json.dumps(manifest.to_dict()["metrics"])) == evaluation["metrics"]
+    assert manifest.provenance["fingerprint"] == read_json(any_run.run.passport)["fingerprint"]
+    assert manifest.parity == read_json(any_run.run.folder / "network.json")["parity"]
+
+
+def test_the_card_says_what_a_person_must_know(any_run: Any) -> None:
+    card = (bundled(any_run) / "card.md").read_text()
+    metrics = read_json(any_run.run.evaluation / "evaluation.json")["metrics"]
+    assert "Not a medical device" in card
+    for name, measured in metrics.items():
+        row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
+        assert f"{measured['value']:.4g}" in row
+        assert measured["method"] in row
+    train = sum(case.split == "train" for case in any_run.cases)
+    assert f"{train} cases of {train} patients" in card
+    assert all(name in card for name in any_run.config.data.classes)
+    assert "`normalise`" in card
+    assert str(any_run.workspace.root) not in card
+
+
+def test_neither_a_path_nor_the_diff_goes_into_the_bundle(picture_run: Any) -> None:
+    passport = read_json(picture_run.run.passport)
+    passport["project"] = {"commit": "abc", "diff": "+my secret", "diff_whole": True, "diff_sha256": "0" * 64}
+    picture_run.run.passport.write_text(json.dumps(passport))
+    text = (bundled(picture_run) / "bundle.json").read_text()
+    assert "secret" not in text
+    assert '"abc"' in text
+    assert str(picture_run.workspace.root) not in text
+
+
+def test_the_same_again_leaves_the_bundle_as_it_is(picture_run: Any) -> None:
+    folder = bundled(picture_run)
+    before = (folder / "bundle.json").stat().st_mtime_ns
+    assert export_bundle(picture_run.run, picture_run.config, picture_run.workspace) == folder
+    assert (folder / "bundle.json").stat().st_mtime_ns == before
+
+
+def test_another_or_damaged_bundle_of_that_version_is_replaced_whole(picture_run: Any) -> None:
+    folder = bundled(picture_run)
+    good = (folder / "bundle.json").read_text()
+    (folder / "card.md").write_text("tampered")
+    (folder / "stray.txt").write_text("x")
+    export_bundle(picture_run.run, picture_run.config, picture_run.workspace)
+    assert (folder / "bundle.json").read_text() == good
+    assert not (folder / "stray.txt").exists()
+    load_bundle(folder, 1)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_versions_stand_side_by_side(picture_run: Any) -> None:
+    bundled(picture_run)
+    export_bundle(picture_run.run, picture_run.with_export(version="2.0-rc1"), picture_run.workspace)
+    names = sorted(path.name for path in (picture_run.workspace.bundles / "small").iterdir())
+    assert names == ["1", "2.0-rc1"]
+
+
+def test_a_failure_halfway_leaves_the_old_bundle(picture_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medrail.export import bundle as bundle_room
+
+    folder = bundled(picture_run)
+    before = (folder / "bundle.json").read_text()
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle_room.shutil, "copyfile", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        export_bundle(picture_run.run, picture_run.config, picture_run.workspace)
+    assert (folder / "bundle.json").read_text() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_what_is_missing_is_said_in_order(picture_run: Any) -> None:
+    def fails(match: str, kind: type[Exception] = RunError) -> None:
+        with pytest.raises(kind, match=match):
+            export_bundle(picture_run.run, picture_run.config, picture_run.workspace)
+        assert not any(picture_run.workspace.bundles.glob("*/*"))
+
+    fails(r"network\.json: there is no such file")
+    exported(picture_run)
+    fails("not evaluated yet")
+    evaluate(picture_run.run, picture_run.config, picture_run.cases)
+    content = picture_run.run.network.read_bytes()
+    picture_run.run.network.write_bytes(content[:-1] + b"x")
+    fails("SHA-256", BundleError)
+    picture_run.run.network.write_bytes(content)
+    passport = read_json(picture_run.run.passport) | {"finished": False}
+    picture_run.run.passport.write_text(json.dumps(passport))
+    fails("not finished")
