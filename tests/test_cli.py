@@ -126,3 +126,20 @@ def test_json_is_one_object_and_nothing_else(tmp_path, capsys):
     assert checked["cases"] == 6
     assert (code == 0) == (checked["verdict"] != "stop")
     assert not any((tmp_path / "data").glob("*.json")), "nothing is written beside the user's data"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_stream_that_knows_few_letters_gets_the_result_all_the_same(encoding, tmp_path):
+    import os
+
+    from PIL import Image as Picture
+
+    for number in range(8):
+        path = tmp_path / "扫描" / "ab"[number % 2] / f"ü{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Picture.new("L", (40, 30), 10 * number).save(path)
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "medrail.cli", "check", str(tmp_path / "扫描")]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert b"8 cases of 8 patients" in done.stdout, done.stderr
+    assert b"fault in medrail" not in done.stderr

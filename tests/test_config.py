@@ -135,6 +135,7 @@ def test_a_missing_file_names_the_remedy(tmp_path):
         ({"data": {"kind": "csv", "path": "t", "classes": ["a", "b"], "mask_values": [0]}}, "mask_values"),
         ({"data": {"kind": "csv", "path": "t", "classes": list("abc"), "foreground_nonzero": True}}, "exactly two"),
         ({"model": {"name": "unet", "dims": 3, "patch": [8, 8]}}, "patch"),
+        ({"model": {"name": "unet", "dims": 3}, "prepare": {"steps": [{"kind": "slices"}]}}, "step slices"),
         ({"split": {"val": 0.6, "test": 0.5}}, "nothing is left"),
     ],
 )

@@ -69,17 +69,20 @@ def test_one_bad_input_stops_nobody_and_is_named(tmp_path, classifier):
     folder.mkdir()
     Picture.new("RGB", (40, 30), (200, 10, 10)).save(folder / "good.png")
     (folder / "notes.txt").write_text("no image")
+    (folder / "report.png").write_bytes(b"%PDF-1.7 and so on")
     (folder / "broken.png").write_bytes((folder / "good.png").read_bytes()[:40])
     write_nifti(Image(np.ones((1, 5, 7, 11), np.float32), anisotropic_geometry()), folder / "volume.nii.gz")
     answers = predict_files(classifier, find_inputs([folder]), tmp_path / "out")
     by_name = {row["name"]: row for row in rows(tmp_path / "out")}
-    assert set(by_name) == {"good", "broken", "volume"}, "a text file in a folder is no image"
+    assert set(by_name) == {"good", "broken", "volume", "report"}, "a text file in a folder is no image"
     assert by_name["good"]["reason"] == ""
     assert float(by_name["good"]["p_a"]) + float(by_name["good"]["p_b"]) == pytest.approx(1, abs=1e-5)
     assert by_name["good"]["class_name"] in "ab"
-    assert "broken.png" in by_name["broken"]["reason"]
+    assert "picture" in by_name["broken"]["reason"]
     assert "volume" in by_name["volume"]["reason"]
-    assert sum(bool(answer.reason) for answer in answers) == 2
+    assert "PDF" in by_name["report"]["reason"]
+    assert all(str(answer.input.path) not in answer.reason for answer in answers), "told once, in its own column"
+    assert sum(bool(answer.reason) for answer in answers) == 3
 
 
 def test_equal_names_from_different_folders_do_not_overwrite_each_other(tmp_path, classifier):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Picture
 
 from medrail import cli
-from medrail.errors import CaseError, ConfigError, LeakError, RunError
+from medrail.errors import CaseError, ConfigError, ExportError, LeakError, RunError
 from medrail.stages import check, evaluate_run, inferred_project, open_project, open_run, prepare_cases, run_all
 from medrail.stages import train_run as train_stage
 from medrail.workspace import read_json
@@ -154,3 +154,23 @@ def test_a_folder_without_a_project_is_judged_and_left_alone(folder):
         assert result.files == ()
     assert sorted(data.rglob("*")) == before
     assert not project.workspace.root.exists()
+
+
+@pytest.mark.slow
+def test_a_project_s_file_says_how_its_run_is_evaluated_and_exported(folder):
+    trained, _ = run(folder)
+    text = (
+        CONFIG.replace("resamples: 200", "resamples: 300, split: val")
+        + 'export: {version: "7", parity_tolerance: 1.0e-15}\n'
+    )
+    (folder / "medrail.yaml").write_text(text, encoding="utf-8")
+    project, found = open_run(folder)
+    assert found.folder == trained
+    assert (project.config.evaluate.resamples, project.config.evaluate.split) == (300, "val")
+    assert project.config.export.version == "7"
+    of_the_run, _ = open_run(trained)
+    assert of_the_run.config.evaluate.resamples == 200
+    recorded = read_json(trained / "network.json")["parity"]["max_abs_difference"]
+    assert recorded > 1e-15, "or the next line proves nothing"
+    with pytest.raises(ExportError, match="parity_tolerance"):
+        evaluate_run(project, found)

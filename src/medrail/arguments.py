@@ -158,7 +158,7 @@ the route at POST /v1/predict/image. Never imports torch.
     parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
     parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
-    parser.add_argument("--port", type=int, help="default: 8000; 0: any free one")
+    parser.add_argument("--port", type=_port, help="default: 8000; 0: any free one")
     parser.add_argument("--threads", type=int, help="threads of the inference engine (default: all cores)")
     parser.add_argument("--max-upload-mb", type=float, help="largest upload (default: 512)")
     parser.add_argument(
@@ -178,5 +178,11 @@ will use for your own data. segment: outline the brain in T1 MRI. classify: whic
     parser.add_argument("--task", choices=("segment", "classify"), default="segment", help="default: segment")
     parser.add_argument("--workspace", metavar="DIR", help="folder to work in (default: medrail-demo/TASK)")
     parser.add_argument("--no-serve", action="store_true", help="stop before serving")
-    parser.add_argument("--port", type=int, default=8000, help="of the page (default: 8000; 0: any free one)")
+    parser.add_argument("--port", type=_port, default=8000, help="of the page (default: 8000; 0: any free one)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; stops before serving")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
+    return int(text)

@@ -107,15 +107,15 @@ def check(arguments: argparse.Namespace, console: Console) -> int:
     path = Path(arguments.path)
     configured = path.suffix in (".yaml", ".yml") or (path / "medrail.yaml").is_file() or not path.exists()
     if configured:
-        return _check(stages.open_project(path, arguments.set), f"medrail prepare {path}", console)
+        return _check(stages.open_project(path, arguments.set), "medrail run", path, console)
     if arguments.set:
         raise ConfigError("--set needs a configuration", where=str(path), remedy="`medrail init` writes one.")
     with stages.inferred_project(path) as project:
         console.line(f"{path} has no medrail.yaml; judged as `medrail init` would read it.")
-        return _check(project, f"medrail init my-project --data {path}", console)
+        return _check(project, "medrail init my-project --data", path, console)
 
 
-def _check(project: Project, next_command: str, console: Console) -> int:
+def _check(project: Project, next_command: str, path: Path, console: Console) -> int:
     from medrail import stages
 
     with console.progress() as bars:
@@ -126,7 +126,7 @@ def _check(project: Project, next_command: str, console: Console) -> int:
     if result.failed:
         console.error("this data would give a wrong result, or none; see above what to do")
         return FAILED
-    console.next_command(next_command)
+    console.next_command(next_command, path)
     return OK
 
 
@@ -141,7 +141,7 @@ def prepare(arguments: argparse.Namespace, console: Console) -> int:
         console.json(result.values)
     if result.failed:
         return FAILED
-    console.next_command(f"medrail train {arguments.path}{_sets(arguments)}")
+    console.next_command("medrail train", arguments.path, sets=arguments.set)
     return OK
 
 
@@ -156,7 +156,7 @@ def train(arguments: argparse.Namespace, console: Console) -> int:
         console.json(result.values)
     from medrail.console import shown
 
-    console.next_command(f"medrail evaluate {shown(run.folder)}")
+    console.next_command("medrail evaluate", shown(run.folder))
     return OK
 
 
@@ -173,7 +173,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
         return FAILED
     from medrail.console import shown
 
-    console.next_command(f"medrail export {shown(run.folder)}")
+    console.next_command("medrail export", shown(run.folder))
     return OK
 
 
@@ -187,7 +187,7 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
         console.json(result.values)
     from medrail.console import shown
 
-    console.next_command(f"medrail serve {shown(Path(result.values['bundle']))}")
+    console.next_command("medrail serve", shown(Path(result.values["bundle"])))
     return OK
 
 
@@ -213,7 +213,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
         )
     failed = [answer for answer in answers if answer.reason]
     for answer in answers:
-        console.line(f"{answer.input.path}: {answer.reason or answer.summary}")
+        console.line(f"{answer.input}: {answer.reason or answer.summary}")
     console.line(f"\n{len(answers) - len(failed)} of {len(answers)} predicted with {predictor.bundle_id}. {DISCLAIMER}")
     console.line(f"-> {shown(out / 'predictions.csv')}")
     if console.as_json:
@@ -221,7 +221,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
             {
                 "bundle_id": predictor.bundle_id,
                 "succeeded": len(answers) - len(failed),
-                "failed": [{"input": str(answer.input.path), "reason": answer.reason} for answer in failed],
+                "failed": [{"input": str(answer.input), "reason": answer.reason} for answer in failed],
                 "out": str(out),
             }
         )
@@ -271,22 +271,30 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.console import shown
 
     project = stages.open_project(arguments.path, arguments.set)
-    results = []
+    results: list[stages.StageResult] = []
 
     def report(result: stages.StageResult) -> None:
         results.append(result)
         console.stage(result)
 
-    with console.progress() as bars:
-        finished, bundle = stages.run_all(project, report, bars)
-    if console.as_json:
-        by_stage = {result.stage: {**result.values, "up_to_date": result.up_to_date} for result in results}
-        console.json({"run": str(finished.folder), "bundle": str(bundle), "stages": by_stage})
-    console.next_command(f"medrail serve {shown(bundle)}")
-    return FAILED if any(result.failed for result in results) else OK
+    finished: dict[str, str | None] = {"run": None, "bundle": None}
+    try:
+        with console.progress() as bars:
+            trained, bundle = stages.run_all(project, report, bars)
+        finished = {"run": str(trained.folder), "bundle": str(bundle)}
+    finally:
+        if console.as_json:
+            by_stage = {result.stage: {**result.values, "up_to_date": result.up_to_date} for result in results}
+            console.json({**finished, "stages": by_stage})
+    incomplete = [result for result in results if result.failed]
+    for result in incomplete:
+        console.error(f"finished, but {result.stage} left cases out: {result.summary}; they are named above")
+    console.next_command("medrail serve", shown(bundle))
+    return FAILED if incomplete else OK
 
 
 def demo(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail.console import typed
     from medrail.demo import TASKS, run_demo
 
     workspace = Path(arguments.workspace or Path("medrail-demo") / arguments.task)
@@ -296,19 +304,15 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.json(result.values)
     console.line("\nThe same for your own data:")
-    console.line("  medrail init my-project --data PATH-TO-YOUR-IMAGES")
-    console.line("  medrail run my-project")
+    for command in ("medrail init my-project --data PATH-TO-YOUR-IMAGES", "medrail run my-project"):
+        console.line(f"  {typed(command)}")
     if arguments.no_serve or console.as_json:
-        console.next_command(f"medrail serve {workspace}")
+        console.next_command("medrail serve", workspace)
         return OK
     from medrail.config import ServeConfig
 
     console.line(f"\nSend the page this image: {result.files[0]}")
     return _serve(Path(result.values["bundle"]), ServeConfig(port=arguments.port), workspace / "logs", console)
-
-
-def _sets(arguments: argparse.Namespace) -> str:
-    return "".join(f" --set {entry}" for entry in arguments.set)
 
 
 VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {

@@ -196,6 +196,8 @@ class Config(_Stage):
             raise ValueError(f"data.mask_values has {len(data.mask_values)} values for {len(data.classes)} classes")
         if data.foreground_nonzero and len(data.classes) != 2:
             raise ValueError("data.foreground_nonzero needs exactly two classes")
+        if self.model.dims == 3 and any(step.get("kind") == "slices" for step in self.prepare.steps):
+            raise ValueError("model.dims: 3 takes whole volumes; take the step slices out of prepare.steps")
         if self.model.patch and len(self.model.patch) != self.model.dims:
             raise ValueError(f"model.patch has {len(self.model.patch)} sizes for dims: {self.model.dims}")
         return self

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +28,10 @@ class Console:
     def __init__(self, *, as_json: bool = False) -> None:
         from rich.console import Console as RichConsole
 
+        for stream in (sys.stdout, sys.stderr):
+            # A redirected stream may not know our marks (cp1252, ASCII): better a "?" than no output.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         self.as_json = as_json
         self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self.out = self.err if as_json else RichConsole(highlight=False, soft_wrap=True)
@@ -39,10 +47,13 @@ class Console:
         """One stage: a line, a small table, the files, the warnings."""
         from rich.markup import escape
 
-        mark = "[red]✗[/]" if result.failed else "[yellow]![/]" if result.warnings else "[green]✓[/]"
+        good, bad = ("✓", "✗") if self._can("✓✗") else ("ok", "FAILED")
+        mark = f"[red]{bad}[/]" if result.failed else "[yellow]![/]" if result.warnings else f"[green]{good}[/]"
         when = "up to date" if result.up_to_date else f"{result.seconds:.1f} s"
         self.out.print(f"{mark} [bold]{result.stage:<9}[/] {escape(result.summary)}  [dim]({when})[/]")
         self.table(result.facts)
+        if result.up_to_date:
+            return  # its files and warnings were told when it was made
         for note in result.notes:
             self.out.print(f"            [dim]{escape(note)}[/]")
         for warning in result.warnings[:_MANY]:
@@ -51,6 +62,13 @@ class Console:
             self.out.print(f"            [yellow]![/] and {len(result.warnings) - _MANY} more")
         for path in result.files:
             self.out.print(f"            [dim]-> {escape(shown(path))}[/]")
+
+    def _can(self, text: str) -> bool:
+        try:
+            text.encode(self.out.encoding)
+        except (UnicodeEncodeError, LookupError):
+            return False
+        return True
 
     def table(self, rows: tuple[tuple[str, str], ...]) -> None:
         """Names and values in two columns."""
@@ -62,10 +80,13 @@ class Console:
         for sentence in sentences:
             self.out.print(f"  - {sentence}", markup=False)
 
-    def next_command(self, command: str) -> None:
+    def next_command(self, command: str, path: str | Path = "", sets: Sequence[str] = ()) -> None:
+        """What to type next, so that it can be copied: the path quoted for the shell, the overrides kept."""
         from rich.markup import escape
 
-        self.out.print(f"\n[bold]Next:[/] {escape(command)}")
+        words = [shlex.quote(str(path))] if str(path) else []
+        words += [f"--set {shlex.quote(entry)}" for entry in sets]
+        self.out.print(f"\n[bold]Next:[/] {escape(' '.join([typed(command), *words]))}")
 
     def error(self, text: str) -> None:
         from rich.markup import escape
@@ -115,3 +136,11 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):
         return str(path)
+
+
+def typed(command: str) -> str:
+    """A medrail command as it can be typed here: with the program's path where the shell would not find it."""
+    program = Path(sys.argv[0])
+    if shutil.which("medrail") or program.name != "medrail":
+        return command
+    return f"{shlex.quote(os.path.relpath(program))}{command.removeprefix('medrail')}"

@@ -28,6 +28,9 @@ class Input:
     path: Path
     item: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.path} [{self.item}]" if self.item else str(self.path)
+
     @property
     def name(self) -> str:
         """What the outputs are called after: the file's name without its endings, and the series."""
@@ -74,7 +77,12 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
         elif path.is_dir():
             inputs += _inputs_below(path)
         else:
-            raise ReadError("there is no such file or folder", where=str(path))
+            raise ReadError(
+                "there is no such file or folder",
+                needed="an image file, or a folder of images",
+                where=str(path),
+                remedy="Look for a mistyped name; a relative path starts at the folder you are in.",
+            )
     return inputs
 
 
@@ -88,15 +96,24 @@ def _inputs_below(folder: Path) -> list[Input]:
             series = series_in(subfolder)
             found += [Input(subfolder, one.item if len(series) > 1 else "") for one in series]
     if not found:
-        raise ReadError("no image in this folder", where=str(folder), needed="DICOM, NIfTI, NRRD, MHA, PNG, JPEG, ...")
+        raise ReadError(
+            "no image in this folder",
+            needed="DICOM, NIfTI, NRRD, MHA, PNG, JPEG, ...",
+            where=str(folder),
+            remedy="Name the folder that holds the images, or the files themselves.",
+        )
     return found
+
+
+_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".nii", ".gz", ".mha", ".mhd", ".nrrd")
 
 
 def _kind(path: Path) -> str:
     try:
         return sniff(path)
     except UnsupportedFormat:
-        return ""
+        # A text beside the images is no input; what calls itself an image and is none shall be named in the summary.
+        return "pretended" if path.suffix.lower() in _IMAGE_ENDINGS else ""
     except MedrailError:
         return "broken"  # kept as an input, so that the summary names it
 
@@ -124,11 +141,19 @@ def predict_files(
         try:
             answers.append(_predict(predictor, one, name, out, roi, overlays))
         except (MedrailError, OSError) as error:
-            answers.append(Answer(one, reason=str(error)))
+            answers.append(Answer(one, reason=_reason(error, one)))
         if progress:
             progress(number, len(inputs), name)
     write_text(out / "predictions.csv", _table(predictor, answers, names))
     return answers
+
+
+def _reason(error: MedrailError | OSError, one: Input) -> str:
+    """The error without the input's own path, which stands before it in the table and on the terminal."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    text = str(error)
+    return text.removeprefix(f"{one.path}: ")
 
 
 def _unique_names(inputs: Sequence[Input]) -> list[str]:
@@ -167,7 +192,7 @@ def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["input", "name", *(["class_name", "confidence"] if classification else []), *columns, "reason"])
     for answer, name in zip(answers, names, strict=True):
-        start = [str(answer.input.path) + (f"#{answer.input.item}" if answer.input.item else ""), name]
+        start = [str(answer.input), name]
         writer.writerow([*start, *_values(answer.prediction, classification, len(columns)), answer.reason])
     return text.getvalue()
 

@@ -8,6 +8,7 @@ person can read. Heavy libraries are imported inside the stage that needs them.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any
 
 from medrail.cases import build_cases, check_data, write_table
 from medrail.config import Config, load
-from medrail.errors import CaseError, ConfigError, LeakError, RunError
+from medrail.errors import BundleError, CaseError, ConfigError, LeakError, RunError
 from medrail.prepare import Pipeline, Store, check_steps, prepare
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json
@@ -80,6 +81,9 @@ def open_project(config_path: str | Path, sets: Sequence[str] = ()) -> Project:
 def open_run(path: str | Path, sets: Sequence[str] = ()) -> tuple[Project, Run]:
     """A run folder, or a project whose newest run is meant, with the configuration the run was trained with.
 
+    How it is evaluated, exported and served is no part of the training: for a project that comes from its medrail.yaml
+    as it is now.
+
     Raises
     ------
     RunError
@@ -93,19 +97,30 @@ def open_run(path: str | Path, sets: Sequence[str] = ()) -> tuple[Project, Run]:
         run = Run(path.resolve())
     else:
         if not path.exists():
-            raise RunError("there is no such folder", where=str(path), needed="a run, or a project folder with runs")
+            raise RunError(
+                "there is no such folder",
+                needed="a run, or a project folder with runs",
+                where=str(path),
+                remedy="`medrail train PROJECT` makes one.",
+            )
         run = Workspace.of_config(path).newest_run()
     trained = load(run.config_file, step_check=check_steps)
-    config = load(run.config_file, sets, step_check=check_steps)
-    fixed = ("task", "data", "split", "prepare", "model", "train")
-    if config.fingerprint(*fixed) != trained.fingerprint(*fixed):
+    changed = load(run.config_file, sets, step_check=check_steps)
+    if changed.fingerprint(*_FIXED_BY_TRAINING) != trained.fingerprint(*_FIXED_BY_TRAINING):
         raise ConfigError(
             "--set changes what this run was trained with",
             where=str(run.folder),
             needed="only evaluate.*, export.*, slim.* and serve.* can be changed for a trained run",
             remedy="Change it in medrail.yaml and run `medrail train` again.",
         )
-    return Project(config, run.workspace), run
+    if not is_run:
+        now = load(path, sets, step_check=check_steps)
+        later = {name: getattr(now, name) for name in type(now).model_fields if name not in _FIXED_BY_TRAINING}
+        changed = trained.model_copy(update=later)
+    return Project(changed, run.workspace), run
+
+
+_FIXED_BY_TRAINING = ("task", "data", "split", "prepare", "model", "train")
 
 
 def check(project: Project, make_progress: MakeProgress = lambda _: None) -> StageResult:
@@ -271,13 +286,18 @@ def _with_interval(metric: Mapping[str, Any]) -> str:
 
 
 def network(project: Project, run: Run) -> Path:
-    """The run's network as ONNX, exported once and checked against torch on real cases."""
+    """The run's network as ONNX, exported once and checked against torch on real cases as the configuration asks."""
     checkpoint = hashlib.sha256(run.best.read_bytes()).hexdigest() if run.best.is_file() else ""
     if not checkpoint:
         raise RunError("no trained weights", where=str(run.best), remedy="`medrail train` makes them.")
     description = run.folder / "network.json"
-    if run.network.is_file() and description.is_file() and read_json(description).get("checkpoint") == checkpoint:
-        return run.network
+    if run.network.is_file() and description.is_file():
+        known = read_json(description)
+        parity, asked = known.get("parity", {}), project.config.export
+        agreed = parity.get("max_abs_difference", math.inf) <= asked.parity_tolerance
+        enough = parity.get("asked_cases") == asked.parity_cases
+        if known.get("checkpoint") == checkpoint and agreed and enough:
+            return run.network
     from medrail.export import export_network
 
     return export_network(run, project.config, project.workspace, usable_cases(project))
@@ -291,22 +311,39 @@ def export_run(project: Project, run: Run) -> StageResult:
     with _timed() as seconds:
         started = time.time()
         network(project, run)
-        folder = export_bundle(run, project.config, project.workspace)
+        replaced = _bundle_there(project)
+        folder = export_bundle(run, project.config, project.workspace, project.cases)
         manifest = verify_bundle(folder)
     model = folder / "model.onnx"
     return StageResult(
         "export",
         f"bundle {manifest.bundle_id}, {model.stat().st_size / 1e6:.2f} MB",
-        facts=tuple((f"parity {name}", f"{value:.3g}") for name, value in manifest.parity.items() if _is_number(value)),
+        facts=(("ONNX against torch", _agreement(manifest.parity)),),
         files=tuple(sorted(folder.iterdir())),
+        warnings=(f"replaced {replaced}; set export.version to keep several side by side",)
+        if replaced not in ("", manifest.bundle_id)
+        else (),
         up_to_date=(folder / "bundle.json").stat().st_mtime < started,
         seconds=seconds(),
         values={"bundle": str(folder), "bundle_id": manifest.bundle_id, "parity": dict(manifest.parity)},
     )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _bundle_there(project: Project) -> str:
+    """The id of the bundle that has the name and version about to be written, or nothing."""
+    from medrail.bundle import Manifest
+
+    try:
+        return Manifest.read(project.workspace.bundles / project.config.name / project.config.export.version).bundle_id
+    except BundleError:
+        return ""
+
+
+def _agreement(parity: Mapping[str, Any]) -> str:
+    return (
+        f"probabilities differ by at most {parity['max_abs_difference']:.1g} on {parity['cases']} real cases, "
+        f"{parity['metric']} by {parity['metric_change']:.1g}"
+    )
 
 
 def run_all(

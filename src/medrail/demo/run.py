@@ -11,6 +11,7 @@ from typing import Any
 
 from medrail.bundle import load_bundle
 from medrail.demo.raw import Example, lay_out_segmentation, lay_out_slices
+from medrail.errors import ConfigError
 from medrail.predict import find_inputs, predict_files
 from medrail.stages import MakeProgress, StageResult, open_project, run_all
 from medrail.workspace import write_text
@@ -26,6 +27,7 @@ class DemoTask:
     metric: str
 
 
+MARKER = ".medrail-demo"
 TASKS = {
     "segment": DemoTask("segment", lay_out_segmentation, "segment.yaml", "dice"),
     "classify": DemoTask("classify", lay_out_slices, "classify.yaml", "accuracy"),
@@ -52,10 +54,18 @@ def run_demo(
     A result whose ``values`` are the keys of ``medrail demo --json``, and whose first file is the example to send.
     """
     begin = time.perf_counter()
+    _claim(folder, task)
     raw = folder / "raw"
     example = task.lay_out(raw)
-    _write_if_changed(folder / "medrail.yaml", files(__package__).joinpath(task.config).read_text(encoding="utf-8"))
-    report(StageResult("raw data", example.summary, files=(raw,)))
+    report(
+        StageResult(
+            "raw data",
+            example.summary,
+            notes=("one head to train on leaves none to validate on; what the check says of that is expected here",),
+            files=(raw,),
+            warnings=_write_config(folder, task),
+        )
+    )
     project = open_project(folder)
     evaluation: dict[str, Any] = {}
 
@@ -93,6 +103,34 @@ def _predict(bundle: Path, image: Path, out: Path, make_progress: MakeProgress) 
     )
 
 
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+def _claim(folder: Path, task: DemoTask) -> None:
+    """Mark the folder as this demo's; a folder with anything else in it is somebody's work.
+
+    Raises
+    ------
+    ConfigError
+        If it is not empty and not this demo's.
+    """
+    marker = folder / MARKER
+    owner = marker.read_text(encoding="utf-8").strip() if marker.is_file() else ""
+    if owner == task.name:
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"the folder is the {owner} demo's" if owner else "the folder holds something else",
+            needed="an empty or new folder, or one that this demo made",
+            where=str(folder),
+            remedy="Name another one with --workspace.",
+        )
+    write_text(marker, f"{task.name}\n")
+
+
+def _write_config(folder: Path, task: DemoTask) -> tuple[str, ...]:
+    """Write medrail.yaml if there is none; one that was edited is kept, and said."""
+    path = folder / "medrail.yaml"
+    text = files(__package__).joinpath(task.config).read_text(encoding="utf-8")
+    if not path.is_file():
         write_text(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        return (f"{path} was edited and is used as it is; delete it to have the demo's own again",)
+    return ()

@@ -68,14 +68,17 @@ function showModel() {
     [word("trainedOn"), model.input],
   ];
   const measured = Object.entries(model.metrics).slice(0, 3).filter(([, metric]) => typeof metric.value === "number");
-  if (measured.length) facts.push([word("measured"), measured.map(([name, metric]) => metricText(name, metric)).join("\n")]);
+  if (measured.length) {
+    const lines = measured.map(([name, metric]) => metricText(name, metric));
+    facts.push([word("measured"), [...lines, word("measuredHow")].join("\n")]);
+  }
   $("model-facts").replaceChildren(
     ...facts.flatMap(([name, text]) => [element("dt", { text: name }), element("dd", { text })]));
 }
 
 function metricText(name, metric) {
   const interval = typeof metric.low === "number" ? ` (${number(metric.low, 3)}–${number(metric.high, 3)})` : "";
-  return `${name} ${number(metric.value, 3)}${interval}`;
+  return `${name} ${number(metric.value, 3)}${interval}, n = ${metric.n}`;
 }
 
 async function showCard() {
