@@ -24,8 +24,8 @@ def _network(nodes: list[Any], weights: dict[str, np.ndarray], channels: int, di
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
 
 
-def classifier_network(classes: int) -> bytes:
-    """Logits from the mean of each colour."""
+def classifier_network(classes: int, channels: int = 3, dims: int = 2) -> bytes:
+    """Logits from the mean of each colour (of each channel)."""
     from onnx import helper
 
     nodes = [
@@ -33,19 +33,20 @@ def classifier_network(classes: int) -> bytes:
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weight"], ["y"]),
     ]
-    weight = np.random.default_rng(7).normal(size=(3, classes)).astype(np.float32)
-    return _network(nodes, {"weight": weight}, 3, 2)
+    weight = np.random.default_rng(7).normal(size=(channels, classes)).astype(np.float32)
+    return _network(nodes, {"weight": weight}, channels, dims)
 
 
-def segmenter_network(dims: int, thresholds: tuple[float, ...]) -> bytes:
-    """Class k where the value lies above threshold k and below the next."""
+def segmenter_network(dims: int, thresholds: tuple[float, ...], reach: int = 0) -> bytes:
+    """Class k where the mean within ``reach`` voxels lies above threshold k and below the next."""
     from onnx import helper
 
     slopes = np.arange(len(thresholds) + 1, dtype=np.float32)
     offsets = np.concatenate([[0], -np.cumsum(thresholds)]).astype(np.float32)
-    kernel = (8 * slopes).reshape(-1, 1, *[1] * dims)
-    nodes = [helper.make_node("Conv", ["x", "kernel", "bias"], ["y"])]
-    return _network(nodes, {"kernel": kernel, "bias": 8 * offsets}, 1, dims)
+    width = 2 * reach + 1
+    kernel = np.tile((8 * slopes / width**dims).reshape(-1, 1, *[1] * dims), (1, 1, *[width] * dims))
+    nodes = [helper.make_node("Conv", ["x", "kernel", "bias"], ["y"], pads=[reach] * (2 * dims))]
+    return _network(nodes, {"kernel": kernel.astype(np.float32), "bias": 8 * offsets}, 1, dims)
 
 
 def write_bundle(root: Path, name: str, network: bytes, spec: NetworkSpec, version: str = "1") -> Path:

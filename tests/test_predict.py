@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+import rois
 from conftest import anisotropic_geometry
 from medrail.bundle import InputKind, NetworkSpec, load_bundle
+from medrail.cases import read_roi
 from medrail.errors import ReadError
 from medrail.predict import find_inputs, predict_files, volumes_ml
 from medrail.read import read, read_mask, write_nifti
-from medrail.types import Image
+from medrail.types import Case, Image
 from small_bundles import classifier_network, segmenter_network, write_bundle
 
 
@@ -99,8 +101,9 @@ def test_equal_names_from_different_folders_do_not_overwrite_each_other(tmp_path
 def test_a_path_without_images_is_refused(tmp_path, what):
     if what == "empty":
         (tmp_path / "empty").mkdir()
-    with pytest.raises(ReadError, match=what):
+    with pytest.raises(ReadError, match=what) as caught:
         find_inputs([tmp_path / what])
+    assert caught.value.remedy
 
 
 def test_no_overlays_when_none_are_wanted(tmp_path, classifier):
@@ -108,3 +111,32 @@ def test_no_overlays_when_none_are_wanted(tmp_path, classifier):
     (answer,) = predict_files(classifier, find_inputs([tmp_path / "x.png"]), tmp_path / "out", overlays=False)
     assert answer.files == ()
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize("way", rois.STORED)
+def test_a_region_of_interest_means_the_same_however_it_is_stored(tmp_path, way):
+    """What the cases' room and prepare accept for training, predict accepts, and with the same answer."""
+    predictor = load_bundle(rois.roi_segmenter(tmp_path / "bundles"))
+    image, region = rois.bright_volume(), rois.region()
+    write_nifti(image, tmp_path / "scan.nii.gz")
+    write_nifti(rois.stored(region, way), tmp_path / "roi.nii.gz")
+    turned = read_roi(Case("a", "a", ("scan",), roi=str(tmp_path / "roi.nii.gz")), image)
+    expected = predictor(image, turned).mask.voxels
+    assert np.array_equal(expected, region.voxels)
+    inputs = find_inputs([tmp_path / "scan.nii.gz"])
+    (answer,) = predict_files(predictor, inputs, tmp_path / "out", roi=tmp_path / "roi.nii.gz")
+    assert answer.reason == ""
+    assert np.array_equal(read_mask(tmp_path / "out" / "scan_mask.nii.gz").voxels, expected)
+    assert np.array_equal(predictor(image, rois.stored(region, way)).mask.voxels, expected)
+
+
+@pytest.mark.parametrize(("way", "words"), [("elsewhere", "lies elsewhere"), ("smaller", "is 5 x 7 x 10")])
+def test_a_region_of_interest_on_another_grid_is_refused(tmp_path, way, words):
+    predictor = load_bundle(rois.roi_segmenter(tmp_path / "bundles"))
+    write_nifti(rois.bright_volume(), tmp_path / "scan.nii.gz")
+    write_nifti(rois.stored(rois.region(), way), tmp_path / "roi.nii.gz")
+    inputs = find_inputs([tmp_path / "scan.nii.gz"])
+    (answer,) = predict_files(predictor, inputs, tmp_path / "out", roi=tmp_path / "roi.nii.gz")
+    assert f"{tmp_path / 'roi.nii.gz'}: the region of interest" in answer.reason
+    assert words in answer.reason
+    assert "Resample" in answer.reason

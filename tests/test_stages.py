@@ -138,6 +138,100 @@ def test_a_trained_run_keeps_what_it_was_trained_with(folder):
         open_run(folder, ["train.lr=1"])
 
 
+def add_pictures(folder: Path, count: int) -> None:
+    rng = np.random.default_rng(1)
+    for number in range(30, 30 + count):
+        name = ("dark", "light")[number % 2]
+        pixels = rng.integers(0, 90, (20, 24), dtype=np.uint8) + np.uint8(150 * (number % 2))
+        Picture.fromarray(pixels).save(folder.parent / "data" / name / f"p{number // 2}_{number}.png")
+
+
+def test_a_run_is_judged_on_the_split_it_was_trained_with_whatever_is_added(folder):
+    project = open_project(folder)
+    prepare_cases(project)
+    trained, _ = train_stage(project)
+    first = evaluate_run(*open_run(folder))
+    tested = {case.id for case in project.cases if case.split == "test"}
+    add_pictures(folder, 30)
+    now, same = open_run(folder)
+    assert {case.id for case in now.cases if case.split == "test"} - {case.id for case in project.cases}
+    again = evaluate_run(now, same)
+    assert again.up_to_date
+    assert again.values == first.values
+    assert again.values["n"] == len(tested)
+    assert "30 cases were added" in again.warnings[0]
+    assert "not all of the data" in again.summary
+
+    seen = next(case for case in project.cases if case.split == "train")
+    judged = next(case for case in project.cases if case.split == "test")
+    Path(judged.paths[0]).write_bytes(Path(seen.paths[0]).read_bytes())
+    with pytest.raises(LeakError, match=f"{judged.id} .its image is that of {seen.id}"):
+        evaluate_run(*open_run(trained.folder))
+
+
+@pytest.mark.slow
+def test_run_after_added_data_trains_anew_and_judges_by_the_new_split(folder):
+    first, _ = run(folder)
+    add_pictures(folder, 30)
+    second, done = run(folder)
+    assert second != first
+    assert not done["evaluate"]
+    cases = open_project(folder).cases
+    tested = [line.split(",")[0] for line in (second / "evaluation" / "cases.csv").read_text().splitlines()[1:]]
+    assert sorted(tested) == sorted(case.id for case in cases if case.split == "test")
+
+
+def test_added_test_cases_join_the_record_of_an_unchanged_training(folder):
+    data = folder.parent / "split"
+    rng = np.random.default_rng(0)
+
+    def add(split, numbers):
+        for number in numbers:
+            name = ("dark", "light")[number % 2]
+            path = data / split / name / f"p{number}_.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 90, (20, 24), dtype=np.uint8) + np.uint8(150 * (number % 2))
+            Picture.fromarray(pixels).save(path)
+
+    add("train", range(8))
+    add("val", range(8, 10))
+    add("test", range(10, 12))
+    sets = ["split.by=given", "data.path=../split"]
+    for count in (2, 4):
+        project = open_project(folder, sets)
+        prepare_cases(project)
+        trained, result = train_stage(project)
+        assert trained.name == "shade-001"
+        assert evaluate_run(project, trained).values["n"] == count
+        add("test", range(12, 14))
+    assert result.up_to_date
+
+
+def test_training_on_what_was_prepared_from_other_files_is_refused(folder):
+    prepare_cases(open_project(folder))
+    changed = next((folder.parent / "data" / "dark").iterdir())
+    Picture.new("L", (20, 24), 7).save(changed)
+    with pytest.raises(RunError, match=r"1 of 30 cases were changed.*medrail prepare"):
+        train_stage(open_project(folder))
+    prepare_cases(open_project(folder))
+    changed.rename(folder.parent / "data" / "light" / changed.name)
+    with pytest.raises(RunError, match="medrail prepare"):
+        train_stage(open_project(folder))
+    (folder.parent / "data" / "dark" / "p98_broken.png").write_bytes(b"no picture")
+    prepare_cases(open_project(folder))
+    train_stage(open_project(folder))
+    add_pictures(folder, 1)
+    with pytest.raises(RunError, match="1 of 32 cases were changed or added"):
+        train_stage(open_project(folder))
+
+
+def test_the_notes_of_a_training_are_shown(folder):
+    project = open_project(folder, ["split.val=0"])
+    prepare_cases(project)
+    assert "no validation cases" in train_stage(project)[1].notes[0]
+    assert "no validation cases" in train_stage(project)[1].notes[0]
+
+
 def test_the_check_writes_a_table_and_a_verdict(folder):
     result = check(open_project(folder))
     assert not result.failed

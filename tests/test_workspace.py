@@ -45,5 +45,7 @@ def test_the_newest_run_and_bundle_are_found(tmp_path):
     assert workspace.newest_run().name == "m-001"
     assert workspace.newest_run().workspace.root == tmp_path.resolve()
     newest = workspace.bundles / "m-001" / "1"
+    for hidden in (workspace.bundles / "m-001" / ".1.filling", workspace.bundles / ".m-003" / "1"):
+        write_text(hidden / "bundle.json", "{}")
     for path in (tmp_path, workspace.bundles, workspace.bundles / "m-001", newest):
         assert find_bundle(path) == newest

@@ -72,14 +72,15 @@ segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architectur
 """
 _EVALUATE = """\
 PATH is a run's folder, or a project (its newest run). What is evaluated is the exported network with the bundle's own
-preprocessing, on raw files: exactly what will be served.
+preprocessing, on raw files: exactly what will be served. Its cases are those of the split that the run was trained
+with (its cases.csv); what was added to the data since is left out.
 
   medrail evaluate my-project
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
 """
 _EXPORT = """\
-PATH is a run's folder, or a project (its newest run). The ONNX network must answer as the trained one on real cases, or
-there is no bundle.
+PATH is a run's folder, or a project (its newest run). The ONNX network must answer as the trained one on real cases and
+have been evaluated with the present settings and data, or there is no bundle.
 
   medrail export my-project
   medrail export my-project --set export.version=2

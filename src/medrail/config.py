@@ -125,7 +125,7 @@ class TrainConfig(_Stage):
         "auto", description="auto: inverse frequency, for imbalance (classification)"
     )
     patience: Annotated[int, Field(ge=0)] = Field(
-        10, description="epochs without a better validation; 0: never stop early"
+        10, description="epochs without a better validation, counted once anything is found; 0: never stop early"
     )
     samples_per_epoch: Annotated[int, Field(ge=0)] = Field(0, description="0: every sample once; else drawn at random")
     seed: int = Field(0, description="of the first weights, the order of samples and their augmentation")

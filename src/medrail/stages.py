@@ -18,10 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from medrail.cases import build_cases, check_data, write_table
+from medrail.cases import build_cases, check_data, read_record, write_table
 from medrail.config import Config, load
 from medrail.errors import BundleError, CaseError, ConfigError, LeakError, RunError
-from medrail.prepare import Pipeline, Store, check_steps, prepare
+from medrail.prepare import Pipeline, Store, check_steps, outdated, prepare
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json
 
@@ -188,22 +188,37 @@ def prepare_cases(project: Project, make_progress: MakeProgress = lambda _: None
 
 
 def usable_cases(project: Project) -> tuple[Case, ...]:
-    """The cases whose prepared arrays are in the store.
+    """The cases whose prepared arrays are in the store, all of them made from the files and labels as they are now.
 
     Raises
     ------
     RunError
-        If nothing has been prepared with this configuration's pipeline.
+        If nothing has been prepared with this configuration's pipeline, or something has changed since.
     """
+    cases = _in_store(project, project.cases)
+    if old := outdated(project.config, project.workspace, project.cases):
+        named = ", ".join(old[:_NAMED]) + (", ..." if len(old) > _NAMED else "")
+        raise RunError(
+            f"{len(old)} of {len(project.cases)} cases were changed or added since the last `medrail prepare`: {named}",
+            where=str(project.workspace.prepared),
+            remedy=f"Run `medrail prepare {project.workspace.root}` first.",
+        )
+    return cases
+
+
+def _in_store(project: Project, cases: Sequence[Case]) -> tuple[Case, ...]:
     ready = set(Store(project.workspace, Pipeline.from_dict(project.config.prepare.steps)).ids())
-    cases = tuple(case for case in project.cases if case.id in ready)
-    if not cases:
+    prepared = tuple(case for case in cases if case.id in ready)
+    if not prepared:
         raise RunError(
             "no case is prepared with this configuration's steps",
             where=str(project.workspace.prepared),
             remedy=f"Run `medrail prepare {project.workspace.root}` first.",
         )
-    return cases
+    return prepared
+
+
+_NAMED = 5
 
 
 def train_run(
@@ -220,6 +235,7 @@ def train_run(
             usable_cases(project),
             run_name=run_name,
             progress=make_progress("Training"),
+            table=project.cases,
         )
         passport = read_json(run.passport)
     last = _last_line(run.metrics)
@@ -230,6 +246,7 @@ def train_run(
         "train",
         f"{project.config.model.name} {project.config.model.dims}-D, {last.get('epoch', '?')} epochs, run {run.name}",
         facts=facts,
+        notes=tuple(passport.get("result", {}).get("notes", ())),
         files=(run.best, run.metrics, run.passport),
         up_to_date=up_to_date,
         seconds=seconds(),
@@ -248,16 +265,27 @@ def _last_line(path: Path) -> dict[str, Any]:
 
 
 def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> StageResult:
-    """The trained network, as it will be served, on the raw files of a split it was not trained on."""
+    """The trained network, as it will be served, on the raw files of a split it was not trained on.
+
+    The split is the one that the run was trained with, whatever has been added to the data since.
+
+    Raises
+    ------
+    LeakError
+        If the network has seen a patient or an image of that split in training.
+    """
     from medrail.evaluate import Evaluation, evaluate
 
     with _timed() as seconds:
         network(project, run)
-        up_to_date = Evaluation.is_current(run, project.config, project.cases)
+        record, split = read_record(run), project.config.evaluate.split
+        record.refuse_leaks(project.cases, split)
+        cases, differences = record.known(project.cases), record.differences(project.cases, split)
+        up_to_date = Evaluation.is_current(run, project.config, cases)
         if up_to_date:
             evaluation = Evaluation.load(run)
         else:
-            evaluation = evaluate(run, project.config, project.cases, make_progress("Evaluating"))
+            evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"))
     values = evaluation.to_json()
     metrics: Mapping[str, Mapping[str, Any]] = values["metrics"]
     facts = tuple((name, _with_interval(metric)) for name, metric in metrics.items())
@@ -266,11 +294,12 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
         methods.setdefault(metric["method"], []).append(name)
     return StageResult(
         "evaluate",
-        f"{values['split']} split: {values['n']} cases of {values['patients']} patients",
+        f"{values['split']} split: {values['n']} cases of {values['patients']} patients"
+        + (" (not all of the data: see the run's cases.csv)" if differences else ""),
         facts=facts,
         notes=tuple(f"{', '.join(names)}: {method}" for method, names in methods.items()),
         files=(run.evaluation,),
-        warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", [])),
+        warnings=(*differences, *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", []))),
         up_to_date=up_to_date,
         seconds=seconds(),
         failed=bool(values.get("failed")),
@@ -300,7 +329,8 @@ def network(project: Project, run: Run) -> Path:
             return run.network
     from medrail.export import export_network
 
-    return export_network(run, project.config, project.workspace, usable_cases(project))
+    known = _in_store(project, read_record(run).known(project.cases))
+    return export_network(run, project.config, project.workspace, known)
 
 
 def export_run(project: Project, run: Run) -> StageResult:
@@ -312,7 +342,7 @@ def export_run(project: Project, run: Run) -> StageResult:
         started = time.time()
         network(project, run)
         replaced = _bundle_there(project)
-        folder = export_bundle(run, project.config, project.workspace, project.cases)
+        folder = export_bundle(run, project.config, project.workspace, read_record(run).known(project.cases))
         manifest = verify_bundle(folder)
     model = folder / "model.onnx"
     return StageResult(

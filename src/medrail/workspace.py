@@ -6,7 +6,8 @@
     DIR/cases.csv               the case table: id, patient, image, item, target, roi, split
     DIR/check.json              the verdict on the data
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
-    DIR/runs/NAME/              Run: config.yaml passport.json metrics.jsonl checkpoints/ network.onnx evaluation/
+    DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl checkpoints/
+                                network.onnx evaluation/
     DIR/bundles/NAME/VERSION/   what is served
     DIR/predictions/            what `medrail predict` wrote
     DIR/logs/                   the service's logs
@@ -19,6 +20,8 @@ it is up to date; there is no separate record that could disagree with the files
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import tempfile
@@ -105,6 +108,8 @@ class Workspace:
 def find_bundle(path: str | Path) -> Path:
     """The folder of a bundle: ``path`` itself, or the newest bundle of the project that ``path`` is.
 
+    Folders below ``path`` whose name begins with "." are passed over: export fills a bundle under such a name.
+
     Raises
     ------
     BundleError
@@ -114,7 +119,8 @@ def find_bundle(path: str | Path) -> Path:
     if (path / "bundle.json").is_file():
         return path
     root = path if path.is_dir() else path.parent
-    found = [*root.glob("*/bundle.json"), *root.glob("*/*/bundle.json"), *root.glob("bundles/*/*/bundle.json")]
+    below = [*root.glob("*/bundle.json"), *root.glob("*/*/bundle.json"), *root.glob("bundles/*/*/bundle.json")]
+    found = [file for file in below if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     if not found:
         raise BundleError(
             "no bundle here",
@@ -147,6 +153,21 @@ class Run:
     @property
     def passport(self) -> Path:
         return self.folder / "passport.json"
+
+    @property
+    def case_table(self) -> Path:
+        """The cases with the splits that it was trained with."""
+        return self.folder / "cases.csv"
+
+    @property
+    def images(self) -> Path:
+        """SHA-256 of the image of each case of that table."""
+        return self.folder / "images.json"
+
+    @property
+    def lock(self) -> Path:
+        """There while it is being trained."""
+        return self.folder / ".lock"
 
     @property
     def metrics(self) -> Path:
@@ -212,3 +233,18 @@ def read_json(path: Path) -> Any:
         raise RunError(
             "not readable as JSON", where=str(path), remedy="Delete it and repeat the stage that wrote it."
         ) from None
+
+
+@functools.cache
+def source_sha256() -> str:
+    """SHA-256 (hex) of all Python files of medrail, with their names: a change that no version number tells is seen.
+
+    Read once a process, as the modules are.
+    """
+    folder = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()

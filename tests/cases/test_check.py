@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from medrail.cases import build_cases, check_cases, check_data
 from medrail.cases.examine import pixel_hash
 from medrail.config import Config
-from medrail.types import Case
+from medrail.types import Case, Geometry
 from medrail.workspace import Workspace
 
 Configure = Callable[..., Config]
@@ -55,10 +55,10 @@ def test_clean_data_are_ok_and_the_keys_are_the_interface(config: Config, worksp
     }
     json.dumps(report.to_json())
     assert report.table == (
-        ("split", "cases", "patients", "A", "B"),
-        ("train", "16", "8", "8", "8"),
-        ("val", "8", "4", "4", "4"),
-        ("test", "8", "4", "4", "4"),
+        ("split", "cases", "usable", "patients", "A", "B"),
+        ("train", "16", "16", "8", "8", "8"),
+        ("val", "8", "8", "4", "4", "4"),
+        ("test", "8", "8", "4", "4", "4"),
     )
 
 
@@ -143,11 +143,98 @@ def test_a_class_that_train_lacks_is_said(folder: Path, config: Config, workspac
     assert "it cannot be learnt" in report.problems[0][1]
 
 
+def test_a_class_without_any_case_is_one_line(folder: Path, configure: Configure, workspace: Workspace) -> None:
+    data = {"kind": "class_folders", "path": str(folder), "patient_pattern": r"/(\wp\d+)_", "classes": ["A", "B", "C"]}
+    report = check_data(configure("classification", data, split={"by": "given"}), workspace)
+    assert [problem[:2] for problem in report.problems] == [
+        ("splits train, val, test", "no case of 'C': it cannot be learnt")
+    ]
+
+
 def test_unknown_patients_are_said(folder: Path, configure: Configure, workspace: Workspace) -> None:
     config = configure("classification", {"kind": "class_folders", "path": str(folder)})
     report = check_data(config, workspace)
     assert report.defects == {"patient_unknown": 1}
     assert report.verdict == "warn"
+
+
+def labelled_table(folder: Path, picture: Write, rows: list[str], header: str) -> Path:
+    """A CSV whose rows are what stands behind the path of a picture each."""
+    lines = [f"{picture(folder / f'{n}.png', n)},{row}" for n, row in enumerate(rows)]
+    (folder / "list.csv").write_text("\n".join([f"path,{header}", *lines]))
+    return folder / "list.csv"
+
+
+def test_patients_that_the_data_name_are_known_even_with_one_image_each(
+    tmp_path: Path, picture: Write, configure: Configure
+) -> None:
+    table = labelled_table(tmp_path, picture, [f"{'AB'[n % 2]},{n}" for n in range(24)], "label,patient")
+    report = check_data(configure("classification", {"kind": "csv", "path": str(table)}), Workspace(tmp_path))
+    assert (report.patients, report.defects, report.verdict) == (24, {}, "ok")
+
+
+def test_a_row_without_a_patient_is_said_where_others_have_one(
+    tmp_path: Path, picture: Write, configure: Configure
+) -> None:
+    rows = [f"{'AB'[n % 2]},{'' if n in (5, 9) else f'p{n // 2}'}" for n in range(24)]
+    table = labelled_table(tmp_path, picture, rows, "label,patient")
+    report = check_data(configure("classification", {"kind": "csv", "path": str(table)}), Workspace(tmp_path))
+    assert report.defects == {"patient_unknown": 2}
+    assert [where for where, *_ in report.problems] == [f"{table}, line 7", f"{table}, line 11"]
+    assert report.verdict == "warn"
+
+
+@pytest.mark.parametrize(("by", "wanted"), [("given", "Give some cases the split val"), ("patient", "Set split.val")])
+def test_the_advice_for_an_empty_val_split_is_for_the_way_of_splitting(
+    by: str, wanted: str, tmp_path: Path, picture: Write, configure: Configure
+) -> None:
+    rows = [f"{'AB'[n % 2]},p{n},{'test' if n > 15 else 'train'}" for n in range(24)]
+    data = {"kind": "csv", "path": str(labelled_table(tmp_path, picture, rows, "label,patient,split"))}
+    report = check_data(configure("classification", data, split={"by": by, "val": 0.0}), Workspace(tmp_path))
+    ((where, _, remedy),) = report.problems
+    assert (where, remedy.startswith(wanted)) == ("split val", True)
+    assert ("split.val" in remedy) == (by == "patient")
+
+
+def test_a_class_spelt_otherwise_in_the_configuration_is_said_once(
+    folder: Path, configure: Configure, workspace: Workspace
+) -> None:
+    data = {"kind": "class_folders", "path": str(folder), "patient_pattern": r"/(\wp\d+)_", "classes": ["A", "b"]}
+    report = check_data(configure("classification", data, split={"by": "given"}), workspace)
+    ((where, what, remedy),) = report.problems
+    assert where.endswith("B")
+    assert "'B' here (and in 2 other places), and 'b' in data.classes" in what
+    assert "'B' into data.classes" in remedy
+    assert report.verdict == "stop"
+
+
+def test_when_no_class_is_spelt_as_configured_nothing_else_is_said(
+    folder: Path, configure: Configure, workspace: Workspace
+) -> None:
+    data = {"kind": "class_folders", "path": str(folder), "patient_pattern": r"/(\wp\d+)_", "classes": ["a", "b"]}
+    report = check_data(configure("classification", data), workspace)
+    assert report.defects == {"unknown_class": 2}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_make_a_case_unusable(
+    bad: float, tmp_path: Path, nifti: Write, configure: Configure, workspace: Workspace
+) -> None:
+    geometry = Geometry.from_spacing((5.0, 0.7, 0.9))
+    for n in range(6):
+        array = np.random.default_rng(n).normal(size=(5, 7, 11)).astype(np.float32)
+        if n == 3:
+            array[1, 2, 3:5] = bad
+        nifti(tmp_path / "data" / "AB"[n % 2] / f"p{n}.nii.gz", array, geometry)
+    data = {"kind": "class_folders", "path": str(tmp_path / "data"), "patient_pattern": r"/(p\d)"}
+    config = configure("classification", data, split={"val": 0.0, "test": 0.2})
+    for _ in range(2):  # the second time it must not be recalled as right
+        report = check_data(config, workspace)
+        found = [problem for problem in report.problems if "2 voxels" in problem[1]]
+        assert [Path(where).name for where, *_ in found] == ["p3.nii.gz"]
+        assert report.defects["not_finite"] == 1
+        assert sum(int(row[1]) for row in report.table[1:]) == 6
+        assert sum(int(row[2]) for row in report.table[1:]) == 5
 
 
 def test_a_given_split_that_is_missing_is_said(tmp_path: Path, picture: Write, configure: Configure) -> None:
@@ -156,7 +243,7 @@ def test_a_given_split_that_is_missing_is_said(tmp_path: Path, picture: Write, c
     data = {"kind": "csv", "path": str(tmp_path / "list.csv"), "patient_pattern": "([0-9])"}
     report = check_data(configure("classification", data, split={"by": "given"}), Workspace(tmp_path))
     assert report.defects == {"empty_split": 1, "no_split": 1}
-    assert report.table[-1] == ("none", "1", "1", "1")
+    assert report.table[-1] == ("none", "1", "1", "1", "1")
     assert report.verdict == "stop"
 
 
@@ -242,3 +329,25 @@ def test_target_index() -> None:
         target_index(Case("a", "p", ("/x.png",), "pnemonia"), ["NORMAL", "PNEUMONIA"])
     with pytest.raises(CaseError, match=r"/x\.png: no label"):
         target_index(Case("a", "p", ("/x.png",)), ["A"])
+
+
+def test_a_crop_to_a_region_that_no_case_has_stops(tmp_path: Path, picture: Write, configure: Configure) -> None:
+    """Otherwise prepare would fail case by case."""
+    rows = ["path,label,split,roi"]
+    for number, split in enumerate(["train", "train", "val", "test"]):
+        picture(tmp_path / f"{number}.png", seed=number)
+        picture(tmp_path / f"roi{number}.png", array=np.ones((7, 11), np.uint8))
+        rows.append(f"{number}.png,A,{split},{f'roi{number}.png' if number else ''}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    data = {"kind": "csv", "path": str(tmp_path / "t.csv")}
+    steps = {"steps": [{"kind": "grey_to_rgb"}, {"kind": "crop_roi"}]}
+    config = configure("classification", data, split={"by": "given"}, prepare=steps)
+    report = check_data(config, Workspace(tmp_path / "project"))
+    assert report.verdict == "stop"
+    assert report.defects["missing_roi"] == 1
+    (where, what, remedy) = report.problems[0]
+    assert where == str(tmp_path / "0.png")
+    assert "crop_roi" in what
+    assert "column roi" in remedy
+    without = configure("classification", data, split={"by": "given"})
+    assert "missing_roi" not in check_data(without, Workspace(tmp_path / "project")).defects

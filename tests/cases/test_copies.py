@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 
 from medrail.cases import assign_splits, build_cases, check_data
@@ -50,3 +51,45 @@ def test_joined_patients_are_split_as_one(configure):
         split = config.split.model_copy(update={"seed": seed})
         assigned = {case.patient: case.split for case in assign_splits(cases, split, {"p5": "p2", "p7": "p2"})}
         assert assigned["p5"] == assigned["p7"] == assigned["p2"]
+
+
+def write_mhd(folder, seed, name="ct"):
+    """A header of its own, and the voxels beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = folder / f"{name}.mhd"
+    header.write_text(f"NDims = 3\nDimSize = 4 3 2\nElementType = MET_UCHAR\nElementDataFile = {name}.raw\n")
+    voxels = np.random.default_rng(seed).integers(0, 256, 24, dtype=np.uint8)
+    (folder / f"{name}.raw").write_bytes(voxels.tobytes())
+    return header
+
+
+def test_equal_headers_of_different_voxels_are_no_copies(tmp_path, configure, workspace):
+    rows = ["path,label,patient"]
+    for number in range(16):
+        write_mhd(tmp_path / f"p{number}", seed=number)
+        rows.append(f"p{number}/ct.mhd,{'ab'[number % 2]},p{number}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    config = configure("classification", {"kind": "csv", "path": str(tmp_path / "t.csv")})
+    with FileHashes(tmp_path / "hashes.db") as hashes:
+        assert patients_with_copies(build_cases(config, workspace), hashes) == {}
+    report = check_data(config, workspace)
+    assert report.defects == {}
+    assert {name for name, count in report.splits.items() if count} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("name", ["ct", "another name"])
+def test_copies_of_a_header_with_its_voxels_are_found_whatever_they_are_called(tmp_path, name):
+    headers = [write_mhd(tmp_path / "a", 1), write_mhd(tmp_path / "b", 1, name), write_mhd(tmp_path / "c", 2)]
+    cases = [Case(str(n), f"p{n}", (str(header),), "x") for n, header in enumerate(headers)]
+    with FileHashes(tmp_path / "hashes.db") as hashes:
+        assert patients_with_copies(cases, hashes) == {"p1": "p0"}
+
+
+def test_parts_of_one_data_file_are_no_copies(tmp_path):
+    headers = [write_mhd(tmp_path, 1, name) for name in "ab"]
+    for number, header in enumerate(headers):
+        text = header.read_text().replace("DimSize = 4 3 2", f"HeaderSize = {12 * number}\nDimSize = 4 3 1")
+        header.write_text(text.replace("b.raw", "a.raw"))
+    cases = [Case(str(n), f"p{n}", (str(header),), "x") for n, header in enumerate(headers)]
+    with FileHashes(tmp_path / "hashes.db") as hashes:
+        assert patients_with_copies(cases, hashes) == {}

@@ -51,6 +51,42 @@ def test_a_missing_place_is_one_error_with_its_path(
     assert "nowhere" in text or "needed: task" in text
 
 
+@pytest.mark.parametrize("kind", sorted(LAYOUTS))
+def test_a_missing_place_is_shown_as_it_stands_in_the_configuration(
+    kind: str, configure: Configure, workspace: Workspace
+) -> None:
+    task = "segmentation" if kind == "pairs" else "classification"
+    data = {"kind": kind, "path": "../somewhere/else", "mask_path": "m", "labels": "l.csv"}
+    with pytest.raises(MedrailError, match=r"stands as '\.\./somewhere/else', relative to the folder of medrail\.yaml"):
+        build_cases(configure(task, data | (SEGMENTATION if task == "segmentation" else {})), workspace)
+
+
+def test_one_empty_cell_for_a_patient_with_several_series_is_one_finding(
+    tmp_path: Path, configure: Configure, workspace: Workspace
+) -> None:
+    for number in range(3):
+        slices(tmp_path / "p1" / f"s{number}", 2, series=f"1.2.{number}")
+    (tmp_path / "labels.csv").write_text("patient,label\np1,\n")
+    config = configure("classification", {"kind": "dicom_folders", "path": str(tmp_path), "labels": "labels.csv"})
+    assert [finding.defect for finding in index_cases(config, workspace).findings] == ["unlabelled"]
+
+
+def test_ids_of_images_far_from_their_table_begin_below_the_images_folder(
+    tmp_path: Path, picture: Write, configure: Configure, workspace: Workspace
+) -> None:
+    paths = [picture(tmp_path / "data" / name / "1.png", n) for n, name in enumerate(("a", "b", "c"))]
+    table = tmp_path / "project" / "images.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join(["path,label", *(f"{path},A" for path in paths)]))
+    config = configure("classification", {"kind": "csv", "path": str(table)})
+    assert [case.id for case in index_cases(config, workspace).cases] == ["a-1", "b-1", "c-1"]
+    near = picture(table.parent / "a" / "1.png", 9)  # now all of them lie below tmp_path only
+    with table.open("a") as file:
+        file.write(f"\n{near.relative_to(table.parent)},A\n")
+    ids = [case.id for case in index_cases(config, workspace).cases]
+    assert ids == ["data-a-1", "data-b-1", "data-c-1", "project-a-1"]
+
+
 class TestClassFolders:
     def test_classes_are_folders(
         self, tmp_path: Path, picture: Write, configure: Configure, workspace: Workspace
@@ -111,8 +147,8 @@ class TestClassFolders:
         text = str(caught.value)
         assert "2 things are wrong" in text
         assert f"{stray}: the image lies in no class folder" in text
-        assert f"{tmp_path / 'Normal'}: the class 'Normal' is not in data.classes" in text
-        assert "Did you mean 'NORMAL'?" in text
+        assert f"{tmp_path / 'Normal'}: the class is called 'Normal' here, and 'NORMAL' in data.classes" in text
+        assert "Write 'Normal' into data.classes, or rename it." in text
 
     def test_segmentation_is_refused(self, tmp_path: Path, configure: Configure, workspace: Workspace) -> None:
         config = configure("segmentation", {"kind": "class_folders", "path": str(tmp_path), **SEGMENTATION})
@@ -178,7 +214,7 @@ class TestPatients:
     ) -> None:
         picture(tmp_path / "A" / "1.png")
         data = {"kind": "class_folders", "path": str(tmp_path), "patient_pattern": "(person)"}
-        with pytest.raises(CaseError, match="fits none of 1 names"):
+        with pytest.raises(CaseError, match="fits none of 1 name"):
             build_cases(configure("classification", data), workspace)
 
 
@@ -240,7 +276,9 @@ class TestCsv:
         self, tmp_path: Path, picture: Write, configure: Configure, workspace: Workspace
     ) -> None:
         table = tmp_path / "list.csv"
-        table.write_text("path,label\n" + "".join(f"{picture(tmp_path / f'{n}.png', n)},a b\n" for n in range(2)))
+        table.write_text(
+            "path,label\n" + "".join(f"{picture(tmp_path / f'{n}.png', n)},{('A_B', 'a b')[n]}\n" for n in range(2))
+        )
         data = {"kind": "csv", "path": str(table), "classes": ["A_B", "C"]}
         with pytest.raises(CaseError, match=r"list\.csv, line 3: the class 'a b' is not .* Did you mean 'A_B'\?"):
             build_cases(configure("classification", data), workspace)

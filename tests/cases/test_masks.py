@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrail.cases import read_roi, read_target_mask
-from medrail.cases.masks import _turned
 from medrail.config import Config
 from medrail.errors import CaseError, GeometryError
+from medrail.read import on_grid
 from medrail.types import Case, Geometry, Image
 
 Configure = Callable[..., Config]
@@ -109,6 +109,7 @@ def test_other_axes_over_the_same_voxels_are_turned(order: list[int], flips: tup
     affine = np.array([[0.02, 0.1, -0.9, 4], [0.3, -0.7, 0.1, 5], [5, 0.1, 0.1, 6], [0, 0, 0, 1.0]])
     original = Geometry(affine)
     voxels = np.arange(5 * 7 * 11).reshape(1, 5, 7, 11)
+    image = Image(np.zeros(voxels.shape), original)
     turned_affine, turned = affine.copy(), voxels
     for axis, flip in enumerate(flips):
         if flip:
@@ -117,9 +118,9 @@ def test_other_axes_over_the_same_voxels_are_turned(order: list[int], flips: tup
             turned_affine[:, axis] *= -1
     turned = turned.transpose(0, *(axis + 1 for axis in order))
     turned_affine = turned_affine[:, [*order, 3]]
-    back = _turned(turned, Geometry(turned_affine), original, (5, 7, 11))
-    assert back is not None
-    assert np.array_equal(back, voxels)
+    back = on_grid(Image(turned, Geometry(turned_affine)), image)
+    assert np.array_equal(back.voxels, voxels)
+    assert back.geometry is original
 
 
 @pytest.mark.parametrize("change", ["shift", "spacing", "rotation"])

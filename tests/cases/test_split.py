@@ -146,5 +146,5 @@ def test_given_splits_that_divide_a_patient_are_refused_by_file_and_not_by_name(
 
 def test_a_missing_given_split_is_named() -> None:
     cases = [Case("a", "p", ("/x/a.png",), split="test"), Case("b", "q", ("/x/b.png",))]
-    with pytest.raises(CaseError, match=r"/x/b\.png: 1 of 2 cases have no split"):
+    with pytest.raises(CaseError, match=r"/x/b\.png: 1 of 2 cases has no split"):
         assign_splits(cases, SplitConfig(by="given"))

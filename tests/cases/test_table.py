@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrail.cases import read_table, write_table
+from medrail.cases import build_cases, check_data, read_table, write_table
 from medrail.errors import CaseError
 from medrail.types import SPLITS, Case
+from medrail.workspace import Workspace
 
 # Everything that UTF-8 and file systems can hold, the awkward often.
 TEXT = st.text(
@@ -117,3 +120,35 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: st
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match=r"cases\.csv: there is no such file"):
         read_table(tmp_path / "cases.csv")
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_copy_is_a_table_to_edit_by_hand(tmp_path, picture, configure, task, inside):
+    """`data.kind: csv` with a copy of cases.csv gives the same cases, and its splits are then what a person writes."""
+    project = tmp_path / "project"
+    data = (project if inside else tmp_path) / "data"
+    settings = {"classes": ["background", "cell"], "mask_suffix": "_mask"} if task == "segmentation" else {}
+    for number in range(6):
+        picture(data / "AB"[number % 2] / f"{number}.png", seed=number)
+        if task == "segmentation":
+            picture(data / "AB"[number % 2] / f"{number}_mask.png", array=np.eye(7, 11, number, dtype=np.uint8))
+    kind = "pairs" if task == "segmentation" else "class_folders"
+    workspace = Workspace(project)
+    drawn = build_cases(configure(task, {"kind": kind, "path": str(data), **settings}), workspace)
+    drawn = tuple(replace(case, roi=case.paths[0]) for case in drawn)
+    write_table(drawn, workspace.case_table, project)
+
+    # Paths below the project are relative to the table, so there the copy stays beside it.
+    copy = (project if inside else tmp_path / "elsewhere") / "my-cases.csv"
+    copy.parent.mkdir(exist_ok=True)
+    text = workspace.case_table.read_text(encoding="utf-8")
+    assert text.count(",train\n") > 1
+    copy.write_text(text.replace(",train\n", ",test\n", 1), encoding="utf-8")
+    settings.pop("mask_suffix", None)
+    by_hand = configure(task, {"kind": "csv", "path": str(copy), **settings}, split={"by": "given"})
+    cases = build_cases(by_hand, workspace)
+    assert [replace(case, split=None) for case in cases] == [replace(case, split=None) for case in drawn]
+    moved = [case.id for case, before in zip(cases, drawn, strict=True) if case.split != before.split]
+    assert len(moved) == 1
+    assert check_data(by_hand, workspace).verdict != "stop"

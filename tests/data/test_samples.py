@@ -143,7 +143,10 @@ def _piece(image: Image, start: Any, patch: tuple[int, ...]) -> np.ndarray:
     return piece[0] if len(patch) == 2 else piece
 
 
-def test_half_of_the_patches_are_centred_on_foreground_of_every_class_in_turn(store: Store) -> None:
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_half_of_the_patches_are_centred_on_foreground_of_every_class_at_any_batch_size(
+    store: Store, batch: int
+) -> None:
     grid, labels = (16, 32, 64), np.zeros((1, 16, 32, 64), np.uint8)
     labels[0, 8, 16, 40], labels[0, 4, 8, 8:12] = 1, 2
     store.write("c1", Image(np.zeros((1, *grid), np.float32)), Image(labels, unit="label"), "x")
@@ -152,14 +155,15 @@ def test_half_of_the_patches_are_centred_on_foreground_of_every_class_in_turn(st
     samples = load_samples(store, [case], want)
     assert samples.count == 16 * 32 * 64 // (4 * 8 * 8)
     found = []
-    for seed in range(40):
-        _, targets = samples.batch(torch.zeros(4, dtype=torch.int64), generator(seed))
-        found += [set(target.unique().tolist()) - {0} for target in targets]
-    centred, anywhere = found[1::2], found[::2]
-    assert all(centred)
-    assert sum(1 in classes for classes in centred) > 20
-    assert sum(2 in classes for classes in centred) > 20
-    assert sum(bool(classes) for classes in anywhere) < 20
+    for seed in range(240 // batch):
+        _, targets = samples.batch(torch.zeros(batch, dtype=torch.int64), generator(seed))
+        found.append([set(target.unique().tolist()) - {0} for target in targets])
+    together = [classes for one in found for classes in one]
+    share = sum(map(bool, together)) / len(together)
+    assert 0.42 < share < 0.62, "half are centred, and few others meet the foreground by chance"
+    assert all(sum(map(bool, one)) >= batch // 2 for one in found)
+    assert sum(1 in classes for classes in together) > 40
+    assert sum(2 in classes for classes in together) > 40
 
 
 def test_a_case_smaller_than_the_patch_gets_zeros_on_both_sides(store: Store) -> None:

@@ -6,17 +6,17 @@ import base64
 import csv
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from medrail.read import read_mask
-from medrail.serve import create_app
 from medrail.stages import open_run
 from medrail.types import Case
 
@@ -75,14 +75,18 @@ def test_served_answers_are_the_evaluated_answers(demo):
     project, run = open_run(values["run"])
     cases = [case for case in project.cases if case.split == "test"]
     assert cases
-    with TestClient(create_app(values["bundle"])) as client:
-        if task == "segment":
-            served_masks_are_identical(client, cases, run.evaluation)
-        else:
-            served_probabilities_are_equal(client, cases, run.evaluation)
+    compare = served_masks_are_identical if task == "segment" else served_probabilities_are_equal
+    command = [MEDRAIL, "serve", values["bundle"], "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            page = next(found[1] for line in server.stdout if (found := re.search(r"page\s+(http://\S+)", line)))
+            with httpx.Client(base_url=page, timeout=120) as client:
+                compare(client, cases, run.evaluation)
+        finally:
+            server.terminate()
 
 
-def served_masks_are_identical(client: TestClient, cases: list[Case], evaluation: Path) -> None:
+def served_masks_are_identical(client: httpx.Client, cases: list[Case], evaluation: Path) -> None:
     for case in cases:
         answer = post(client, case)
         served = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(answer["mask"]["data"])))
@@ -91,7 +95,7 @@ def served_masks_are_identical(client: TestClient, cases: list[Case], evaluation
         assert evaluated.voxels.any()
 
 
-def served_probabilities_are_equal(client: TestClient, cases: list[Case], evaluation: Path) -> None:
+def served_probabilities_are_equal(client: httpx.Client, cases: list[Case], evaluation: Path) -> None:
     with (evaluation / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert set(rows) == {case.id for case in cases}
@@ -103,8 +107,8 @@ def served_probabilities_are_equal(client: TestClient, cases: list[Case], evalua
             assert probability == pytest.approx(float(row[f"p/{name}"]), abs=1e-4)
 
 
-def post(client: TestClient, case: Case) -> dict:
+def post(client: httpx.Client, case: Case) -> dict:
     with Path(case.paths[0]).open("rb") as file:
-        response = client.post("/v1/predict/image", files={"file": ("x", file)})
+        response = client.post("v1/predict/image", files={"file": ("x", file)})
     assert response.status_code == 200, response.text
     return response.json()

@@ -150,3 +150,44 @@ def test_a_perfect_score_is_not_certain() -> None:
     grouped = measure_classification(truth, probabilities, by_patient, ["a", "b"], resamples=200, seed=0)
     assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 10)[0]), "ten patients are ten trials"
     assert "10 patients" in grouped["accuracy"].method
+
+
+def test_an_interval_of_few_patients_is_called_a_guess() -> None:
+    def dice_over(patients: int, defined: int = 100) -> str:
+        scores = [{"dice": n / 10 if n < defined else math.nan} for n in range(patients)]
+        names = [f"p{n}" for n in range(patients)]
+        return measure_segmentation(scores, names, None, ["background", "organ"], resamples=200, seed=0)["dice"].method
+
+    assert dice_over(2).endswith("; only 2 patients: the interval is a guess")
+    assert "guess" in dice_over(4)
+    assert "guess" not in dice_over(5)
+    assert dice_over(9, defined=4).endswith(
+        "left out: 5 cases in which it is not defined; only 4 patients: the interval is a guess"
+    )
+    assert "left out: 1 case in which" in dice_over(9, defined=8)
+
+
+def test_a_class_of_few_patients_has_a_guessed_sensitivity() -> None:
+    truth, right = [0] * 8 + [1] * 3, [[0.9, 0.1], [0.2, 0.8]]
+    probabilities = [right[label] for label in truth]
+    probabilities[0], probabilities[-1] = right[1], right[0]
+    patients = [f"p{n}" for n in range(11)]
+    measured = measure_classification(truth, probabilities, patients, ["a", "b"], resamples=300, seed=0)
+    assert "only 3 patients: the interval is a guess" in measured["sensitivity/b"].method
+    assert "guess" not in measured["accuracy"].method + measured["sensitivity/a"].method
+
+
+def test_one_is_singular() -> None:
+    measured = measure_classification(
+        [0] * 8 + [1], [[0.9, 0.1]] * 8 + [[0.2, 0.8]], [f"p{n}" for n in range(9)], ["a", "b"], resamples=200, seed=0
+    )
+    assert "Wilson interval for 1 patient," in measured["sensitivity/b"].method
+
+
+def test_why_there_is_no_interval() -> None:
+    """Two of three cases undefined: not one case, but most resamples have no value."""
+    scores = [{"hd95_mm": value} for value in (1.0, math.nan, math.nan, math.nan)]
+    method = measure_segmentation(scores, list("abcd"), None, ["background", "organ"], resamples=300, seed=0)
+    low, said = method["hd95_mm"].low, method["hd95_mm"].method
+    assert "one case" not in said
+    assert math.isfinite(low) or "no interval: not defined in most of the resamples" in said

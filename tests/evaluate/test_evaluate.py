@@ -15,6 +15,7 @@ from PIL import Image as Picture
 from medrail.bundle import load_network, write_network
 from medrail.errors import BundleError, CaseError, RunError
 from medrail.evaluate import Evaluation, evaluate
+from medrail.evaluate import evaluation as evaluation_room
 from medrail.read import read, read_mask
 from medrail.types import Case
 from medrail.workspace import Run
@@ -132,7 +133,7 @@ def test_a_run_without_network_is_said(project: Any) -> None:
         evaluate(project.run, project.config, project.cases)
 
 
-def test_current_until_something_changes(project: Any) -> None:
+def test_current_until_something_changes(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, config, cases = project.run, project.config, project.cases
 
     def current(cases: list[Case] = cases, config: Any = config, split: str | None = None) -> bool:
@@ -152,6 +153,11 @@ def test_current_until_something_changes(project: Any) -> None:
     run.network.write_bytes(content + b"\n")
     assert not current()
     run.network.write_bytes(content)
+    assert current()
+
+    with monkeypatch.context() as another:
+        another.setattr(evaluation_room, "source_sha256", lambda: "0" * 64)
+        assert not current(), "another source of medrail may compute its metrics differently"
     assert current()
 
     image = Path(cases[0].paths[0])

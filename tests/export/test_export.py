@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +17,16 @@ import torch
 from medrail.bundle import Manifest, Predictor, load_bundle, load_network, onnx_backend
 from medrail.errors import BundleError, ExportError, RunError
 from medrail.evaluate import evaluate
+from medrail.evaluate import evaluation as evaluation_room
 from medrail.export import export_bundle, export_network
 from medrail.export import network as network_room
+from medrail.export.onnx_file import forget_origin
 from medrail.export.parity import chosen_cases, measure_parity
 from medrail.prepare import Pipeline, Store
 from medrail.read import read
 from medrail.train import load_model, torch_backend
 from medrail.types import Case
-from medrail.workspace import read_json
+from medrail.workspace import find_bundle, read_json
 
 
 def exported(made: Any, **changes: Any) -> Path:
@@ -30,7 +36,7 @@ def exported(made: Any, **changes: Any) -> Path:
 def bundled(made: Any, **changes: Any) -> Path:
     exported(made)
     evaluate(made.run, made.config, made.cases)
-    return export_bundle(made.run, made.with_export(**changes), made.workspace)
+    return export_bundle(made.run, made.with_export(**changes), made.workspace, made.cases)
 
 
 def test_the_exported_network_answers_as_the_trained_one_on_raw_files(any_run: Any, capfd: Any) -> None:
@@ -188,20 +194,58 @@ def test_the_card_says_what_a_person_must_know(any_run: Any) -> None:
     assert str(any_run.workspace.root) not in card
 
 
-def test_neither_a_path_nor_the_diff_goes_into_the_bundle(picture_run: Any) -> None:
-    passport = read_json(picture_run.run.passport)
+def test_neither_a_path_nor_the_diff_goes_into_the_bundle(any_run: Any) -> None:
+    passport = read_json(any_run.run.passport)
     passport["project"] = {"commit": "abc", "diff": "+my secret", "diff_whole": True, "diff_sha256": "0" * 64}
-    picture_run.run.passport.write_text(json.dumps(passport))
-    text = (bundled(picture_run) / "bundle.json").read_text()
-    assert "secret" not in text
-    assert '"abc"' in text
-    assert str(picture_run.workspace.root) not in text
+    any_run.run.passport.write_text(json.dumps(passport))
+    folder = bundled(any_run)
+    assert b'"abc"' in (folder / "bundle.json").read_bytes()
+    places = [any_run.workspace.root, sys.prefix, Path.home(), Path(torch.__file__).parent]
+    told = [str(place).encode() for place in places if len(str(place)) > 3]
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        found = [word for word in (b"site-packages", b"secret", *told) if word in content]
+        found += re.findall(rb"[\w/]{3,}\.py\b", content)  # three letters before it are no chance in the weights
+        assert not found, path.name
+
+
+def test_the_same_network_gives_the_same_bytes(any_run: Any) -> None:
+    first = exported(any_run).read_bytes()
+    assert exported(any_run).read_bytes() == first
+
+
+def test_no_part_of_a_network_tells_its_origin() -> None:
+    """Model, graph, subgraph, value, node, attribute, tensor, function: whichever of them an exporter fills."""
+    from onnx import TensorProto, helper
+
+    def graph(name: str, *nodes: Any) -> Any:
+        values = [helper.make_tensor_value_info(f"{name}-{end}", TensorProto.FLOAT, [1]) for end in ("in", "out")]
+        made = helper.make_graph(
+            nodes, name, values[:1], values[1:], [helper.make_tensor(f"{name}-w", TensorProto.FLOAT, [1], [2.0])]
+        )
+        told = [made, *made.node, *made.initializer, *made.input, *made.output]
+        for part in [*told, *(attribute for node in made.node for attribute in node.attribute)]:
+            part.doc_string = "/home/somebody/net.py"
+            if hasattr(part, "metadata_props"):
+                part.metadata_props.add(key="stack", value="/home/somebody/net.py")
+        return made
+
+    inner = graph("inner", helper.make_node("Relu", ["inner-in"], ["inner-out"]))
+    outer = graph("outer", helper.make_node("If", ["outer-in"], ["outer-out"], then_branch=inner, else_branch=inner))
+    function = helper.make_function("own", "f", ["a"], ["b"], list(inner.node), [helper.make_opsetid("", 18)])
+    function.doc_string = "/home/somebody/net.py"
+    model = helper.make_model(outer, functions=[function], doc_string="/home/somebody/net.py")
+    model.metadata_props.add(key="where", value="/home/somebody")
+    assert model.SerializeToString().count(b"somebody") > 15
+    forget_origin(model)
+    assert b"somebody" not in model.SerializeToString()
+    assert model.graph.node[0].attribute[0].g.initializer[0].float_data == [2.0], "nothing else is lost"
 
 
 def test_the_same_again_leaves_the_bundle_as_it_is(picture_run: Any) -> None:
     folder = bundled(picture_run)
     before = (folder / "bundle.json").stat().st_mtime_ns
-    assert export_bundle(picture_run.run, picture_run.config, picture_run.workspace) == folder
+    assert export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases) == folder
     assert (folder / "bundle.json").stat().st_mtime_ns == before
 
 
@@ -210,7 +254,7 @@ def test_another_or_damaged_bundle_of_that_version_is_replaced_whole(picture_run
     good = (folder / "bundle.json").read_text()
     (folder / "card.md").write_text("tampered")
     (folder / "stray.txt").write_text("x")
-    export_bundle(picture_run.run, picture_run.config, picture_run.workspace)
+    export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
     assert (folder / "bundle.json").read_text() == good
     assert not (folder / "stray.txt").exists()
     load_bundle(folder, 1)
@@ -219,7 +263,7 @@ def test_another_or_damaged_bundle_of_that_version_is_replaced_whole(picture_run
 
 def test_versions_stand_side_by_side(picture_run: Any) -> None:
     bundled(picture_run)
-    export_bundle(picture_run.run, picture_run.with_export(version="2.0-rc1"), picture_run.workspace)
+    export_bundle(picture_run.run, picture_run.with_export(version="2.0-rc1"), picture_run.workspace, picture_run.cases)
     names = sorted(path.name for path in (picture_run.workspace.bundles / "small").iterdir())
     assert names == ["1", "2.0-rc1"]
 
@@ -235,15 +279,91 @@ def test_a_failure_halfway_leaves_the_old_bundle(picture_run: Any, monkeypatch: 
 
     monkeypatch.setattr(bundle_room.shutil, "copyfile", full_disk)
     with pytest.raises(OSError, match="No space"):
-        export_bundle(picture_run.run, picture_run.config, picture_run.workspace)
+        export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
     assert (folder / "bundle.json").read_text() == before
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_when_the_new_bundle_cannot_take_its_place_the_old_one_is_back(
+    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bundled(picture_run)
+    before = (folder / "bundle.json").read_text()
+    (folder / "card.md").write_text("tampered")
+    rename = Path.rename
+
+    def refuse_the_new(path: Path, target: Path) -> Path:
+        if target == folder and path.name != "old":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(PermissionError):
+        export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
+    assert (folder / "bundle.json").read_text() == before
+    assert (folder / "card.md").read_text() == "tampered"
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_when_nothing_can_be_renamed_the_old_bundle_is_not_deleted(
+    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bundled(picture_run)
+    (folder / "card.md").write_text("tampered")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if target == folder:
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
+    (card,) = folder.parent.rglob("card.md")
+    assert card.read_text() == "tampered"
+
+
+def test_leftovers_of_a_killed_export_are_swept_and_never_found(picture_run: Any) -> None:
+    folder = bundled(picture_run)
+    for name in (".1.leftover", ".1.replaced.x/old"):
+        shutil.copytree(folder, folder.parent / name)
+        newest = (folder / "bundle.json").stat().st_mtime + 100
+        os.utime(folder.parent / name / "bundle.json", (newest, newest))
+    assert find_bundle(picture_run.workspace.root) == folder
+    assert find_bundle(folder.parent) == folder
+    export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_an_evaluation_of_something_else_is_not_bundled(picture_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported(picture_run)
+    evaluate(picture_run.run, picture_run.config, picture_run.cases)
+    settings = picture_run.config.evaluate
+
+    def fails(config: Any = picture_run.config, cases: Any = picture_run.cases) -> None:
+        with pytest.raises(RunError, match="Run `medrail evaluate`"):
+            export_bundle(picture_run.run, config, picture_run.workspace, cases)
+        assert not any(picture_run.workspace.bundles.glob("*/*"))
+
+    for changes in ({"split": "train"}, {"resamples": settings.resamples + 1}):
+        fails(config=picture_run.config.model_copy(update={"evaluate": settings.model_copy(update=changes)}))
+    fails(cases=picture_run.cases[:-1])
+    with monkeypatch.context() as changed:
+        changed.setattr(evaluation_room, "source_sha256", lambda: "0" * 64)
+        fails()
+    image = Path(picture_run.cases[-1].paths[0])
+    content = image.read_bytes()
+    image.write_bytes(Path(picture_run.cases[0].paths[0]).read_bytes())
+    fails()
+    image.write_bytes(content)
+    export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
 
 
 def test_what_is_missing_is_said_in_order(picture_run: Any) -> None:
     def fails(match: str, kind: type[Exception] = RunError) -> None:
         with pytest.raises(kind, match=match):
-            export_bundle(picture_run.run, picture_run.config, picture_run.workspace)
+            export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
         assert not any(picture_run.workspace.bundles.glob("*/*"))
 
     fails(r"network\.json: there is no such file")

@@ -94,6 +94,40 @@ def test_what_masks_look_like(masks: list[MaskSample], looks: str) -> None:
     assert facts.looks == looks
 
 
+def _drawn(*counts: tuple[int, int]) -> MaskSample:
+    return MaskSample(tuple(v for v, _ in counts), 0.95, 0.2, same_grid=True, counts=tuple(n for _, n in counts))
+
+
+@pytest.mark.parametrize(
+    ("stray", "others", "rare"),
+    [
+        ([(1, 1000), (7, 3)], 23, ((7, 1, 3),)),
+        ([(1, 1000), (7, 3)], 4, ((7, 1, 3),)),
+        ([(1, 1000), (7, 3)], 3, ()),  # of four masks nothing is rare
+        ([(1, 1000), (7, 30)], 23, ()),  # 0.125 % of the foreground
+        ([(1, 1000), (-7, 3)], 23, ()),  # told otherwise
+    ],
+)
+def test_a_value_in_very_few_masks_and_voxels_is_rare(
+    stray: list[tuple[int, int]], others: int, rare: tuple[tuple[int, int, int], ...]
+) -> None:
+    facts = mask_facts([_drawn(*stray), *[_drawn((1, 1000))] * others])
+    assert facts is not None
+    assert facts.rare == rare
+
+
+def test_a_small_value_in_many_masks_is_not_rare() -> None:
+    facts = mask_facts([_drawn((1, 5000), (2, 1))] * 24)
+    assert facts is not None
+    assert facts.rare == ()
+
+
+def test_voxels_of_each_value_are_counted(tmp_path: Path, picture_mask: Maker) -> None:
+    image = Image(np.zeros((1, 1, 40, 48), np.uint8), unit="uint8")
+    sample = sample_mask(str(picture_mask(tmp_path / "m.png", values=(3, 9))), image)
+    assert (sample.values, sample.counts) == ((3, 9), (150, 150))
+
+
 def test_a_mask_of_another_size_and_one_in_colours(tmp_path: Path, picture: Maker, picture_mask: Maker) -> None:
     image = Image(np.zeros((1, 1, 40, 48), np.uint8), unit="uint8")
     assert not sample_mask(str(picture_mask(tmp_path / "m.png", size=(40, 40))), image).same_grid

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medrail.errors import CaseError, DataError
-from medrail.plan import DRAWINGS, LOOKERS, Layout, look
+from medrail.plan import DRAWINGS, LOOKERS, Layout, look, plan
 
 Maker = Callable[..., Path]
 
@@ -264,9 +264,30 @@ def _other_table(folder: Path) -> str:
     return "ages.csv does not name images together with labels or masks"
 
 
-@pytest.mark.parametrize("fill", [_nothing, _flat_pictures, _archive, _other_table])
-def test_a_folder_of_nothing_known_draws_the_layouts(tmp_path: Path, fill: Callable[[Path], str]) -> None:
+@pytest.mark.parametrize("fill", [_nothing, _archive, _other_table])
+def test_a_folder_without_images_is_told_in_a_line(tmp_path: Path, fill: Callable[[Path], str]) -> None:
     wanted = fill(tmp_path)
+    with pytest.raises(CaseError) as caught:
+        look(tmp_path)
+    assert wanted in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_image_is_no_data_set_and_told_in_a_line(tmp_path: Path, picture: Maker, volume: Maker) -> None:
+    with pytest.raises(CaseError, match=r"found 1 picture, only a\.png;[^\n]*$"):
+        look(picture(tmp_path / "alone" / "a.png").parent)
+    with pytest.raises(CaseError, match=r"v\.nii\.gz: one image only \(nifti\);[^\n]*Give the folder[^\n]*$"):
+        look(volume(tmp_path / "v.nii.gz"))
+    (tmp_path / "scans.zip").write_bytes(b"PK")
+    with pytest.raises(CaseError, match=r"Unpack scans\.zip first\.$"):
+        look(tmp_path / "scans.zip")
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(CaseError, match=r"neither an image, nor a CSV of images, nor a MedMNIST npz;[^\n]*$"):
+        look(tmp_path / "notes.txt")
+
+
+def test_a_folder_of_images_in_no_known_layout_draws_the_layouts(tmp_path: Path) -> None:
+    wanted = _flat_pictures(tmp_path)
     with pytest.raises(CaseError) as caught:
         look(tmp_path)
     text = str(caught.value)
@@ -312,3 +333,16 @@ def test_measurements_in_the_label_column_are_questioned(tmp_path: Path, picture
         rows.append(f"{number}.png,{number * 1.5}")
     (tmp_path / "ages.csv").write_text("\n".join(rows), encoding="utf-8")
     assert any("are they classes?" in note for note in look(tmp_path).unsure)
+
+
+@pytest.mark.parametrize("with_roi", [0, 3, 4])
+def test_regions_of_interest_in_a_table_are_pointed_out(tmp_path: Path, picture: Maker, with_roi: int) -> None:
+    rows = ["path,label,roi"]
+    for number in range(4):
+        picture(tmp_path / f"{number}.png", seed=number)
+        picture(tmp_path / "rois" / f"{number}.png", seed=9)
+        rows.append(f"{number}.png,{'ab'[number % 2]},{f'rois/{number}.png' if number < with_roi else ''}")
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    notes = [note for note in plan(tmp_path / "t.csv").inferred if "roi" in note]
+    share = " (3 of 4 rows have one)" if with_roi == 3 else ""
+    assert notes == ([f"column roi{share}: add the step crop_roi to prepare.steps to crop to it"] if with_roi else [])

@@ -261,6 +261,40 @@ def test_what_mask_values_mean(
     assert mask_classes(masks, Notes(), names) == wanted
 
 
+def test_rare_mask_values_are_no_classes_unless_they_have_a_name() -> None:
+    values = ((0, 24), (1, 24), (7, 1))
+    masks = MaskFacts(read=24, looks="labels", values=values, foreground_share=0.1, rare=((7, 1, 3),))
+    notes = Notes()
+    assert mask_classes(masks, notes, {}) == {"classes": ("background", "foreground")}
+    assert any(
+        note.startswith("the mask value 7 stands in 1 of 24 masks, 3 voxels: an error?") for note in notes.unsure
+    )
+    names = {0: "air", 1: "liver", 7: "vessel"}
+    assert mask_classes(masks, notes, names) == {"classes": ("air", "liver", "vessel"), "mask_values": (0, 1, 7)}
+
+
+def test_ct_and_mr_together_get_no_window_and_are_told() -> None:
+    config, notes = planned("classification", fingerprint(CT, CT, VOLUME))
+    assert "window" not in kinds(config)
+    assert "clip_percentile" in kinds(config)
+    assert any(note.startswith("CT and MR mixed (CT 2, MR 1 of") for note in notes.unsure)
+    assert not any("what kind of scan" in note or "taken for CT" in note for note in notes.unsure)
+
+
+def test_ct_that_is_not_in_hu_gets_no_window_and_is_told() -> None:
+    config, notes = planned("classification", fingerprint(CT, replace(CT, unit="arbitrary", declared="CT")))
+    assert "window" not in kinds(config)
+    assert any(note.startswith("1 of 2 CT images is not in HU") for note in notes.unsure)
+
+
+@pytest.mark.parametrize(("declared", "wanted"), [("", "taken for CT because"), ("CT", "the DICOM files say CT")])
+def test_ct_without_a_unit_that_reaches_air_gets_a_window_and_is_told(declared: str, wanted: str) -> None:
+    found = fingerprint(replace(CT, unit="arbitrary", reaches_air=True, declared=declared))
+    config, notes = planned("classification", found)
+    assert "window" in kinds(config)
+    assert any(note.startswith(wanted) for note in notes.unsure)
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [("/a/chest xray/", "chest-xray"), ("t.csv", "t"), ("/", "model"), ("/x/肺部", "model"), ("..", "model")],

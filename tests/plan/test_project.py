@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,6 +180,9 @@ def test_dicom_folders_without_labels_run_once_the_table_is_filled(tmp_path: Pat
     table = file.parent / "labels.csv"
     assert table.read_text(encoding="utf-8") == "patient,label\np0,\np1,\np2,\np3,\n"
     assert any("labels.csv" in note for note in made.unsure)
+    assert (
+        next_command(file.parent, made) == f"medrail check {file.parent}  # first fill in the column label of {table}"
+    )
     config = load(file)
     with pytest.raises(CaseError, match="label"):
         build_cases(config, Workspace.of_config(file))
@@ -243,6 +247,19 @@ def test_odd_folder_names(tmp_path: Path, picture: Maker, name: str) -> None:
     assert config.data.classes == ("[well]", "ill: 1")
     assert len(build_cases(config, Workspace.of_config(file))) == 6
     assert next_command(file.parent, made).startswith("medrail check '")
+
+
+def test_shares_are_written_even_where_the_data_give_the_splits(tmp_path: Path, picture: Maker) -> None:
+    for number in range(12):
+        split = "test" if number > 7 else "train"
+        picture(tmp_path / "data" / split / ("ill" if number % 2 else "well") / f"{number}.png", seed=number)
+    _, file = init(tmp_path / "project", tmp_path / "data")
+    text = file.read_text(encoding="utf-8")
+    assert "by: given" in text
+    assert len(re.findall(r"^  (val|test|seed): .* # counts with by: patient only$", text, re.MULTILINE)) == 3
+    file.write_text(text.replace("by: given", "by: patient"), encoding="utf-8")
+    cases = build_cases(load(file), Workspace.of_config(file))
+    assert {case.split for case in cases} == {"train", "val", "test"}
 
 
 def test_given_splits_with_a_leaking_patient_are_drawn_anew(tmp_path: Path, picture: Maker) -> None:

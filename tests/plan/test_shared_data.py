@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from medrail.cases import build_cases, read_target_mask
+from medrail.cases import build_cases, check_data, read_target_mask
 from medrail.config import Config, load
 from medrail.errors import CaseError
 from medrail.plan import Plan, init, look, plan
@@ -77,6 +77,14 @@ def test_nuclei_masks_are_instances_and_the_index_is_no_case_table(tmp_path: Pat
         look(shared_data / "nuclei" / "index.csv")
 
 
+def test_stray_values_in_masks_of_white_blood_cells_are_no_classes(tmp_path: Path, shared_data: Path) -> None:
+    made, config, workspace = project(tmp_path, shared_data / "wbc" / "dataset2")
+    assert config.data.mask_values == (0, 128, 255)
+    assert said(made.unsure, "an error?")
+    report = check_data(config, workspace)
+    assert report.defects == {"mask_values": 5, "patient_unknown": 1}
+
+
 def test_white_blood_cells_can_be_segmented_or_classified(tmp_path: Path, shared_data: Path) -> None:
     folder = shared_data / "wbc" / "dataset1"
     made, config, workspace = project(tmp_path, folder)
@@ -111,7 +119,8 @@ def test_dicom_series_without_labels(tmp_path: Path, shared_data: Path) -> None:
     assert said(made.unsure, "neither labels nor masks")
     table = (workspace.root / "labels.csv").read_text(encoding="utf-8")
     assert table.splitlines()[:3] == ["patient,label", "ct_ge_17,", "ct_j2k_siemens_20,"]
-    assert said(made.unsure, "CT window")
+    assert said(made.unsure, "CT, MR and X-ray mixed")
+    assert not said(made.unsure, "do not say what kind")
 
 
 def test_one_dicom_series_alone_is_no_data_set(shared_data: Path) -> None:

@@ -40,6 +40,12 @@ def test_presets_are_their_numbers(name):
     assert by_name.fingerprint == by_number.fingerprint
 
 
+@pytest.mark.parametrize("spelling", ["soft tissue", "soft-tissue", "Soft Tissue", " soft_tissue "])
+def test_a_preset_may_be_spelt_as_people_do(spelling):
+    as_spelt = Pipeline.from_dict([{"kind": "window", "preset": spelling}])
+    assert as_spelt.fingerprint == Pipeline.from_dict([{"kind": "window", "preset": "soft_tissue"}]).fingerprint
+
+
 def test_window_refuses_a_picture():
     with pytest.raises(PrepareError, match=r"unit is uint8.*minmax"):
         run({"kind": "window", "preset": "lung"}, picture(1))

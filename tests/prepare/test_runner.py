@@ -191,6 +191,27 @@ def test_crop_roi_takes_the_mask_of_the_case(tmp_path, cases):
     assert "no region-of-interest mask" in dict(report.failed)["p1"]
 
 
+def test_changed_voxels_beside_a_header_are_prepared_anew(tmp_path):
+    """The header of a .mhd stays the same when its .raw changes."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    header = "NDims = 3\nDimSize = 11 7 5\nElementType = MET_FLOAT\nElementDataFile = {}.raw\n"
+    voxels = np.arange(385, dtype="<f4")
+    (raw / "a.mhd").write_text(header.format("a"))
+    (raw / "a.raw").write_bytes(voxels.tobytes())
+    workspace, case = Workspace(tmp_path), Case("a", "a", (str(raw / "a.mhd"),), "organ")
+    steps = [{"kind": "orient"}]
+    report = prepare(config("classification", steps=steps), workspace, [case])
+    assert report.succeeded == 1
+    assert report.input_mb_per_s * report.seconds * 1e6 == pytest.approx(385 * 4 + len(header.format("a")))
+    assert prepare(config("classification", steps=steps), workspace, [case]).skipped == 1
+    (raw / "a.raw").write_bytes(voxels[::-1].tobytes())
+    assert prepare(config("classification", steps=steps), workspace, [case]).succeeded == 1
+    image, _ = Store(workspace, Pipeline.from_dict(steps)).load("a")
+    assert sorted(image.voxels.ravel()) == sorted(voxels)
+    assert np.array_equal(image.voxels, Pipeline.from_dict(steps)(read(raw / "a.mhd")).voxels)
+
+
 def test_mistakes_in_the_steps_stop_it(tmp_path, cases):
     with pytest.raises(ConfigError, match="resampel"):
         prepare(config(steps=[{"kind": "resampel"}]), Workspace(tmp_path), cases)

@@ -61,7 +61,14 @@ def test_image_of_another_kind(start, picture_classifier, head_nifti) -> None:
     assert "volume" in problem["detail"]
     assert "picture" in problem["detail"]
     assert "/" not in problem["detail"].replace(" / ", "")
-    assert "single pictures" in problem["remedy"]
+    assert "single picture " in problem["remedy"]
+
+
+def test_a_picture_for_a_network_of_volumes_is_told_which_file_to_send(start, volume_segmenter, blob_png) -> None:
+    """One file is all that a request holds, so "all files of a series" would help nobody."""
+    response = start(volume_segmenter).predict(blob_png)
+    assert response.status_code == 422
+    assert "one file that holds it (NIfTI" in response.json()["remedy"]
 
 
 def test_unexpected_error_shows_nothing(start, classifier, blob_png, monkeypatch) -> None:

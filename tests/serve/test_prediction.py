@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+import rois
 from medrail.bundle import load_bundle, overlay_png
 from medrail.read import read, read_mask, write_nifti
 from medrail.types import Geometry, Image
@@ -133,6 +134,37 @@ def test_region_of_interest(start, roi_classifier, blob, blob_png, encode, tmp_p
     without = service.predict(blob_png)
     assert without.status_code == 422
     assert "region of interest" in without.json()["detail"]
+
+
+@pytest.mark.parametrize("way", rois.STORED)
+def test_a_region_of_interest_may_be_stored_in_other_axes(start, tmp_path, way) -> None:
+    """As in the cases' room, so that what was trained and evaluated is served."""
+    image, region = rois.bright_volume(), rois.region()
+    write_nifti(image, tmp_path / "scan.nii.gz")
+    write_nifti(rois.stored(region, way), tmp_path / "roi.nii.gz")
+    bundle = rois.roi_segmenter(tmp_path / "bundles")
+    expected = load_bundle(bundle, threads=1)(read(tmp_path / "scan.nii.gz"), region).mask.voxels
+    content, roi = ((tmp_path / f"{name}.nii.gz").read_bytes() for name in ("scan", "roi"))
+    response = start(bundle).predict(content, roi=roi)
+    assert response.status_code == 200, response.text
+    (tmp_path / "answer.nii.gz").write_bytes(base64.b64decode(response.json()["mask"]["data"]))
+    assert np.array_equal(read_mask(tmp_path / "answer.nii.gz").voxels, expected)
+    assert np.array_equal(expected, region.voxels)
+
+
+@pytest.mark.parametrize(("way", "words"), [("elsewhere", "lies elsewhere"), ("smaller", "is 5 x 7 x 10")])
+def test_a_region_of_interest_on_another_grid_is_refused(start, tmp_path, way, words) -> None:
+    write_nifti(rois.bright_volume(), tmp_path / "scan.nii.gz")
+    write_nifti(rois.stored(rois.region(), way), tmp_path / "roi.nii.gz")
+    content, roi = ((tmp_path / f"{name}.nii.gz").read_bytes() for name in ("scan", "roi"))
+    service = start(rois.roi_segmenter(tmp_path / "bundles"))
+    response = service.predict(content, roi=roi)
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["type"] == "urn:medrail:problem:unfitting-geometry"
+    assert problem["detail"].startswith("The region of interest")
+    assert words in problem["detail"]
+    assert str(service.uploads) not in response.text
 
 
 def test_models_are_chosen_by_name_and_version(start, classifier, picture_segmenter, blob_png) -> None:

@@ -6,11 +6,13 @@ import json
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from medrail.bundle import Predictor
 from medrail.errors import CaseError, ConfigError, RunError
+from medrail.models import build_model
 from medrail.train import load_model, torch_backend, train
 from medrail.train.checkpoint import load
 from medrail.train.material import gather
@@ -62,8 +64,10 @@ def test_a_run_holds_everything_that_a_run_is(project: Any) -> None:
     assert [done for done, _ in seen] == list(range(1, seen[-1][1] + 1))
     assert {total for _, total in seen} == {len(seen)}
     assert sorted(path.name for path in run.folder.iterdir()) == [
+        "cases.csv",
         "checkpoints",
         "config.yaml",
+        "images.json",
         "metrics.jsonl",
         "passport.json",
     ]
@@ -185,6 +189,7 @@ def test_without_validation_all_epochs_are_trained_and_the_last_weights_kept(
     assert len(lines(run)) == 4
     assert same(weights(run), weights(run, "best"))
     assert "no validation cases" in read_json(run.passport)["result"]["chosen_by"]
+    assert "no validation cases" in read_json(run.passport)["result"]["notes"][0]
     assert "no validation cases" in caplog.text
 
 
@@ -193,6 +198,64 @@ def test_early_stopping_waits_for_patience_and_keeps_the_best(pictures: Any) -> 
     result = read_json(run.passport)["result"]
     assert result["epochs"] == result["best_epoch"] + 3 < 40
     assert load(run.best)["epoch"] == result["best_epoch"]
+
+
+def test_patience_does_not_count_before_anything_is_found(volumes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medrail.train import loop
+
+    def sure_of_background(*arguments: Any) -> torch.nn.Module:
+        network = build_model(*arguments)
+        last = [bias for name, bias in network.named_parameters() if name.endswith("bias") and bias.shape == (2,)][-1]
+        torch.nn.init.constant_(last[:1], 9.0)
+        return network
+
+    monkeypatch.setattr(loop, "build_model", sure_of_background)
+    slow = volumes.with_settings(epochs=6, patience=2, lr=1e-6)
+    run = fit(slow)
+    history = lines(run)
+    assert {line["val_dice"] for line in history} == {0.0}, "the test is about a network that finds nothing"
+    assert len(history) == 6
+    result = read_json(run.passport)["result"]
+    assert result["best_epoch"] == min(history, key=lambda line: line["val_loss"])["epoch"]
+    assert any("in no epoch" in note for note in result["notes"])
+
+
+def test_epochs_of_equal_dice_are_told_apart_by_their_loss(volumes: Any) -> None:
+    from medrail.train.validate import validate
+
+    material = gather(volumes.config, volumes.workspace, volumes.cases)
+    spec = material.spec((16, 24))
+
+    def score(of_ball: float) -> Any:
+        def backend(batch: Any) -> Any:
+            mask = material.store.load(material.validation[0].id)[1].voxels[0]
+            inside = np.stack([1 - of_ball * mask, of_ball * mask], axis=1)
+            return np.log(np.maximum(inside, 1e-3)).astype(np.float32)
+
+        return validate(Predictor(spec, backend), material.store, material.validation)
+
+    low, higher, good = score(0.1), score(0.4), score(0.9)
+    assert low.metrics["val_dice"] == higher.metrics["val_dice"] == 0
+    assert low.rank < higher.rank < good.rank
+    assert [one.found for one in (low, higher, good)] == [False, False, True]
+
+
+def test_what_was_taken_from_a_file_of_weights_stands_in_the_passport(pictures: Any) -> None:
+    from medrail.config import parse
+
+    first = fit(pictures)
+    values = pictures.config.to_dict()
+    values["model"]["weights"] = str(first.best.relative_to(pictures.workspace.root))
+    run = train(parse(values), pictures.workspace, pictures.cases)
+    assert read_json(run.passport)["result"]["notes"][0].startswith("started from ")
+
+
+def test_another_label_is_another_run(pictures: Any) -> None:
+    from dataclasses import replace
+
+    fit(pictures)
+    other = [replace(case, target="left") if case.split == "val" else case for case in pictures.cases]
+    assert train(pictures.config, pictures.workspace, other).name == "small-002"
 
 
 def test_the_kept_network_answers_as_it_was_validated(project: Any) -> None:

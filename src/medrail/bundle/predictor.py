@@ -20,7 +20,8 @@ FloatArray = npt.NDArray[np.float32]
 class Predictor:
     """Answers for raw images. Holds no state between calls, so one object serves all threads.
 
-    Batches have a fixed size, so an image gets the same numbers wherever and beside whatever it is predicted.
+    A batch holds slices or patches of one image alone, at most 16, and is cut the same way every time; only an image's
+    last batch may be smaller. So an image gets the same numbers wherever, after and beside whatever it is predicted.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class Predictor:
         image:
             As ``read`` gave it, (C, D, H, W), without history.
         roi:
-            A mask (1, D, H, W) on the image's grid, for pipelines that crop to one.
+            A mask (1, D, H, W) drawn on the image, for pipelines that crop to one; its axes may be turned.
 
         Returns
         -------
@@ -57,6 +58,8 @@ class Predictor:
         ------
         InputError
             If the image is of another kind than the training images; it says what they were and what arrived.
+        GeometryError
+            If the region of interest lies on another grid than the image.
         PrepareError
             If a preprocessing step cannot be applied to this image.
         """
@@ -101,7 +104,7 @@ class Predictor:
                     f"the image is {_sizes(found)} after preparation",
                     needed=f"{_sizes(self.spec.grid)}, as in training",
                     where=image.source,
-                    remedy="Send an image of the training images' size, or add a resize step and train again.",
+                    remedy="Use an image of the training images' size, or add a resize step and train again.",
                 )
         if not np.isfinite(prepared.voxels).all():
             raise InputError("the image has values that are not finite", where=image.source)
@@ -162,7 +165,7 @@ class Predictor:
                 f"the image has {image.channels} channels",
                 needed=f"the network was trained on {kind}",
                 where=image.source,
-                remedy=f"Send an image with {kind.channels or self.spec.channels} channel(s).",
+                remedy=f"Use an image with {kind.channels or self.spec.channels} channel(s).",
             )
 
 
@@ -172,8 +175,8 @@ def check_input(spec: NetworkSpec, image: Image, roi: Image | None = None) -> No
     Raises
     ------
     InputError
-        For a picture where volumes were trained on or the reverse, values on another scale, or a missing or
-        ill-fitting region of interest. What the channels must be is left to the pipeline, which may convert them.
+        For a picture where volumes were trained on or the reverse, values on another scale, or a missing region of
+        interest. What the channels must be, and whether the region lies on the image, is left to the pipeline.
     """
     kind = spec.input_kind
     arrived = (
@@ -185,9 +188,7 @@ def check_input(spec: NetworkSpec, image: Image, roi: Image | None = None) -> No
             f"the image is {arrived}",
             needed=trained,
             where=image.source,
-            remedy="Send single pictures."
-            if kind.picture
-            else "Send the whole volume: NIfTI, or all files of a series.",
+            remedy=_SHAPE_REMEDY[kind.picture],
         )
     if image.unit == "label" or not _unit_fits(spec, image.unit):
         raise InputError(
@@ -198,11 +199,7 @@ def check_input(spec: NetworkSpec, image: Image, roi: Image | None = None) -> No
             "there is no region of interest",
             needed="a mask on the image's grid, because the network was trained on crops to one",
             where=image.source,
-            remedy="Send the mask with the image.",
-        )
-    if roi is not None and roi.grid != image.grid:
-        raise InputError(
-            f"the region of interest has the grid {_sizes(roi.grid)}", needed=_sizes(image.grid), where=image.source
+            remedy="Give the mask with the image: `--roi MASK`, or the argument or form field `roi`.",
         )
 
 
@@ -220,11 +217,16 @@ def softmax(logits: FloatArray) -> FloatArray:
 # NIfTI, NRRD and MetaImage do not say what their numbers are, so "arbitrary" passes for a physical unit.
 _UNIT_ACCEPTS = {"HU": {"HU", "arbitrary"}, "SUV": {"SUV", "arbitrary"}, "uint8": {"uint8"}, "uint16": {"uint16"}}
 _STORED = {"uint8", "uint16"}
+_SHAPE_REMEDY = {
+    True: "Use a single picture (D = 1).",
+    False: "Use the whole volume: one file that holds it (NIfTI, NRRD, MetaImage), or on disk its series' folder.",
+}
 _UNIT_REMEDY = {
-    "HU": "Send CT in Hounsfield units: the DICOM series, or a NIfTI made from it.",
-    "SUV": "Send PET in standardised uptake values.",
-    "uint8": "Send an 8-bit picture (PNG or JPEG).",
-    "uint16": "Send a 16-bit picture (PNG or TIFF).",
+    "HU": "Use CT in Hounsfield units: DICOM, or a NIfTI made from it.",
+    "SUV": "Use PET in standardised uptake values.",
+    "arbitrary": "Use an image of the training images' kind; CT and PET have units that those did not have.",
+    "uint8": "Use an 8-bit picture (PNG or JPEG).",
+    "uint16": "Use a 16-bit picture (PNG or TIFF).",
 }
 
 
@@ -238,6 +240,9 @@ def _unit_fits(spec: NetworkSpec, unit: str) -> bool:
             accepts = accepts | _STORED | {"arbitrary"}
         elif "imagenet" in methods:  # knows the full scale of both depths
             accepts = accepts | _STORED
+    if trained == "arbitrary" and unit in ("HU", "SUV"):
+        # A file without units may well have been CT, but only a window in HU says so; MR's steps take any numbers.
+        return any(step.get("kind") == "window" for step in spec.pipeline)
     return unit in accepts
 
 

@@ -6,12 +6,13 @@ table ``LAYOUTS``. A patient is never divided between splits.
 """
 
 from medrail.cases.check import CheckReport, Leak, check_cases, check_data
-from medrail.cases.fingerprint import FileHashes, source_fingerprint
+from medrail.cases.fingerprint import FileHashes, image_fingerprint, source_fingerprint
 from medrail.cases.index import build_cases
 from medrail.cases.labels import class_names, target_index
 from medrail.cases.layouts import LAYOUTS
 from medrail.cases.listing import Finding
 from medrail.cases.masks import read_roi, read_target_mask
+from medrail.cases.record import Record, read_record, write_record
 from medrail.cases.split import assign_splits
 from medrail.cases.table import read_table, write_table
 
@@ -21,15 +22,19 @@ __all__ = [
     "FileHashes",
     "Finding",
     "Leak",
+    "Record",
     "assign_splits",
     "build_cases",
     "check_cases",
     "check_data",
     "class_names",
+    "image_fingerprint",
+    "read_record",
     "read_roi",
     "read_table",
     "read_target_mask",
     "source_fingerprint",
     "target_index",
+    "write_record",
     "write_table",
 ]

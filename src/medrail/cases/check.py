@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from medrail.cases.examine import Facts, examine
 from medrail.cases.fingerprint import FileHashes
-from medrail.cases.index import empty_splits, index_cases, split_cases
+from medrail.cases.index import Index, empty_splits, give_split, index_cases, split_cases
 from medrail.cases.labels import class_names
-from medrail.cases.listing import Finding, Severity, shown
+from medrail.cases.listing import Finding, Severity, counted, shown
 from medrail.cases.split import patient_leaks
 from medrail.config import Config
 from medrail.types import SPLITS, Case, Progress, SplitName
@@ -36,7 +36,8 @@ class CheckReport:
     splits, classes:
         Cases in each split; cases of each class (segmentation: cases whose mask has the class).
     table:
-        Rows of text for a person, the header first: split, cases, patients, then a column a class.
+        Rows of text for a person, the header first: split, cases, those of them that can be used, patients, then a
+        column a class.
     findings:
         What is wrong; what stops comes first.
     """
@@ -101,7 +102,7 @@ def check_data(config: Config, workspace: Workspace, progress: Progress | None =
         remedy = "Give it one (folders or a column named split), or set split.by: patient."
         where = [case.paths[0] for case in cases if case.split is None]
         findings += [Finding("no_split", place, "the data give it no split", remedy) for place in where]
-    return _report(cases, findings, config, workspace, progress)
+    return _report(cases, replace(index, findings=tuple(findings)), config, workspace, progress)
 
 
 def check_cases(
@@ -111,12 +112,14 @@ def check_cases(
 
     Findings about the data's layout (masks without images, rows without files) are included.
     """
-    return _report(tuple(cases), list(index_cases(config, workspace).findings), config, workspace, progress)
+    return _report(tuple(cases), index_cases(config, workspace), config, workspace, progress)
 
 
 def _report(
-    cases: tuple[Case, ...], findings: list[Finding], config: Config, workspace: Workspace, progress: Progress | None
+    cases: tuple[Case, ...], index: Index, config: Config, workspace: Workspace, progress: Progress | None
 ) -> CheckReport:
+    """``index`` gives what is wrong besides the cases, and what is known of their patients and classes."""
+    findings = list(index.findings)
     facts: dict[str, Facts] = {}
     with FileHashes.of(workspace) as hashes:
         for done, case in enumerate(cases, start=1):
@@ -128,16 +131,19 @@ def _report(
     findings += [finding for case in cases for finding in facts[case.id].findings]
     findings += [_leak_finding(leak, config) for leak in leaks]
     findings += _duplicates(usable, facts) + _pixel_findings(usable, facts, config)
-    findings += _split_findings(cases, usable, config) + _patient_findings(cases, config)
+    findings += _missing_rois(cases, config)
+    if cases or all(finding.severity != "stop" for finding in findings):  # else it is said already why there is none
+        findings += _split_findings(cases, usable, config)
+    findings += [] if index.patients_known or not cases else [_patients_unknown()]
     names = class_names(config, cases)
     has = {case.id: _classes_of(case, facts[case.id], names) for case in cases}
-    findings += _class_findings(usable, has, names, config)
+    findings += _class_findings(usable, has, [name for name in names if name not in index.misspelt])
     return CheckReport(
         cases=len(cases),
         patients=len({case.patient for case in cases}),
         splits={name: sum(case.split == name for case in cases) for name in SPLITS},
         classes={name: sum(name in has[case.id] for case in cases) for name in names},
-        table=_table(cases, has, names),
+        table=_table(cases, usable, has, names),
         leaks=leaks,
         findings=tuple(sorted(findings, key=lambda finding: finding.severity != "stop")),
     )
@@ -147,14 +153,17 @@ def _classes_of(case: Case, facts: Facts, names: Sequence[str]) -> set[str]:
     return {names[index] for index in facts.classes} if facts.classes else {case.target or ""}
 
 
-def _table(cases: Sequence[Case], has: dict[str, set[str]], names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    rows = [("split", "cases", "patients", *names)]
+def _table(
+    cases: Sequence[Case], usable: Sequence[Case], has: dict[str, set[str]], names: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    rows = [("split", "cases", "usable", "patients", *names)]
     for split in (*SPLITS, None):
         inside = [case for case in cases if case.split == split]
         if inside or split:
             counts = (sum(name in has[case.id] for case in inside) for name in names)
             patients = len({case.patient for case in inside})
-            rows.append((split or "none", str(len(inside)), str(patients), *map(str, counts)))
+            good = sum(case.split == split for case in usable)
+            rows.append((split or "none", *map(str, (len(inside), good, patients, *counts))))
     return tuple(rows)
 
 
@@ -229,6 +238,15 @@ def _pixel_findings(cases: Sequence[Case], facts: dict[str, Facts], config: Conf
     return blank + empty
 
 
+def _missing_rois(cases: Sequence[Case], config: Config) -> list[Finding]:
+    """Cases without the region of interest that a step crops to; each would fail in preparation."""
+    if not any(step.get("kind") == "crop_roi" for step in config.prepare.steps):
+        return []
+    what = "the step crop_roi needs a region of interest, and the case has none"
+    remedy = "Give it one in a column roi of the CSV (data.kind: csv), or use crop_foreground, which needs none."
+    return [Finding("missing_roi", _place(case), what, remedy) for case in cases if case.roi is None]
+
+
 def _split_findings(cases: tuple[Case, ...], usable: tuple[Case, ...], config: Config) -> list[Finding]:
     """Splits that are needed and have no case, or none that can be used."""
     findings = empty_splits(cases, config)
@@ -236,34 +254,32 @@ def _split_findings(cases: tuple[Case, ...], usable: tuple[Case, ...], config: C
     for name in SPLITS:
         count, where = sum(case.split == name for case in cases), f"split {name}"
         if count and not any(case.split == name for case in usable):
-            what = f"none of its {count} cases can be used"
+            what = f"none of its {counted(count, 'case')} can be used"
             findings.append(Finding("empty_split", where, what, "Repair what is said of them."))
         elif not count and name == "val" and where not in empty:
             what = "no case: the best epoch cannot be told, and training does not stop early"
-            findings.append(Finding("empty_split", where, what, "Set split.val above 0 or add some.", "warn"))
+            drawn = "Set split.val above 0, or add some."
+            remedy = f"{give_split(name)}, or set split.by: patient." if config.split.by == "given" else drawn
+            findings.append(Finding("empty_split", where, what, remedy, "warn"))
     return findings
 
 
-def _patient_findings(cases: Sequence[Case], config: Config) -> list[Finding]:
-    if not cases or any(case.patient != case.id for case in cases) or config.data.patient_pattern:
-        return []
+def _patients_unknown() -> Finding:
     what = "it is not known which images are of the same patient; each counts as a patient by itself"
     remedy = "Set data.patient_pattern, or a patient column in the CSV, if any patient has several images."
-    return [Finding("patient_unknown", "data", what, remedy, "warn")]
+    return Finding("patient_unknown", "data", what, remedy, "warn")
 
 
-def _class_findings(
-    cases: Sequence[Case], has: dict[str, set[str]], names: Sequence[str], config: Config
-) -> list[Finding]:
-    """Classes that a split which has cases does not have."""
+def _class_findings(cases: Sequence[Case], has: dict[str, set[str]], names: Sequence[str]) -> list[Finding]:
+    """Classes that a split which has cases does not have; one line a class."""
     findings = []
-    for split in SPLITS:
-        inside = [case for case in cases if case.split == split]
-        for name in names if inside else ():
-            if not any(name in has[case.id] for case in inside):
-                effect = "it cannot be learnt" if split == "train" else "nothing is known about it there"
-                remedy = "Add cases of it, or take the class out of data.classes."
-                findings.append(
-                    Finding("class_missing", f"split {split}", f"no case of {name!r}: {effect}", remedy, "warn")
-                )
+    filled = [split for split in SPLITS if any(case.split == split for case in cases)]
+    for name in names:
+        present = {case.split for case in cases if name in has[case.id]}
+        missing = [split for split in filled if split not in present]
+        if missing:
+            effect = "it cannot be learnt" if "train" in missing else "nothing is known about it there"
+            where = f"split {missing[0]}" if len(missing) == 1 else f"splits {', '.join(missing)}"
+            remedy = "Add cases of it, or take the class out of data.classes."
+            findings.append(Finding("class_missing", where, f"no case of {name!r}: {effect}", remedy, "warn"))
     return findings

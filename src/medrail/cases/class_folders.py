@@ -53,7 +53,7 @@ def list_class_folders(config: Config, workspace: Workspace) -> Listing:
             needed="task: classification",
             remedy="Use data.kind: pairs or csv for segmentation.",
         )
-    root = existing_folder(workspace.source(data.path), "data.path")
+    root = existing_folder(workspace.source(data.path), "data.path", data.path)
     images, findings = only_images(files_below(root), matching(root, data.pattern))
     divided = _divided_at_the_top(root)
     entries: list[Entry] = []

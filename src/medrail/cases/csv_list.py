@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +15,8 @@ from medrail.cases.listing import (
     Entry,
     Finding,
     Listing,
+    correct_path,
+    counted,
     files_below,
     matching,
     may_be_image,
@@ -22,7 +26,7 @@ from medrail.cases.listing import (
 )
 from medrail.cases.rows import Row, Sheet, read_sheet
 from medrail.config import Config, did_you_mean
-from medrail.errors import ConfigError
+from medrail.errors import CaseError, ConfigError
 from medrail.types import SPLITS, SplitName
 from medrail.workspace import Workspace
 
@@ -104,6 +108,9 @@ def list_csv(config: Config, workspace: Workspace) -> Listing:
         If there is no table, or no column for the images or for the targets.
     """
     path = _table_file(workspace.source(config.data.path))
+    if not path.exists():
+        remedy = correct_path("data.path", config.data.path)
+        raise CaseError("there is no such file", where=str(path), needed="a CSV file", remedy=remedy)
     sheet = read_sheet(path)
     sheet.need("path")
     sheet.need(TARGET_COLUMN[config.task])
@@ -112,7 +119,7 @@ def list_csv(config: Config, workspace: Workspace) -> Listing:
         reader.take(row)
     if not sheet.rows:
         raise none_found(path, "row", "The table has a header only.")
-    return Listing(tuple(reader.entries), tuple(reader.findings))
+    return Listing(_named(reader.entries, path.parent), tuple(reader.findings))
 
 
 def _table_file(path: Path) -> Path:
@@ -121,7 +128,7 @@ def _table_file(path: Path) -> Path:
     tables = sorted(path.glob("*.csv"))
     if len(tables) == 1:
         return tables[0]
-    found = f"a folder with {len(tables)} CSV files"
+    found = f"a folder with {counted(len(tables), 'CSV file')}"
     raise ConfigError(found, needed="one CSV file", where=f"data.path: {path}", remedy="Give the file itself.")
 
 
@@ -147,9 +154,8 @@ class _RowReader:
             self._refuse_repeat(row, str(path), item)
         if path is None or len(self.findings) > before:
             return
-        name = _below(path, self.lookup.folder) + (f"/{item}" if item else "")
         patient = self._cell(row, "patient")
-        self.entries.append(Entry(path, name, target, split, patient, item, roi, given_id, self.sheet.where(row)))
+        self.entries.append(Entry(path, "", target, split, patient, item, roi, given_id, self.sheet.where(row)))
 
     def _cell(self, row: Row, name: str) -> str:
         return self.sheet.cell(row, self.columns[name])
@@ -203,5 +209,16 @@ class _RowReader:
             self._add(row, "repeated_row", f"this image stands in line {first} already", "Delete one of the two rows.")
 
 
-def _below(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix().lstrip("/")
+def _named(entries: Sequence[Entry], folder: Path) -> tuple[Entry, ...]:
+    """The entries with their names: below the table's folder, or where any lies elsewhere, below all images' folder."""
+    if not all(entry.path.is_relative_to(folder) for entry in entries):
+        try:
+            folder = Path(os.path.commonpath([entry.path.parent for entry in entries]))
+        except ValueError:  # on several drives
+            folder = Path()
+    return tuple(replace(entry, name=_below(entry.path, folder, entry.item)) for entry in entries)
+
+
+def _below(path: Path, folder: Path, item: str) -> str:
+    name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return name.as_posix().lstrip("/") + (f"/{item}" if item else "")

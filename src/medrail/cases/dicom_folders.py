@@ -40,7 +40,7 @@ def list_dicom_folders(config: Config, workspace: Workspace) -> Listing:
     CaseError
         If there is no patient folder, or the table has no column for the patient or the target.
     """
-    root = existing_folder(workspace.source(config.data.path), "data.path")
+    root = existing_folder(workspace.source(config.data.path), "data.path", config.data.path)
     targets = _targets(config, workspace, root)
     mask_folder = root / config.data.mask_path if config.data.mask_path else None
     found: dict[str, list[Entry]] = {}
@@ -63,7 +63,8 @@ def list_dicom_folders(config: Config, workspace: Workspace) -> Listing:
                 labelled.append(answer)
             else:
                 findings.append(answer)
-    return Listing(tuple(labelled), (*findings, *targets.left_over(found)))
+    # One row is about all series of its patient: what is wrong with it is said once.
+    return Listing(tuple(labelled), tuple(dict.fromkeys((*findings, *targets.left_over(found)))))
 
 
 class _Targets(Protocol):

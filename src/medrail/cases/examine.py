@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrail.cases.fingerprint import FileHashes, source_fingerprint
-from medrail.cases.listing import Finding
+from medrail.cases.listing import Finding, counted
 from medrail.cases.masks import read_roi, read_target_mask
 from medrail.config import Config
 from medrail.errors import GeometryError, MedrailError, ReadError
@@ -18,7 +18,7 @@ from medrail.read import read
 from medrail.types import Case, Image, Voxels
 
 # Raise it when what is kept of a case changes meaning.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def look(case: Case, config: Config) -> Facts:
         image = read(case.paths[0], case.item)
     except (MedrailError, OSError) as error:
         return Facts(findings=(_finding("unreadable", case, error),))
-    findings: list[Finding] = []
+    findings = _not_finite(case, image)
     classes: tuple[int, ...] = ()
     if config.task == "segmentation":
         mask = _tried(lambda: read_target_mask(case, image, config.data), case, findings)
@@ -69,6 +69,20 @@ def look(case: Case, config: Config) -> Facts:
     _tried(lambda: read_roi(case, image), case, findings)
     blank = bool(image.voxels.min() == image.voxels.max())
     return Facts(pixel_hash(image.voxels), blank, classes, tuple(findings))
+
+
+def _not_finite(case: Case, image: Image) -> list[Finding]:
+    """NaN and infinite values spread through every filter and every layer."""
+    count = int((~np.isfinite(image.voxels)).sum()) if image.voxels.dtype.kind == "f" else 0
+    if not count:
+        return []
+    what = f"{counted(count, 'voxel is', 'voxels are')} not a number or infinite"
+    remedy = "Export the image again, or take the case out of the data."
+    return [Finding("not_finite", _place(case), what, remedy, "warn")]
+
+
+def _place(case: Case) -> str:
+    return f"{case.paths[0]}{f' [{case.item}]' if case.item else ''}"
 
 
 def _tried(action: Callable[[], Image | None], case: Case, findings: list[Finding]) -> Image | None:
@@ -84,7 +98,7 @@ def _tried(action: Callable[[], Image | None], case: Case, findings: list[Findin
 
 
 def _finding(defect: str, case: Case, error: MedrailError | OSError) -> Finding:
-    place = f"{case.paths[0]}{f' [{case.item}]' if case.item else ''}"
+    place = _place(case)
     if isinstance(error, OSError):
         return Finding(defect, place, error.strerror or type(error).__name__, "Copy the file again.", "warn")
     what = f"{error.found}; needed: {error.needed}" if error.needed else error.found

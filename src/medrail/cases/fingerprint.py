@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from medrail.errors import CaseError
+from medrail.read import files_of
 from medrail.types import Case
 from medrail.workspace import Workspace
 
@@ -115,6 +116,7 @@ _FACTS_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, text TEX
 def source_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
     """SHA-256 (hex) over the content of a case's image, mask and region of interest, its item and its class.
 
+    An image is all files it is made of (``medrail.read.files_of``): of a header with a data file, the data too.
     File names and folders do not count (a moved data folder is the same data), nor does the case's split or patient.
     With ``hashes`` (``FileHashes.of(workspace)``) files that have not changed are not read again.
 
@@ -132,12 +134,25 @@ def source_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
     return digest.hexdigest()
 
 
+def image_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
+    """SHA-256 (hex) over the content of a case's image and its item alone: what it is known by under another name.
+
+    Raises
+    ------
+    CaseError
+        If a file is missing or cannot be read.
+    """
+    content = "".join(f"{_content(path, hashes)}\0" for path in case.paths)
+    return hashlib.sha256(f"{content}{case.item}".encode()).hexdigest()
+
+
 def _content(text: str, hashes: FileHashes | None) -> str:
-    """The hash of a file; of a folder, over the sorted hashes of the files below (their names do not count)."""
+    """The hash of a file, with its data file if it has one; of a folder, over the sorted hashes of the files below."""
     path = Path(text)
     try:
         if not path.is_dir():
-            return _sha256(path, hashes)
+            first, *others = (_sha256(file, hashes) for file in files_of(path))
+            return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
         files = [Path(parent) / name for parent, _, names in os.walk(path) for name in names if name[:1] != "."]
         return hashlib.sha256("".join(sorted(_sha256(file, hashes) for file in files)).encode()).hexdigest()
     except OSError as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from medrail.cases.copies import patients_with_copies
 from medrail.cases.fingerprint import FileHashes
 from medrail.cases.ids import unique_ids
-from medrail.cases.labels import class_finding
+from medrail.cases.labels import class_finding, misspelt_classes, misspelt_findings
 from medrail.cases.layouts import LAYOUTS
-from medrail.cases.listing import Entry, Finding, Listing, listed, patient_search
+from medrail.cases.listing import Entry, Finding, Listing, counted, listed, patient_search
 from medrail.cases.split import assign_splits, requested_splits
 from medrail.config import Config
 from medrail.errors import CaseError
@@ -19,10 +20,18 @@ from medrail.workspace import Workspace
 
 @dataclass(frozen=True)
 class Index:
-    """The cases as the data lie there (with the data's own splits), and what is wrong with them."""
+    """The cases as the data lie there (with the data's own splits), and what is wrong with them.
+
+    patients_known:
+        Whether the data (folders, a column, names that data.patient_pattern fits) say which cases are of one patient.
+    misspelt:
+        Names in data.classes that the data spell otherwise: their cases are all among the findings.
+    """
 
     cases: tuple[Case, ...]
     findings: tuple[Finding, ...]
+    patients_known: bool = False
+    misspelt: frozenset[str] = frozenset()
 
 
 def build_cases(config: Config, workspace: Workspace) -> tuple[Case, ...]:
@@ -70,12 +79,15 @@ def index_cases(config: Config, workspace: Workspace) -> Index:
     """As ``build_cases`` before splitting, but what is wrong is returned; cases it is wrong with are left out."""
     listing = LAYOUTS[config.data.kind](config, workspace)
     listing = _without_odd_names(listing)
-    cases, findings = _cases(listing, config)
-    return Index(cases, (*listing.findings, *findings))
+    misspelt = misspelt_classes([entry.target for entry in listing.entries], config)
+    cases, findings = _cases(listing, config, misspelt)
+    known = bool(config.data.patient_pattern) or any(entry.patient for entry in listing.entries)
+    return Index(cases, (*listing.findings, *findings), known, frozenset(misspelt.values()))
 
 
-def _cases(listing: Listing, config: Config) -> tuple[tuple[Case, ...], list[Finding]]:
+def _cases(listing: Listing, config: Config, misspelt: Mapping[str, str]) -> tuple[tuple[Case, ...], list[Finding]]:
     pattern = patient_search(config.data)
+    named = any(entry.patient for entry in listing.entries)
     ids = unique_ids([entry.name for entry in listing.entries])
     cases: list[Case] = []
     findings: dict[Finding, None] = {}  # a class folder of many images is one finding
@@ -87,12 +99,17 @@ def _cases(listing: Listing, config: Config) -> tuple[tuple[Case, ...], list[Fin
             patient = (found.group(1) or "") if found else ""
             unmatched += not patient
         where = entry.where or str(entry.path)
+        if named and not patient:
+            findings[_no_patient(where)] = None
+        if entry.target in misspelt:
+            continue
         wrong = class_finding(entry.target, where, config.data.classes) if config.task == "classification" else None
         if wrong:
             findings[wrong] = None
         else:
             cases.append(_case(entry, entry.id or made, patient))
-    if pattern and unmatched:
+    findings |= dict.fromkeys(misspelt_findings(listing.entries, misspelt))
+    if pattern and unmatched and not named:
         findings[_unmatched(unmatched, len(ids), pattern.pattern)] = None
     return tuple(cases), list(findings)
 
@@ -109,13 +126,20 @@ def _case(entry: Entry, case_id: str, patient: str) -> Case:
     )
 
 
+def _no_patient(where: str) -> Finding:
+    what = "no patient, where other rows have one: it counts as a patient by itself"
+    return Finding("patient_unknown", where, what, "Fill the column of the patient.", "warn")
+
+
 def _unmatched(count: int, total: int, pattern: str) -> Finding:
     remedy = (
         "Correct data.patient_pattern; it is searched in the path below data.path, and its first group is the patient."
     )
     if count == total:
-        return Finding("patient_unknown", "data.patient_pattern", f"{pattern!r} fits none of {total} names", remedy)
-    what = f"{pattern!r} does not fit {count} of {total} names; each of them counts as a patient by itself"
+        return Finding(
+            "patient_unknown", "data.patient_pattern", f"{pattern!r} fits none of {counted(total, 'name')}", remedy
+        )
+    what = f"{pattern!r} does not fit {count} of {counted(total, 'name')}; each of them counts as a patient by itself"
     return Finding("patient_unknown", "data.patient_pattern", what, remedy, "warn")
 
 
@@ -132,6 +156,11 @@ def _without_odd_names(listing: Listing) -> Listing:
     return replace(listing, entries=tuple(good), findings=tuple(findings))
 
 
+def give_split(name: str) -> str:
+    """How the data themselves give a split its cases."""
+    return f"Give some cases the split {name} (in the table's column split, or as a folder)"
+
+
 def empty_splits(cases: tuple[Case, ...], config: Config) -> list[Finding]:
     """A finding for each split that is needed and has no case."""
     patients = len({case.patient for case in cases})
@@ -142,7 +171,7 @@ def empty_splits(cases: tuple[Case, ...], config: Config) -> list[Finding]:
         if config.split.by == "given":
             if name == "val" or (name == "test" and config.evaluate.split != "test"):
                 continue
-            remedy = "Give some cases this split, or set split.by: patient."
+            remedy = f"{give_split(name)}, or set split.by: patient."
             findings.append(Finding("empty_split", f"split {name}", "the data give no case this split", remedy))
         else:
             count = "1 patient is" if patients == 1 else f"{patients} patients are"
@@ -151,6 +180,7 @@ def empty_splits(cases: tuple[Case, ...], config: Config) -> list[Finding]:
             findings.append(Finding("empty_split", f"split {name}", what, remedy))
     evaluated = config.evaluate.split
     if not any(case.split == evaluated for case in cases) and not any(evaluated in one.where for one in findings):
-        remedy = f"Set split.{evaluated} above 0, or evaluate.split to another one."
+        how = f"Set split.{evaluated} above 0" if config.split.by == "patient" else give_split(evaluated)
+        remedy = f"{how}, or set evaluate.split to another one."
         findings.append(Finding("empty_split", f"split {evaluated}", "evaluate.split has no case", remedy))
     return findings

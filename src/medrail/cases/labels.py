@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from medrail.cases.listing import Finding, shown
+from medrail.cases.listing import Entry, Finding, counted, shown
 from medrail.config import Config
 from medrail.errors import CaseError
 from medrail.types import Case
@@ -49,6 +49,36 @@ def class_finding(target: str | None, where: str, classes: Sequence[str]) -> Fin
     what = f"the class {target!r} is not in data.classes ({shown(classes, 12)})"
     remedy = nearest_class(target, classes) or "Correct the label, or add the class to data.classes."
     return Finding("unknown_class", where, what, remedy)
+
+
+def misspelt_classes(targets: Iterable[str | None], config: Config) -> dict[str, str]:
+    """The data's name of a class -> its name in data.classes, where the two differ and only the data's has cases.
+
+    One label among many that are right is a mistake in the data; a class of which no case is right is one in the
+    configuration, and said once.
+    """
+    found = {target for target in targets if target is not None}
+    if config.task != "classification" or not config.data.classes:
+        return {}
+    missing = {_plain(name): name for name in config.data.classes if name not in found}
+    misspelt: dict[str, str] = {}
+    for target in sorted(found - set(config.data.classes)):
+        near = difflib.get_close_matches(_plain(target), list(missing), n=1, cutoff=0.6)
+        if near:
+            misspelt[target] = missing.pop(near[0])
+    return misspelt
+
+
+def misspelt_findings(entries: Iterable[Entry], misspelt: Mapping[str, str]) -> list[Finding]:
+    """One finding for each misspelt class, at its first case."""
+    entries = tuple(entries)
+    findings = []
+    for target, name in misspelt.items():
+        places = list(dict.fromkeys(entry.where or str(entry.path) for entry in entries if entry.target == target))
+        more = f" (and in {counted(len(places) - 1, 'other place')})" if len(places) > 1 else ""
+        what = f"the class is called {target!r} here{more}, and {name!r} in data.classes"
+        findings.append(Finding("unknown_class", places[0], what, f"Write {target!r} into data.classes, or rename it."))
+    return findings
 
 
 def nearest_class(name: str, classes: Sequence[str]) -> str:

@@ -181,12 +181,19 @@ def matching(root: Path, pattern: str) -> set[Path] | None:
         raise ConfigError(f"{pattern!r} is no glob: {error}", where="data.pattern", remedy=remedy) from None
 
 
-def existing_folder(path: Path, key: str) -> Path:
-    """The folder itself, or a ConfigError that says what is there instead."""
+def existing_folder(path: Path, key: str, written: str = "") -> Path:
+    """The folder itself, or a ConfigError that says what is there instead; ``written``: as the configuration has it."""
     if path.is_dir():
         return path
     found = "is a file" if path.exists() else "there is no such folder"
-    raise ConfigError(found, needed="a folder", where=f"{key}: {path}", remedy=f"Correct {key} in medrail.yaml.")
+    raise ConfigError(found, needed="a folder", where=f"{key}: {path}", remedy=correct_path(key, written or str(path)))
+
+
+def correct_path(key: str, written: str) -> str:
+    """The remedy for a path that leads nowhere, with the text to look for in the configuration."""
+    if Path(written).is_absolute():
+        return f"Correct {key} in medrail.yaml."
+    return f"Correct {key}: it stands as {written!r}, relative to the folder of medrail.yaml."
 
 
 def none_found(folder: Path, what: str, remedy: str) -> CaseError:
@@ -223,6 +230,11 @@ def listed(findings: Sequence[Finding], limit: int = 100) -> str:
     lines = [f"\n  - {finding}" for finding in findings[:limit]]
     rest = len(findings) - limit
     return "".join(lines) + (f"\n  - and {rest} more" if rest > 0 else "")
+
+
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """A number with its noun: "1 patient", "1,200 patients"; ``nouns`` where the plural is not made with an s."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def shown(values: Iterable[object], limit: int = 5) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medrail.cases.listing import Entry, Finding, Listing
+from medrail.cases.listing import Entry, Finding, Listing, correct_path, counted
 from medrail.config import Config
 from medrail.errors import CaseError, ConfigError, CorruptFile
 from medrail.types import SPLITS, SplitName, Voxels
@@ -30,6 +30,9 @@ def list_medmnist(config: Config, workspace: Workspace) -> Listing:
         where = "data.kind: medmnist"
         raise ConfigError("the file holds no masks", where=where, needed="task: classification")
     path = workspace.source(config.data.path)
+    if not path.is_file():
+        remedy = correct_path("data.path", config.data.path)
+        raise CaseError("there is no such file", where=str(path), needed="a MedMNIST .npz", remedy=remedy)
     entries: list[Entry] = []
     findings: list[Finding] = []
     for split, labels in _labels(path).items():
@@ -50,13 +53,12 @@ def _class_name(label: int, classes: tuple[str, ...]) -> str | None:
 
 
 def _no_name(path: Path, item: str, label: int, classes: tuple[str, ...]) -> Finding:
-    what = f"label {label}, but data.classes has {len(classes)} names (for the labels 0 to {len(classes) - 1})"
+    names = counted(len(classes), "name")
+    what = f"label {label}, but data.classes has {names} (for the labels 0 to {len(classes) - 1})"
     return Finding("unknown_class", f"{path}, {item}", what, "Give data.classes a name for every label.")
 
 
 def _labels(path: Path) -> dict[SplitName, Voxels]:
-    if not path.is_file():
-        raise CaseError("there is no such file", where=str(path), needed="a MedMNIST .npz", remedy="Correct data.path.")
     try:
         # The file is opened here because numpy leaves it open when it turns out to be no archive.
         with path.open("rb") as file, zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:

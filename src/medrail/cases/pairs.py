@@ -11,6 +11,7 @@ from medrail.cases.listing import (
     Entry,
     Finding,
     Listing,
+    counted,
     existing_folder,
     files_below,
     matching,
@@ -53,7 +54,7 @@ def list_pairs(config: Config, workspace: Workspace) -> Listing:
             needed="data.mask_path (a folder) or data.mask_suffix (as _mask)",
             remedy="Add one of them to medrail.yaml.",
         )
-    root = existing_folder(workspace.source(data.path), "data.path")
+    root = existing_folder(workspace.source(data.path), "data.path", data.path)
     files, findings = only_images(files_below(root))
     chosen = matching(root, data.pattern)
     top, ending = Path(os.path.normpath(root / data.mask_path)), stem(data.mask_suffix)
@@ -142,7 +143,7 @@ class _Masks:
 def _none_has_a_mask(root: Path, data: DataConfig, count: int, findings: list[Finding]) -> CaseError:
     folders = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) or "none"
     return CaseError(
-        f"none of {count} images has a mask; the first: {findings[-count]}",
+        f"none of {counted(count, 'image')} has a mask; the first: {findings[-count]}",
         needed=f"masks by data.mask_path: {data.mask_path!r} and data.mask_suffix: {data.mask_suffix!r}",
         where=str(root),
         remedy=f"The folders here are: {folders}.",

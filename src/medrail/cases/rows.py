@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrail.cases.listing import shown
+from medrail.cases.listing import counted, shown
 from medrail.config import did_you_mean
 from medrail.errors import CaseError
 
@@ -139,7 +139,7 @@ def _parse(path: Path, text: str, delimiter: str) -> tuple[tuple[str, ...], list
             header = tuple(cell.strip() for cell in cells)
             _refuse_doubles(path, header)
         elif len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            wrong.append(f"\n  - {path}, line {line}: {len(cells)} cells for {len(header)} columns")
+            wrong.append(f"\n  - {path}, line {line}: {len(cells)} cells for {counted(len(header), 'column')}")
         elif any(cell.strip() for cell in cells):
             rows.append(Row(line, dict(zip(header, cells, strict=False))))
     if wrong:

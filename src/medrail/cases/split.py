@@ -68,9 +68,9 @@ def patient_leaks(cases: Iterable[Case]) -> list[tuple[Case, ...]]:
 def _check_given(cases: Sequence[Case]) -> None:
     without = [case for case in cases if case.split is None]
     if without:
-        every = len(without) == len(cases)
+        every, have = len(without) == len(cases), "has" if len(without) == 1 else "have"
         raise CaseError(
-            "the data give no splits" if every else f"{len(without)} of {len(cases)} cases have no split",
+            "the data give no splits" if every else f"{len(without)} of {len(cases)} cases {have} no split",
             needed="train, val or test for every case (folders or a column), because split.by is given",
             where="" if every else shown((case.paths[0] for case in without), 10),
             remedy="Give them one, or set split.by: patient.",

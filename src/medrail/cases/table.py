@@ -1,4 +1,7 @@
-"""The case table: a CSV that a person can open and edit. id,patient,image,item,target,roi,split
+"""The case table: a CSV that a person can open. id,patient,image,item,target,roi,split
+
+Each stage writes it anew from the data and ``split``, so what is changed in it by hand does not last: a copy of it is
+good as data of its own (``data.kind: csv``, ``data.path`` the copy, ``split.by: given``).
 
 Paths below the table's folder are written relative to it, so that a project folder can be moved. A mask (or any path)
 in the column ``target`` begins with ``./`` or is absolute; what does neither is a class name.

@@ -75,8 +75,9 @@ class Wholes:
 
 @dataclass(frozen=True)
 class Patches:
-    """Random patches of volumes (or of slices); every second one of a batch is centred on a foreground voxel.
+    """Random patches of volumes (or of slices); half of them are centred on a foreground voxel.
 
+    In a batch that is every second one; whether the first is, is drawn, so that it is half of them at any batch size.
     An epoch has about as many patches as would tile all cases, each case in proportion to its size. ``volumes`` are
     (C, D, H, W) and ``masks`` (D, H, W), at least as large as the patch, which has three axes also in 2-D, (1, H, W).
     """
@@ -100,7 +101,8 @@ class Patches:
 
     def batch(self, indices: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         images, masks = [], []
-        for position, case in enumerate(self.case_of[indices].tolist()):
+        first = _below(2, source)
+        for position, case in enumerate(self.case_of[indices].tolist(), first):
             corner = self._corner(case, centred=position % 2 == 1, source=source)
             box = tuple(slice(start, start + length) for start, length in zip(corner, self.patch, strict=True))
             images.append(self.volumes[case][(slice(None), *box)].float())

@@ -16,7 +16,7 @@ from medrail.config import Config
 from medrail.errors import DataError, RunError
 from medrail.evaluate.bootstrap import Measured
 from medrail.types import Case
-from medrail.workspace import Run, read_json, write_json
+from medrail.workspace import Run, read_json, source_sha256, write_json
 
 FORMAT = 1
 EVALUATION_FILE, CASE_FILE = "evaluation.json", "cases.csv"
@@ -35,7 +35,7 @@ class Evaluation:
     failed:
         ``{case, reason}`` of the cases that could not be evaluated; they are in none of the numbers.
     fingerprint:
-        SHA-256 over the network, the cases' content and the settings it was made from.
+        SHA-256 over the network, the cases' content, the settings and the source of medrail that it was made from.
     confusion:
         Classification: counts, rows are the true classes and columns the predicted ones; else ().
     timings_ms:
@@ -109,7 +109,10 @@ class Evaluation:
 
     @staticmethod
     def is_current(run: Run, config: Config, cases: Sequence[Case], split: str | None = None) -> bool:
-        """Whether run/evaluation holds the evaluation of exactly this network on exactly these cases and settings."""
+        """Whether run/evaluation holds the evaluation of exactly this network on exactly these cases and settings.
+
+        An evaluation by another source of medrail is not current either: its metrics may be computed differently.
+        """
         try:
             recorded = Evaluation.load(run)
         except RunError:
@@ -125,7 +128,7 @@ def evaluation_fingerprint(run: Run, config: Config, cases: Sequence[Case], spli
     with FileHashes.of(run.workspace) as hashes:
         contents = sorted([case.id, case.patient, _content(case, hashes)] for case in cases if case.split == wanted)
     made_from = {
-        "medrail": __version__,
+        "medrail": [__version__, source_sha256()],
         "format": FORMAT,
         "network": FileEntry.of(run.network).sha256,
         "network_spec": FileEntry.of(run.network.with_name(NETWORK_SPEC_FILE)).sha256,

@@ -10,7 +10,8 @@ import numpy as np
 from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point, wilson
 from medrail.evaluate.metrics import IntArray, classification_statistics, dice, iou, mean_over_patients
 
-_NO_INTERVAL = "no interval: one case"
+FEW = 5
+"""With fewer patients the resamples can show only a few values, and the percentile interval is far too narrow."""
 
 
 def measure_classification(
@@ -34,12 +35,12 @@ def measure_classification(
     method = f"over all cases; {_bootstrap(unit, len(set(groups)), resamples)}"
     measured = {}
     for name, statistic in statistics.items():
-        n = sum(counted.get(name, counted["accuracy"]))
+        counts = counted.get(name, counted["accuracy"])
         value, interval = point(statistic, len(truth)), intervals[name]
-        units = len({group for group, counts in zip(groups, counted.get(name, ()), strict=False) if counts})
-        measured[name] = _measured(value, interval, n, method, _NO_INTERVAL)
+        units = len({group for group, counts_here in zip(groups, counts, strict=True) if counts_here})
+        measured[name] = _measured(value, interval, sum(counts), method + _doubt(unit, units), _none_why(len(truth)))
         if interval[0] == interval[1] and math.isfinite(value):
-            measured[name] = _without_spread(value, n, units, unit)
+            measured[name] = _without_spread(value, sum(counts), units if name in counted else 0, unit)
     return measured
 
 
@@ -49,7 +50,7 @@ def _without_spread(value: float, n: int, units: int, unit: str) -> Measured:
     Proportions (``units`` > 0) get Wilson's interval with each patient as one trial; other metrics get none.
     """
     if units:
-        method = f"over all cases; 95% Wilson interval for {units} {unit}, because all resamples are alike"
+        method = f"over all cases; 95% Wilson interval for {_count(unit, units)}, because all resamples are alike"
         return Measured(value, *wilson(value, units), n=n, method=method)
     return Measured(value, math.nan, math.nan, n=n, method="no interval: all bootstrap resamples are alike")
 
@@ -83,10 +84,18 @@ def measure_segmentation(
     method = f"mean over cases, each patient counting the same; {_bootstrap(unit, len(set(groups)), resamples)}"
     measured = {}
     for name, values in columns.items():
-        n = int(np.isfinite(values).sum())
-        left_out = "" if n == len(values) else f"; left out: {len(values) - n} cases in which it is not defined"
+        defined = np.isfinite(values)
+        n = int(defined.sum())
+        left_out = (
+            f"; left out: {_count('case{s}', len(values) - n)} in which it is not defined" if n < len(values) else ""
+        )
+        doubt = _doubt(unit, len({group for group, is_defined in zip(groups, defined, strict=True) if is_defined}))
         measured[name] = _measured(
-            point(statistics[name], len(values)), intervals[name], n, method + left_out, _NO_INTERVAL + left_out
+            point(statistics[name], len(values)),
+            intervals[name],
+            n,
+            method + left_out + doubt,
+            _none_why(len(values)) + left_out,
         )
     if len(scores) == 1 and first_counts is not None:
         measured |= _over_slices(measured, first_counts, classes, resamples=resamples, seed=seed)
@@ -108,11 +117,11 @@ def _over_slices(
             statistics |= {f"{name}/{label}": _pooled(metric, held, index) for index, label in enumerate(classes[1:])}
     intervals = percentile_bootstrap(statistics, range(len(held)), resamples=resamples, seed=seed)
     method = (
-        f"one volume; {_bootstrap('axial slices that hold foreground', len(held), resamples)}, their voxels pooled; "
-        "says how even the volume is, not how other patients will do"
+        f"one volume; {_bootstrap(_SLICES, len(held), resamples)}, their voxels pooled; "
+        f"says how even the volume is, not how other patients will do{_doubt(_SLICES, len(held))}"
     )
     return {
-        name: _measured(measured[name].value, interval, measured[name].n, method, _NO_INTERVAL)
+        name: _measured(measured[name].value, interval, measured[name].n, method, _none_why(len(held)))
         for name, interval in intervals.items()
     }
 
@@ -130,12 +139,33 @@ def _pooled(metric: Callable[[FloatArray], FloatArray], counts: FloatArray, inde
 def _groups(patients: Sequence[str]) -> tuple[list[str], str]:
     """What is resampled: the patients; with a single patient, its cases."""
     if len(set(patients)) > 1 or len(patients) == 1:
-        return list(patients), "patients"
-    return [str(index) for index in range(len(patients))], "cases of one patient"
+        return list(patients), "patient{s}"
+    return [str(index) for index in range(len(patients))], "case{s} of one patient"
 
 
 def _bootstrap(unit: str, count: int, resamples: int) -> str:
-    return f"{LEVEL:.0%} percentile bootstrap over {count} {unit}, {resamples} resamples"
+    return f"{LEVEL:.0%} percentile bootstrap over {_count(unit, count)}, {resamples} resamples"
+
+
+def _doubt(unit: str, count: int) -> str:
+    """What must be added to the method where too few are resampled for the interval to be believed."""
+    return f"; only {_count(unit, count)}: the interval is a guess" if count < FEW else ""
+
+
+def _none_why(count: int) -> str:
+    return "no interval: one case" if count < 2 else "no interval: not defined in most of the resamples"
+
+
+_SLICES = "axial slice{s} that hold foreground"
+
+
+def _count(unit: str, count: int) -> str:
+    """A number with its noun, singular or plural.
+
+    >>> _count("case{s} of one patient", 1), _count("patient{s}", 12)
+    ('1 case of one patient', '12 patients')
+    """
+    return f"{count} {unit.format(s='' if count == 1 else 's')}"
 
 
 def _measured(value: float, interval: tuple[float, float], n: int, method: str, without_interval: str) -> Measured:

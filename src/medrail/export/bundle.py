@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,22 @@ from medrail.config import Config
 from medrail.errors import BundleError, RunError
 from medrail.evaluate import Evaluation
 from medrail.export.card import write_card
+from medrail.types import Case
 from medrail.workspace import Run, Workspace, read_json, write_text
 
 
-def export_bundle(run: Run, config: Config, workspace: Workspace) -> Path:
+def export_bundle(run: Run, config: Config, workspace: Workspace, cases: Sequence[Case]) -> Path:
     """Put together what is shipped: model.onnx, bundle.json and card.md, with the metrics of run/evaluation.
 
     The folder is filled under another name and then renamed, so what stands at bundles/NAME/VERSION is always whole. A
-    bundle of the same content is left as it is; another one of that version is replaced.
+    bundle of the same content is left as it is; another one of that version is replaced. What a killed export left
+    behind is removed.
+
+    Parameters
+    ----------
+    cases:
+        The project's cases: the evaluation must be one of this network on those of the split that the configuration
+        names.
 
     Returns
     -------
@@ -31,11 +39,12 @@ def export_bundle(run: Run, config: Config, workspace: Workspace) -> Path:
     Raises
     ------
     RunError
-        If the run is not finished, exported or evaluated.
+        If the run is not finished, exported or evaluated, or was evaluated with another network, other settings or
+        other data than the present ones.
     BundleError
         If the exported network is not the one that network.json describes.
     """
-    manifest, evaluation = _manifest(run, config)
+    manifest, evaluation = _manifest(run, config, cases)
     folder = workspace.bundles / manifest.name / manifest.version
     folder.parent.mkdir(parents=True, exist_ok=True)
     filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
@@ -44,20 +53,29 @@ def export_bundle(run: Run, config: Config, workspace: Workspace) -> Path:
         write_text(filled / CARD_FILE, write_card(manifest, evaluation))
         complete = manifest.write(filled)
         filled.chmod(0o755)
-        if _existing(folder) == complete.to_dict():
-            return folder
-        _put(filled, folder)
+        if _existing(folder) != complete.to_dict():
+            _put(filled, folder)
     finally:
         shutil.rmtree(filled, ignore_errors=True)
+    for leftover in folder.parent.glob(f".{manifest.version}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     return folder
 
 
-def _manifest(run: Run, config: Config) -> tuple[Manifest, Evaluation]:
+def _manifest(run: Run, config: Config, cases: Sequence[Case]) -> tuple[Manifest, Evaluation]:
     passport: Mapping[str, Any] = read_json(run.passport)
     if not passport.get("finished"):
         raise RunError("the training is not finished", where=str(run.folder), remedy="`medrail train` goes on with it.")
     predictor = load_network(run.folder)  # checks that both files belong together, and that the engine takes them
     evaluation = Evaluation.load(run)
+    if not Evaluation.is_current(run, config, cases):
+        raise RunError(
+            f"the evaluation that lies there ({evaluation.split} split, {evaluation.n} cases) was made with another "
+            "network, other settings, other data or another medrail",
+            needed=f"an evaluation on the {config.evaluate.split} split as it is now",
+            where=str(run.evaluation),
+            remedy="Run `medrail evaluate` with the same settings, then export again.",
+        )
     metrics = evaluation.to_json()["metrics"]
     parity = read_json(run.folder / NETWORK_SPEC_FILE)["parity"]
     provenance = _provenance(run, config, passport, evaluation)
@@ -98,12 +116,18 @@ def _existing(folder: Path) -> dict[str, Any] | None:
 
 
 def _put(filled: Path, folder: Path) -> None:
+    """``filled`` becomes ``folder``. If that fails, what stood there stands there again."""
     if not folder.exists():
         filled.rename(folder)
         return
     replaced = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.replaced."))
     try:
         folder.rename(replaced / "old")
-        filled.rename(folder)
+        try:
+            filled.rename(folder)
+        except BaseException:
+            (replaced / "old").rename(folder)
+            raise
     finally:
-        shutil.rmtree(replaced, ignore_errors=True)
+        if folder.exists():  # else the old bundle is in there
+            shutil.rmtree(replaced, ignore_errors=True)

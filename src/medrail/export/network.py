@@ -61,7 +61,8 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         exported = Predictor(spec, onnx_backend(path), bundle_id=run.name)
         parity = measure_parity(trained, exported, store, chosen_cases(cases, config.export.parity_cases))
         _check(parity, config.export.parity_tolerance, run)
-        written = write_network(folder, spec, {**parity.to_dict(), "opset": OPSET}, _sha256(run.best))
+        asked = {"asked_cases": config.export.parity_cases, "opset": OPSET}
+        written = write_network(folder, spec, {**parity.to_dict(), **asked}, _sha256(run.best))
         path.replace(run.network)
         written.replace(run.network.with_name(NETWORK_SPEC_FILE))
     finally:

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from medrail.errors import ExportError
 
 OPSET = 20
 INPUT, OUTPUT = "image", "logits"
+_TOLD_OF_ORIGIN = ("doc_string", "metadata_props")
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._dynamo")
 
 
@@ -23,7 +25,7 @@ def write_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> 
     """Write ``network`` with a free batch size; the other sizes are fixed.
 
     Images of other sizes are served by sliding a window of the trained size, so nothing is lost by fixing it, and the
-    engine can plan its memory.
+    engine can plan its memory. Nothing in the file tells where it was made, and the same network gives the same bytes.
 
     Parameters
     ----------
@@ -52,7 +54,9 @@ def write_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> 
             )
             if program is None:
                 raise ExportError("the exporter returned nothing")
-            program.save(path, external_data=False)
+            model = program.model_proto
+        forget_origin(model)
+        path.write_bytes(model.SerializeToString(deterministic=True))
     except ExportError:
         raise
     except Exception as error:  # the exporter's own exceptions share no base but Exception
@@ -61,6 +65,26 @@ def write_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> 
             f"the network cannot be written as ONNX ({type(error).__name__}: {reason})",
             remedy="Choose another model.name; every one that medrail lists is tested to export.",
         ) from error
+
+
+def forget_origin(message: Any) -> None:
+    """Clear what tells where a network was made, in place: doc strings and metadata of the model and all its parts.
+
+    The exporter writes the Python stack of every operator, with absolute paths, into its metadata (ONNX: the fields
+    ``metadata_props`` and ``doc_string`` of model, graph, node, value, tensor, function and attribute).
+
+    Parameters
+    ----------
+    message:
+        An ``onnx.ModelProto``, or any message within one.
+    """
+    for field in message.DESCRIPTOR.fields:
+        if field.name in _TOLD_OF_ORIGIN:
+            message.ClearField(field.name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                forget_origin(part)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ Spacing = tuple[float, float, float]
 
 _DICOM_MODALITIES: dict[str, Modality] = {
     **dict.fromkeys(("CR", "DX", "DR", "MG", "XA", "RF", "RG", "IO", "PX"), "X-ray"),
+    "CT": "CT",
     "MR": "MR",
     "PT": "PET",
 }
@@ -42,7 +43,11 @@ class ImageFacts:
     values:
         The 0.5th, 50th and 99.5th percentile.
     lung_share:
-        CT: voxels between -950 and -600 HU as a share of those above -950.
+        CT in HU: voxels between -950 and -600 HU as a share of those above -950.
+    declared:
+        Modality (0008,0060) of a DICOM file; "" for others.
+    reaches_air:
+        Whether values lie as far below 0 as air does in HU.
     """
 
     modality: Modality
@@ -53,6 +58,13 @@ class ImageFacts:
     values: tuple[float, float, float]
     grey_in_colour: bool = False
     lung_share: float = 0.0
+    declared: str = ""
+    reaches_air: bool = False
+
+    @property
+    def in_hu(self) -> bool:
+        """CT whose values are HU, as the file says or as they look."""
+        return self.modality == "CT" and (self.unit == "HU" or self.reaches_air)
 
 
 @dataclass(frozen=True)
@@ -189,8 +201,10 @@ def image_facts(image: Image, entry: Entry) -> ImageFacts:
     values = values[np.isfinite(values)] if not np.isfinite(values).all() else values
     low, middle, high = (float(v) for v in np.percentile(values, [0.5, 50, 99.5])) if values.size else (0.0, 0.0, 0.0)
     grid, spacing_mm = _anatomical(image)
-    modality = _modality(image, entry, float(values.min()) if values.size else 0.0)
-    body = values[values > -950] if modality == "CT" else values[:0]
+    declared = _dicom_modality(entry.path)
+    reaches_air = bool(values.size) and float(values.min()) <= _CT_AIR_HU
+    modality = _modality(image, declared, reaches_air)
+    body = values[values > -950] if modality == "CT" and (image.unit == "HU" or reaches_air) else values[:0]
     return ImageFacts(
         modality=modality,
         unit=image.unit,
@@ -200,6 +214,8 @@ def image_facts(image: Image, entry: Entry) -> ImageFacts:
         values=(low, middle, high),
         grey_in_colour=_is_grey(image),
         lung_share=float((body < -600).mean()) if body.size else 0.0,
+        declared=declared,
+        reaches_air=reaches_air,
     )
 
 
@@ -217,16 +233,17 @@ def _anatomical(image: Image) -> tuple[Grid, Spacing | None]:
     return (grid[s], grid[a], grid[r]), (spacing_mm[s], spacing_mm[a], spacing_mm[r])
 
 
-def _modality(image: Image, entry: Entry, lowest: float) -> Modality:
+def _modality(image: Image, declared: str, reaches_air: bool) -> Modality:
+    """The unit first, then what the file says of itself, then how the values look."""
     if image.unit == "HU":
         return "CT"
     if image.unit == "SUV":
         return "PET"
-    known = _DICOM_MODALITIES.get(_dicom_modality(entry.path))
+    known = _DICOM_MODALITIES.get(declared)
     if known:
         return known
     if image.grid[0] > 1 or image.geometry is not None:
-        return "CT" if image.unit == "arbitrary" and lowest <= _CT_AIR_HU else "volume"
+        return "CT" if image.unit == "arbitrary" and reaches_air else "volume"
     return "grey picture" if image.channels == 1 or _is_grey(image) else "colour picture"
 
 

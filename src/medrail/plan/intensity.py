@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from medrail.cases.listing import counted
 from medrail.config import AugmentConfig, Task
 from medrail.plan.fingerprint import Fingerprint
 from medrail.plan.notes import Notes
@@ -36,29 +38,54 @@ def colour_steps(found: Fingerprint, notes: Notes) -> tuple[list[Step], int]:
 
 def value_steps(found: Fingerprint, task: Task, channels: int, notes: Notes) -> tuple[list[Step], list[Step]]:
     """Steps on grey values: those for the raw values (a window, clipping), and those for the network (normalising)."""
+    own_values: list[Step] = [{"kind": "clip_percentile", "low": 0.5, "high": 99.5}]
+    if _no_common_unit(found, notes):
+        return own_values, [{"kind": "normalise", "method": "zscore"}]
     if found.modality == "CT":
         return [_window(found, notes)], []
     if found.modality in ("MR", "PET", "volume"):
         if found.modality == "volume":
             notes.unsure.append("the files do not say what kind of scan they are: treated like MR (no fixed units)")
-        return [{"kind": "clip_percentile", "low": 0.5, "high": 99.5}], [{"kind": "normalise", "method": "zscore"}]
+        return own_values, [{"kind": "normalise", "method": "zscore"}]
     if found.modality == "X-ray":
-        return [{"kind": "clip_percentile", "low": 0.5, "high": 99.5}], [{"kind": "normalise", "method": "zscore"}]
+        return own_values, [{"kind": "normalise", "method": "zscore"}]
     if found.has_colour and task == "classification" and {image.unit for image in found.images} <= {"uint8", "uint16"}:
         notes.inferred.append("colour pictures: fixed normalisation (imagenet), so that colour itself can tell classes")
         return [], [{"kind": "normalise", "method": "imagenet"}]
     return [], [{"kind": "normalise", "method": "zscore"}]
 
 
+def _no_common_unit(found: Fingerprint, notes: Notes) -> bool:
+    """Whether there is CT among the images, and no window in HU suits all of them."""
+    scans = Counter(image.modality for image in found.images)
+    others = [name for name in ("MR", "PET", "X-ray") if scans[name]]
+    if not scans["CT"]:
+        return False
+    scaled = "no window in HU suits all, so each image is scaled by its own values"
+    if others:
+        kinds = f"{', '.join(['CT', *others[:-1]])} and {others[-1]}"
+        each = ", ".join(f"{name} {count}" for name, count in scans.most_common())
+        notes.unsure.append(f"{kinds} mixed ({each} of the sampled images): {scaled}. Is one network for all meant?")
+        return True
+    without = sum(image.modality == "CT" and not image.in_hu for image in found.images)
+    if without:
+        are = "is" if without == 1 else "are"
+        notes.unsure.append(f"{without} of {counted(scans['CT'], 'CT image')} {are} not in HU (no rescale): {scaled}")
+    return without > 0
+
+
 def _window(found: Fingerprint, notes: Notes) -> Step:
-    share = sorted(image.lung_share for image in found.images)[len(found.images) // 2]
+    scans = [image for image in found.images if image.modality == "CT"]
+    share = sorted(image.lung_share for image in scans)[len(scans) // 2]
     preset = "lung" if share > _LUNG_SHARE else "soft_tissue"
     reason = f"{share:.0%} of the body has the density of lung"
     notes.unsure.append(
         f"CT window {preset} ({reason}); others: lung, bone, brain, soft_tissue, mediastinum, or center_hu and width_hu"
     )
-    if any(image.unit != "HU" for image in found.images):
-        notes.unsure.append("taken for CT because values reach below -500; if they are not HU, replace window")
+    if any(image.unit != "HU" for image in scans):
+        declared = all(image.declared == "CT" for image in scans)
+        taken = "the DICOM files say CT and no unit; taken for HU" if declared else "taken for CT"
+        notes.unsure.append(f"{taken} because values reach below -500; if they are not HU, replace window")
     return {"kind": "window", "preset": preset}
 
 

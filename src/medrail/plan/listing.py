@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from medrail.cases.listing import files_below, image_suffix, may_be_image
+from medrail.cases.listing import counted, files_below, image_suffix, may_be_image
 from medrail.cases.listing import stem as without_image_suffix
 from medrail.errors import ReadError
-from medrail.plan.notes import counted
 from medrail.read import sniff
 
 _VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"})

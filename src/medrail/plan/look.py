@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from medrail.cases.listing import counted, image_suffix
 from medrail.cases.rows import read_sheet
 from medrail.config import Task
-from medrail.errors import CaseError
+from medrail.errors import CaseError, ReadError
 from medrail.plan.drawings import all_drawings
 from medrail.plan.layout import Layout
 from medrail.plan.listing import FolderListing, list_files
@@ -17,8 +18,9 @@ from medrail.plan.look_csv import csv_layouts, csv_layouts_of
 from medrail.plan.look_dicom import dicom_layouts
 from medrail.plan.look_folders import class_folder_layouts, medmnist_layouts, medmnist_layouts_of
 from medrail.plan.look_pairs import pair_layouts
-from medrail.plan.notes import counted
+from medrail.read import sniff
 
+_NEEDED = "several images with a label or a mask each"
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 
 Looker = Callable[[FolderListing], list[Layout]]
@@ -99,11 +101,33 @@ def _nothing_known(root: Path, listing: FolderListing, found: list[Layout], task
     if found and task:
         what = f"no {task} in this folder, but {found[0].task}: {found[0].why}"
         return CaseError(what, where=str(root), remedy=f"Plan for {found[0].task}, or add what {task} needs.")
-    what = f"no layout that medrail knows; found {listing.describe()}"
     if root.is_file():
-        what = _wrong_table(root) if _is_table(root) else "neither a CSV of images nor a MedMNIST npz"
-    remedy = _hint(root, listing) + "These layouts are known:\n" + all_drawings()
+        return _wrong_file(root)
+    what = f"no layout that medrail knows; found {listing.describe()}"
+    hint = _hint(root, listing)
+    if len(listing.images) < 2:
+        only = f", only {listing.images[0]}" if listing.images else ""
+        remedy = f"{hint}Give the folder that holds all images with their labels or masks."
+        return CaseError(f"{what}{only}", where=str(root), needed=_NEEDED, remedy=remedy)
+    remedy = f"{hint}These layouts are known:\n{all_drawings()}"
     return CaseError(what, where=str(root), needed="one of the layouts below", remedy=remedy)
+
+
+def _wrong_file(path: Path) -> CaseError:
+    """One file that is no data set: a table of something else, a single image, or neither."""
+    if _is_table(path):
+        return CaseError(_wrong_table(path), where=str(path), needed="the columns path and label, or path and mask")
+    needed = "a folder of images, a CSV that names them, or a MedMNIST npz"
+    if path.name.lower().endswith(_ARCHIVES) and not image_suffix(path.name):
+        return CaseError("an archive", where=str(path), needed=needed, remedy=f"Unpack {path.name} first.")
+    try:
+        found = sniff(path)
+        what = f"one image only ({found})"
+        if found == "npz":
+            what = "an npz without the arrays train_images and train_labels"
+    except (ReadError, OSError):
+        what = "neither an image, nor a CSV of images, nor a MedMNIST npz"
+    return CaseError(what, where=str(path), needed=needed, remedy="Give the folder that holds all images.")
 
 
 def _wrong_table(path: Path) -> str:

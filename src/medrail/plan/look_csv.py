@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
-from medrail.cases.listing import Listing
+from medrail.cases.listing import Listing, counted
 from medrail.cases.rows import Sheet, read_sheet
 from medrail.config import DataConfig, Task
 from medrail.errors import CaseError
@@ -44,7 +44,7 @@ def _masks(path: Path, sheet: Sheet) -> Layout | None:
     if best is None:
         return None
     data, listing = best
-    why = f"{path.name} names an image and a mask in each of {len(sheet.rows):,} rows"
+    why = f"{path.name} names an image and a mask in each of {counted(len(sheet.rows), 'row')}"
     unsure = told(stopping(listing.findings), path.parent)
     return Layout("segmentation", data, listing.entries, why, rank=0, unsure=unsure)
 
@@ -57,14 +57,15 @@ def _labels(path: Path, sheet: Sheet) -> Layout | None:
     if best is None:
         return None
     data, listing = best
-    why = f"{path.name} gives {len(listing.entries):,} images a label each (column {column!r})"
+    why = f"{path.name} gives {counted(len(listing.entries), 'image')} a label each (column {column!r})"
     layout = Layout("classification", data, listing.entries, why, rank=4)
     if any(target.lower().endswith((".png", ".nii.gz", ".nii", ".tif")) for target in layout.targets):
         return None
     unsure = list(told(stopping(listing.findings), path.parent))
     if too_many_classes(layout.targets):
+        values, rows = counted(len(layout.targets), "different value"), counted(len(listing.entries), "row")
         unsure.append(
-            f"the column {column!r} has {len(layout.targets)} different values in {len(listing.entries)} rows: "
+            f"the column {column!r} has {values} in {rows}: "
             "are they classes? Values that are measured must be put into a few classes first"
         )
     rank = 8 if too_many_classes(layout.targets) else 4

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from medrail.cases.listing import Entry
+from medrail.cases.listing import Entry, counted
 from medrail.cases.rows import read_sheet
 from medrail.config import DataConfig, Task
 from medrail.errors import CaseError, ReadError
 from medrail.plan.layout import Layout, NewTable, list_entries, stopping, told
 from medrail.plan.listing import FolderListing, folder_of, stem
-from medrail.plan.notes import counted
 from medrail.plan.pairing import says_mask
 from medrail.read import series_in
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from medrail.cases.listing import Entry, split_named
+from medrail.cases.listing import Entry, counted, split_named
 from medrail.config import DataConfig
 from medrail.plan.layout import Layout, NewTable, list_entries, stopping
 from medrail.plan.listing import FolderListing, folder_of
@@ -28,7 +28,9 @@ def pair_layouts(listing: FolderListing) -> list[Layout]:
         unsure.append(f"which file is the mask was guessed: {mask} was taken for the mask of {image}")
     if pairing.alone:
         shown = ", ".join(pairing.alone[:3])
-        unsure.append(f"{len(pairing.alone):,} images have no mask and are left out ({shown}, ...)")
+        have, are = ("has", "is") if len(pairing.alone) == 1 else ("have", "are")
+        more = ", ..." if len(pairing.alone) > 3 else ""
+        unsure.append(f"{counted(len(pairing.alone), 'image')} {have} no mask and {are} left out ({shown}{more})")
     rank = 1 if pairing.certain else 7
     names = tuple(_dataset_names(listing.root).items())
     described = _described(listing, pairing)

@@ -19,17 +19,22 @@ Looks = Literal["labels", "instances", "grey", "empty"]
 _LEAST_EQUAL_NEIGHBOURS = 0.5
 _MOST_LABELS = 40
 _MOST_KEPT = 1000
+# A value in so few of the masks, with so little of the foreground, is an error of drawing rather than a class.
+_MOST_RARE_MASKS = 0.05
+_MOST_RARE_VOXELS = 0.001
+_FEWEST_TO_JUDGE_BY = 5
 
 
 @dataclass(frozen=True)
 class MaskSample:
-    """One mask: its values above 0 (at most 1,000), how often neighbours in the foreground are equal, its grid."""
+    """One mask: its values other than 0 (at most 1,000) with their voxels, how often neighbours are equal, its grid."""
 
     values: tuple[int, ...]
     equal_neighbours: float
     foreground_share: float
     same_grid: bool
     problem: str = ""
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class MaskFacts:
         (value, masks that have it), ascending, 0 included.
     problems:
         What was wrong with some of them.
+    rare:
+        (value, masks that have it, voxels) of values above 0 that are likely errors: in one mask or 5 % of them at
+        most, and less than 0.1 % of all foreground. They are among ``values``, too.
     """
 
     read: int
@@ -48,6 +56,7 @@ class MaskFacts:
     foreground_share: float
     other_grid: int = 0
     problems: tuple[str, ...] = ()
+    rare: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def foreground(self) -> tuple[int, ...]:
@@ -66,11 +75,12 @@ def sample_mask(path: str, image: Image) -> MaskSample:
         except MedrailError:
             return MaskSample((), 0.0, 0.0, same_grid=True, problem=problem)
     voxels = mask.voxels
-    values = np.unique(voxels)
-    kept = tuple(int(value) for value in values[values != 0][:_MOST_KEPT])
+    values, counts = np.unique(voxels, return_counts=True)
+    counts, values = counts[values != 0][:_MOST_KEPT], values[values != 0][:_MOST_KEPT]
+    kept = tuple(int(value) for value in values)
     foreground = float((voxels != 0).mean())
     same = sorted(mask.grid) == sorted(image.grid)
-    return MaskSample(kept, _equal_neighbours(voxels), foreground, same, problem)
+    return MaskSample(kept, _equal_neighbours(voxels), foreground, same, problem, tuple(map(int, counts)))
 
 
 def _equal_neighbours(voxels: Voxels) -> float:
@@ -93,6 +103,23 @@ def mask_facts(masks: Sequence[MaskSample]) -> MaskFacts | None:
         foreground_share=float(np.median([mask.foreground_share for mask in masks])),
         other_grid=sum(not mask.same_grid for mask in masks),
         problems=tuple(sorted({mask.problem for mask in masks if mask.problem})),
+        rare=_rare(masks),
+    )
+
+
+def _rare(masks: Sequence[MaskSample]) -> tuple[tuple[int, int, int], ...]:
+    if len(masks) < _FEWEST_TO_JUDGE_BY:
+        return ()
+    in_masks: Counter[int] = Counter()
+    voxels: Counter[int] = Counter()
+    for mask in masks:
+        in_masks.update(mask.values[: len(mask.counts)])
+        voxels.update(dict(zip(mask.values, mask.counts, strict=False)))
+    most_masks, most_voxels = max(1, _MOST_RARE_MASKS * len(masks)), _MOST_RARE_VOXELS * voxels.total()
+    return tuple(
+        (value, in_masks[value], voxels[value])
+        for value in sorted(voxels)
+        if value > 0 and in_masks[value] <= most_masks and voxels[value] < most_voxels
     )
 
 

@@ -11,8 +11,3 @@ class Notes:
 
     inferred: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 patient", "1,200 patients"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from medrail.cases.listing import counted
+
 # Names that mean a patient (or at least one examination), as regular expressions without groups of their own.
 KNOWN = {
     "TCGA barcode": r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}",
@@ -65,9 +67,10 @@ class PatientPattern:
         patient, files = self.examples[0]
         names = ", ".join(PurePosixPath(name).name for name in files[:2])
         rest = self.total - self.matched
-        others = f"; {rest} other files count as a patient each" if rest else ""
+        count = "counts as a patient by itself" if rest == 1 else "count as a patient each"
+        others = f"; {counted(rest, 'other file')} {count}" if rest else ""
         return (
-            f"file names group {self.matched} of {self.total} files into {self.groups} patients "
+            f"file names group {self.matched} of {counted(self.total, 'file')} into {counted(self.groups, 'patient')} "
             f"(as {patient}: {names}{', ...' if len(files) > 2 else ''}){others}"
         )
 

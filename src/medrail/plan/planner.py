@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from medrail.cases.listing import counted
 from medrail.config import (
     AugmentConfig,
     Config,
@@ -22,7 +23,7 @@ from medrail.plan.fingerprint import Fingerprint
 from medrail.plan.intensity import augmentation, colour_steps, value_steps
 from medrail.plan.machine import Machine
 from medrail.plan.mask_facts import MaskFacts
-from medrail.plan.notes import Notes, counted
+from medrail.plan.notes import Notes
 from medrail.plan.shapes import Shape, choose_shape
 
 _LEARNING_RATE = {"tiny_cnn": 3e-3, "resnet18": 1e-3, "unet": 2e-3}
@@ -112,7 +113,8 @@ def plan_split(found: Fingerprint, notes: Notes) -> SplitConfig:
                 notes.unsure.append("the data give no validation split: training cannot stop early")
             return SplitConfig(by="given")
         notes.unsure.append(
-            f"{found.leaking_patients} patients stand in more than one of the data's own splits, which would make the "
+            f"{counted(found.leaking_patients, 'patient')} {'stands' if found.leaking_patients == 1 else 'stand'} in "
+            "more than one of the data's own splits, which would make the "
             "test too good: patients are divided anew (split.by: patient)"
         )
     elif given:
@@ -185,7 +187,10 @@ def mask_classes(masks: MaskFacts | None, notes: Notes, names: dict[int, str]) -
 
 
 def _labels(masks: MaskFacts, notes: Notes, names: dict[int, str]) -> dict[str, Any]:
-    values = (0, *(value for value in masks.foreground if value > 0))
+    rare = [(value, *counts) for value, *counts in masks.rare if value not in names]
+    values = (0, *(value for value in masks.foreground if value > 0 and value not in {value for value, *_ in rare}))
+    if rare:
+        notes.unsure.append(_rare_note(rare, masks.read))
     if names and set(values) <= set(names):
         values = tuple(sorted(names))
         notes.inferred.append("the names of the mask's values are those of dataset.json")
@@ -204,10 +209,26 @@ def _labels(masks: MaskFacts, notes: Notes, names: dict[int, str]) -> dict[str, 
     return {"classes": called} | ({} if plain else {"mask_values": values})
 
 
+def _rare_note(rare: Sequence[Sequence[int]], masks: int) -> str:
+    which = ", ".join(str(value) for value, *_ in rare[:_MOST_VALUES_NAMED])
+    most, voxels = max(count for _, count, _ in rare), counted(sum(count for *_, count in rare), "voxel")
+    if len(rare) == 1:
+        found, them, one = f"the mask value {which} stands in {most} of {counted(masks, 'mask')}, {voxels}", "it", "it"
+    else:
+        each = f"{most} of {counted(masks, 'mask')} {'each' if most == 1 else 'or fewer'}"
+        found, them, one = f"the mask values {which} stand in {each}, {voxels} in all", "them", "one"
+    return (
+        f"{found}: an error? No class is made of {them}, and masks that have {one} cannot be used until "
+        f"data.classes and data.mask_values name {them}; `medrail check` says which masks these are"
+    )
+
+
 def _note_mask_problems(masks: MaskFacts, notes: Notes) -> None:
     if masks.other_grid:
+        have, them = ("has", "it") if masks.other_grid == 1 else ("have", "them")
         notes.unsure.append(
-            f"{masks.other_grid} of {masks.read} masks have another size than their image: `medrail check` names them"
+            f"{masks.other_grid} of {counted(masks.read, 'mask')} {have} another size than their "
+            f"image: `medrail check` names {them}"
         )
     for problem in masks.problems[:3]:
         notes.unsure.append(f"some masks cannot be used as they are: a mask {problem}")

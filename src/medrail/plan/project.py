@@ -56,8 +56,11 @@ def init(
 
 
 def next_command(directory: str | Path, made: Plan) -> str:
-    """What to type after ``init``: `check`, which also shows what has to be filled in."""
-    return f"medrail check {shlex.quote(str(directory))}"
+    """What to type after ``init``: `check`; where a table must be filled in before that, a comment behind says so."""
+    command = f"medrail check {shlex.quote(str(directory))}"
+    if made.table is None or not made.table.needs_filling:
+        return command
+    return f"{command}  # first fill in the column label of {Path(directory) / made.table.name}"
 
 
 def project_config(made: Plan, folder: Path) -> Config:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medrail.cases.labels import class_names
-from medrail.cases.listing import Entry
+from medrail.cases.listing import Entry, counted
 from medrail.config import Config, Task
 from medrail.errors import CaseError
 from medrail.plan.drawings import DRAWINGS
@@ -18,7 +18,7 @@ from medrail.plan.fingerprint import Fingerprint, look_at_images
 from medrail.plan.layout import Layout, NewTable, draft
 from medrail.plan.look import look
 from medrail.plan.machine import Machine, this_machine
-from medrail.plan.notes import Notes, counted
+from medrail.plan.notes import Notes
 from medrail.plan.patients import PatientPattern, propose
 from medrail.plan.planner import plan_config
 from medrail.types import SPLITS, Case, Progress
@@ -81,6 +81,7 @@ def plan(
     name = root.parent.name if layout.data.kind == "csv" and root.is_file() else root.name
     config, minutes = plan_config(layout.task, data, found, machine, notes, name=name, label_names=layout.label_names)
     _say_size(found, notes)
+    _say_roi(layout, notes)
     notes.unsure += layout.alternatives
     return Plan(
         config=config,
@@ -105,7 +106,7 @@ def fingerprint(layout: Layout, pattern: PatientPattern | None, progress: Progre
     if not images:
         file, reason = failed[0] if failed else (layout.data.path, "there is none")
         raise CaseError(
-            f"none of {len(failed)} sampled images can be read, as {file}: {reason}",
+            f"none of {counted(len(failed), 'sampled image')} can be read, as {file}: {reason}",
             where=layout.data.path,
             remedy="Look at one of them in a viewer; copy or export them again.",
         )
@@ -162,9 +163,16 @@ def _say_size(found: Fingerprint, notes: Notes) -> None:
         notes.unsure.append(f"{found.cases} images are few: expect a first impression rather than a result")
     volumes = sum(image.grid[0] > 1 for image in found.images)
     if 0 < volumes < len(found.images):
-        notes.unsure.append(
-            f"{volumes} of {len(found.images)} sampled images are volumes and the others single pictures"
-        )
+        pictures = counted(len(found.images) - volumes, "single picture")
+        notes.unsure.append(f"the sampled images are {counted(volumes, 'volume')} and {pictures}")
+
+
+def _say_roi(layout: Layout, notes: Notes) -> None:
+    """That a table names regions of interest, which no step uses unless it is asked for."""
+    with_roi = sum(entry.roi is not None for entry in layout.entries)
+    if with_roi:
+        share = "" if with_roi == len(layout.entries) else f" ({with_roi:,} of {len(layout.entries):,} rows have one)"
+        notes.inferred.append(f"column roi{share}: add the step crop_roi to prepare.steps to crop to it")
 
 
 def facts_of(
@@ -203,7 +211,10 @@ def _kind(found: Fingerprint) -> str:
     units = ", ".join(sorted({image.unit for image in found.images}))
     channels = "/".join(map(str, found.channels))
     grey = ", grey stored as colour" if found.all_grey and found.channels != (1,) else ""
-    kind = "image volume without units" if found.modality == "volume" else found.modality
+    kinds = Counter(
+        "image volume without units" if image.modality == "volume" else image.modality for image in found.images
+    )
+    kind = " and ".join(name if len(kinds) == 1 else f"{name} ({count})" for name, count in kinds.most_common())
     return f"{kind}, {channels} channel{'' if channels == '1' else 's'}, {units}{grey}"
 
 
@@ -229,8 +240,11 @@ def _masks(found: Fingerprint) -> str:
     masks = found.masks
     if masks is None or masks.looks == "empty":
         return "no value above 0 seen"
-    values = [value for value, _ in masks.values]
+    rare = {value for value, *_ in masks.rare}
+    values = [value for value, _ in masks.values if value not in rare]
     shown = ", ".join(map(str, values[:10])) + (f", ... ({len(values)} values)" if len(values) > 10 else "")
+    if rare:
+        shown += f" (and {counted(len(rare), 'rare value')})"
     return f"{shown} in {counted(masks.read, 'mask')}; {masks.foreground_share:.1%} of an image is foreground"
 
 

@@ -136,7 +136,9 @@ def _section(name: str, model: BaseModel, config: Config) -> list[str]:
         given = name == "split" and key in ("val", "test", "seed") and config.split.by == "given"
         if key == "augment":
             lines += ["  augment:", *_section_lines(value, f"{name}.{key}", "    ")]
-        elif changed or segments or weights or ((name, key) in _ALWAYS and not given):
+        elif given:
+            lines += _with_comment(f"  {key}: {scalar(value)}", "counts with by: patient only")
+        elif changed or segments or weights or (name, key) in _ALWAYS:
             lines += _value(key, value, name)
     return lines
 

@@ -6,8 +6,8 @@ for a whole case table, in parallel, into a ``Store`` that training reads.
 """
 
 from medrail.prepare.pipeline import Pipeline
-from medrail.prepare.runner import PrepareReport, prepare
+from medrail.prepare.runner import PrepareReport, outdated, prepare
 from medrail.prepare.steps import STEPS, Step, check_steps
 from medrail.prepare.store import Store
 
-__all__ = ["STEPS", "Pipeline", "PrepareReport", "Step", "Store", "check_steps", "prepare"]
+__all__ = ["STEPS", "Pipeline", "PrepareReport", "Step", "Store", "check_steps", "outdated", "prepare"]

@@ -78,7 +78,7 @@ class CropRoi(_Box):
         if roi is None:
             raise PrepareError(
                 "the case has no region-of-interest mask",
-                needed="a mask on the image's grid, in the column `roi` of the case table or sent with the request",
+                needed="a mask on the image's grid, in the column `roi` of the data's CSV or sent with the request",
                 remedy="Add it, or use `crop_foreground`, which needs none.",
             )
         check_grid(roi, image.grid)

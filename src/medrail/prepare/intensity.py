@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -48,8 +49,8 @@ class _Intensity(Parameters):
 class Window(_Intensity):
     """Map ``center_hu`` -+ ``width_hu`` / 2 linearly to 0..1 and clip (DICOM PS3.3 C.11.2.1.3.2, LINEAR_EXACT).
 
-    ``preset`` names a centre and a width: lung, bone, brain, soft_tissue, mediastinum. It is written out as numbers, so
-    that a bundle says what it does.
+    ``preset`` names a centre and a width: lung, bone, brain, soft_tissue (or "soft tissue"), mediastinum. It is written
+    out as numbers, so that a bundle says what it does.
     """
 
     kind: Literal["window"] = "window"
@@ -65,9 +66,10 @@ class Window(_Intensity):
         name = values["preset"]
         if "center_hu" in rest or "width_hu" in rest:
             raise ValueError("found preset beside center_hu or width_hu, needed one or the other")
-        if not isinstance(name, str) or name not in WINDOW_PRESETS:
+        plain = re.sub(r"[\s_-]+", "_", name.strip().lower()) if isinstance(name, str) else ""
+        if plain not in WINDOW_PRESETS:
             raise ValueError(f"unknown preset {name!r}. {did_you_mean(str(name), list(WINDOW_PRESETS))}")
-        center_hu, width_hu = WINDOW_PRESETS[name]
+        center_hu, width_hu = WINDOW_PRESETS[plain]
         return {**rest, "center_hu": center_hu, "width_hu": width_hu}
 
     def params(self, image: Image, roi: Image | None = None) -> dict[str, Any]:

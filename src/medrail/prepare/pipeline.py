@@ -14,6 +14,7 @@ import numpy as np
 
 from medrail.errors import ConfigError, PrepareError
 from medrail.prepare.steps import Step, make_steps
+from medrail.read import on_grid
 from medrail.types import Applied, Image, Voxels
 
 # Goes into the fingerprint: raise it when a step's result changes, and prepared data is made anew.
@@ -69,7 +70,7 @@ class Pipeline:
         image:
             Voxels (C, D, H, W) as ``medrail.read`` gives them; 64-bit numbers are taken as 32-bit ones.
         roi:
-            A mask (1, D, H, W) on the image's grid, for ``crop_roi``.
+            A mask (1, D, H, W) drawn on the image, for ``crop_roi``; put on its grid by ``medrail.read.on_grid``.
 
         Returns
         -------
@@ -80,12 +81,14 @@ class Pipeline:
         ------
         PrepareError
             If voxels are NaN or infinite, or a step cannot be applied: the step, the reason and the remedy.
+        GeometryError
+            If the region of interest lies on another grid than the image.
         """
         _check_finite(image)
         if image.voxels.dtype in (np.float64, np.float16):
             image = image.with_voxels(image.voxels.astype(np.float32))
         if roi is not None:
-            _check_roi(roi, image)
+            roi = on_grid(roi, image, "the region of interest")
         roi_until = max((n for n, step in enumerate(self.steps) if step.kind == "crop_roi"), default=-1)
         applied = []
         for number, step in enumerate(self.steps):
@@ -149,22 +152,11 @@ def _check_finite(image: Image) -> None:
         return
     nan, infinite = int(np.isnan(voxels).sum()), int(np.isinf(voxels).sum())
     raise PrepareError(
-        f"{nan} voxels are NaN and {infinite} infinite, of {voxels.size}",
+        f"{nan} {'voxel is' if nan == 1 else 'voxels are'} NaN and {infinite} infinite, of {voxels.size}",
         needed="finite numbers",
         where=image.source,
         remedy="Replace them where the file is made, or leave the case out.",
     )
-
-
-def _check_roi(roi: Image, image: Image) -> None:
-    apart = bool(roi.geometry and image.geometry and not roi.geometry.is_close(image.geometry))
-    if roi.grid != image.grid or apart:
-        raise PrepareError(
-            f"the region-of-interest mask has {list(roi.grid)} voxels{' in another place' if apart else ''}",
-            needed=f"the image's own grid of {list(image.grid)} (D, H, W)",
-            where=image.source,
-            remedy="Draw the mask on this image, or resample it to the image's grid.",
-        )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from medrail.prepare.machine import free_memory_bytes, peak_memory_bytes, proces
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
 from medrail.prepare.workers import each_in_processes
-from medrail.read import read
+from medrail.read import files_of, read
 from medrail.types import Case, Progress
 from medrail.workspace import Workspace, write_text
 
@@ -157,6 +157,26 @@ def _up_to_date(case: Case, config: Config, store: Store, hashes: FileHashes) ->
         return False  # the same error comes again when the case's turn comes, and is recorded there
 
 
+def outdated(config: Config, workspace: Workspace, cases: Sequence[Case]) -> tuple[str, ...]:
+    """The ids of the cases that ``prepare`` would make now, so that nothing is trained on arrays of other files.
+
+    A case that ``prepare`` tried and could not make is not among them.
+    """
+    store = Store(workspace, Pipeline.from_dict(config.prepare.steps))
+    failed = _failed_ids(store.failures_file)
+    with FileHashes.of(workspace) as hashes:
+        return tuple(
+            case.id for case in cases if case.id not in failed and not _up_to_date(case, config, store, hashes)
+        )
+
+
+def _failed_ids(path: Path) -> set[str]:
+    if not path.is_file():
+        return set()
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["case"] for row in csv.DictReader(file) if row.get("case")}
+
+
 def _jobs(
     cases: Iterable[Case], config: Config, store: Store, hashes: FileHashes, finished: Callable[[_Done], None]
 ) -> Iterator[_Job]:
@@ -227,7 +247,7 @@ def _input_bytes(cases: Iterable[Case]) -> int:
     for case in cases:
         for path in map(Path, [*case.paths, *filter(None, (case.roi, case.target))]):
             if path.is_absolute():  # else the target is a class name
-                paths.update(path.rglob("*") if path.is_dir() else [path])
+                paths.update(path.rglob("*") if path.is_dir() else files_of(path))
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 

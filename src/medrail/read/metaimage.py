@@ -133,6 +133,13 @@ def _read_voxels(path: Path, file: BufferedReader, fields: Mapping[str, str], si
         return read_payload(data, size, "deflate" if compressed else "raw", skip=max(skip, 0))
 
 
+def metaimage_data_file(path: Path) -> Path | None:
+    """The file that the header names for its voxels, or None where they follow it; raises as ``data_file``."""
+    with path.open("rb") as file:
+        name = _read_fields(file)["ElementDataFile"]
+    return None if name.upper() == "LOCAL" else data_file(path, name)
+
+
 def data_file(header: Path, name: str) -> Path:
     """The file that a header names for its voxels; only in or below the header's own folder.
 

@@ -82,10 +82,24 @@ def _read_header(path: Path) -> Any:
     return kind(head[: 540 if second else 348], check=True)
 
 
+def nifti_data_file(path: Path) -> Path | None:
+    """The .img file of a pair, or None where the voxels follow the header.
+
+    Raises
+    ------
+    CorruptFile
+        If the header is that of a pair and there is no such file beside it.
+    """
+    return _image_beside(path) if _is_pair(_read_header(path)) else None
+
+
+def _is_pair(header: Any) -> bool:
+    return bytes(header["magic"].tobytes()).startswith(b"ni")
+
+
 def _read_voxels(path: Path, header: Any, size: int) -> bytearray:
     offset = int(header["vox_offset"])
-    magic = bytes(header["magic"].tobytes())
-    if magic.startswith(b"ni"):
+    if _is_pair(header):
         path = _image_beside(path)
     elif offset < header.sizeof_hdr:
         raise CorruptFile(f"its voxels begin at byte {offset}, inside the header", remedy="Write it again.")

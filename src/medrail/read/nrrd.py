@@ -124,11 +124,23 @@ def _read_voxels(path: Path, file: BufferedReader, header: Mapping[str, Any], si
     encoding = _ENCODINGS[str(header["encoding"]).lower()]
     skip_lines = int(header.get("line skip", header.get("lineskip", 0)))
     skip = int(header.get("byte skip", header.get("byteskip", 0)))
-    name = header.get("data file", header.get("datafile"))
+    name = _data_file_name(header)
     if name is None:
         return _skip_and_read(file, size, encoding, skip_lines, skip)
-    with data_file(path, str(name)).open("rb") as data:
+    with data_file(path, name).open("rb") as data:
         return _skip_and_read(data, size, encoding, skip_lines, skip)
+
+
+def nrrd_data_file(path: Path) -> Path | None:
+    """The file that the header names for its voxels, or None where they follow it; raises as ``data_file``."""
+    with path.open("rb") as file:
+        name = _data_file_name(_parse(file))
+    return None if name is None else data_file(path, name)
+
+
+def _data_file_name(header: Mapping[str, Any]) -> str | None:
+    name = header.get("data file", header.get("datafile"))
+    return None if name is None else str(name)
 
 
 def _skip_and_read(file: BufferedReader, size: int, encoding: Encoding, skip_lines: int, skip: int) -> bytearray:

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from medrail.bundle import Predictor
+from medrail.cases import write_record
 from medrail.config import Config
 from medrail.data import Samples, batches, batches_per_epoch, generator, load_samples
 from medrail.errors import RunError
@@ -24,7 +25,7 @@ from medrail.train.answer import torch_backend
 from medrail.train.device import choose, repeatable
 from medrail.train.loss import learning_rate, make_loss
 from medrail.train.material import Material, gather
-from medrail.train.runs import find_place, open_place
+from medrail.train.runs import claim, open_place
 from medrail.train.state import State
 from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
 from medrail.train.validate import SELECT_BY, Score, validate
@@ -54,6 +55,7 @@ def train(
     *,
     run_name: str | None = None,
     progress: Progress | None = None,
+    table: Sequence[Case] | None = None,
 ) -> Run:
     """Train a network on the prepared cases of the training split; choose the epoch by the validation split.
 
@@ -67,7 +69,10 @@ def train(
     run_name:
         Folder below ``runs``; None: ``NAME-001`` and so on.
     progress:
-        Called after each batch.
+        Called after each batch, of an epoch's last one after validation.
+    table:
+        All cases, with those that could not be prepared: the run's record of whom it was trained, validated and is to
+        be tested on (cases.csv and images.json in its folder). None: ``cases``.
 
     Raises
     ------
@@ -76,23 +81,27 @@ def train(
     CaseError, PrepareError
         If there are no training cases, or one of them does not suit the network.
     RunError
-        If a case is not prepared, the run of that name is another one, or the loss is no longer a number.
+        If a case is not prepared, the run of that name is another one, another process is training this run, or the
+        loss is no longer a number.
     """
     material = gather(config, workspace, cases)
-    machine = choose(config.train)
+    machine = choose(config.train, config.task)
     fingerprint = passport.fingerprint(config, material.store, material.classes, material.cases, material.weights)
-    place = find_place(config, workspace, fingerprint, run_name)
-    if place.finished:
-        return place.run
-    with repeatable(machine) as fabric:
-        samples = load_samples(material.store, material.training, material.needs)
-        state = _fresh(material, samples)
-        begun = passport.begin(config, workspace, material.store, material.cases, machine)
-        begun = open_place(place, config, {"fingerprint": fingerprint, **begun})
-        tracker = Guarded(TRACKERS["mlflow" if config.train.track else "none"]())
-        with _status_told(tracker):
-            _epochs(Job(material, samples, place.run, begun, tracker, progress), state, fabric)
-    write_json(place.run.passport, passport.finish(begun, **_result(material, state)))
+    table = cases if table is None else table
+    with claim(config, workspace, fingerprint, run_name) as place:
+        if place.finished:
+            write_record(place.run, table)  # the training cases are the same ones; others may have come since
+            return place.run
+        with repeatable(machine) as fabric:
+            samples = load_samples(material.store, material.training, material.needs)
+            state = _fresh(material, samples)
+            begun = passport.begin(config, workspace, material.store, material.cases, machine)
+            write_record(place.run, table)
+            begun = open_place(place, config, {"fingerprint": fingerprint, **begun})
+            tracker = Guarded(TRACKERS["mlflow" if config.train.track else "none"]())
+            with _status_told(tracker):
+                _epochs(Job(material, samples, place.run, begun, tracker, progress), state, fabric)
+        write_json(place.run.passport, passport.finish(begun, **_result(material, state)))
     return place.run
 
 
@@ -117,13 +126,15 @@ def _epochs(job: Job, state: State, fabric: Fabric) -> None:
             fabric.backward(loss)
             optimizer.step()
             losses.append(loss.detach())
-            if job.progress:
-                job.progress(step + 1, steps, state.note_of_last())
+            if job.progress and len(losses) < per_epoch:
+                job.progress(step + 1, steps, state.note_of_last(settings.epochs))
         line = _line(job, state, losses)
         score = _validate(job, state, fabric.device)
         line |= (score.metrics if score else {}) | {"seconds": round(time.perf_counter() - began, 3)}
         state.save(job.run, job.passport["fingerprint"], best=state.take(line, score))
         job.tracker.epoch(line)
+        if job.progress:
+            job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
     if not job.material.validation:
         state.save_best(job.run)
 
@@ -135,8 +146,10 @@ def _fresh(material: Material, samples: Samples) -> State:
     network = build_model(config.model, config.task, len(material.classes), samples.size)
     if config.model.dims == 2:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
+    notes = []
     if material.weights:
-        log.info("%s", start_from(network, material.weights))
+        notes.append(f"started from {start_from(network, material.weights)}")
+        log.info("%s", notes[0])
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay, fused=True
     )
@@ -146,7 +159,7 @@ def _fresh(material: Material, samples: Samples) -> State:
         "model": config.model.model_dump(mode="json"),
         "grid": list(samples.size),
     }
-    return State(network, optimizer, about)
+    return State(network, optimizer, about, notes=notes)
 
 
 def _line(job: Job, state: State, losses: Sequence[torch.Tensor]) -> dict[str, Any]:
@@ -170,19 +183,29 @@ def _validate(job: Job, state: State, device: torch.device) -> Score | None:
 
 
 def _result(material: Material, state: State) -> dict[str, Any]:
-    """For the passport: which weights were chosen, and by what."""
+    """For the passport: which weights were chosen, and by what; ``notes`` are for whoever reads the result."""
     seconds = round(sum(float(line["seconds"]) for line in state.history), 3)
+    result: dict[str, Any] = {"epochs": state.epoch, "train_seconds": seconds}
+    notes = list(state.notes)
     if not material.validation:
         chosen = "no validation cases: all epochs were trained and the last weights were kept"
+        notes.append(chosen)
         log.info("%s", chosen)
-        return {"epochs": state.epoch, "best_epoch": state.epoch, "chosen_by": chosen, "train_seconds": seconds}
+        return {**result, "best_epoch": state.epoch, "chosen_by": chosen, "notes": notes}
     metric = SELECT_BY[material.config.task]
+    if state.epoch < material.config.train.epochs:
+        notes.append(
+            f"stopped after epoch {state.epoch} of {material.config.train.epochs}: none of the last "
+            f"{material.config.train.patience} was better than epoch {state.best_epoch}"
+        )
+    if not state.found_epoch:
+        notes.append("in no epoch did the network find any voxel of the validation cases' masks")
     return {
-        "epochs": state.epoch,
+        **result,
         "best_epoch": state.best_epoch,
-        "chosen_by": f"the highest {metric}",
+        "chosen_by": f"the highest {metric}, on a tie the lowest val_loss",
         metric: state.history[state.best_epoch - 1][metric],
-        "train_seconds": seconds,
+        "notes": notes,
     }
 
 

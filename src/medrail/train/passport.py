@@ -24,10 +24,22 @@ from medrail.config import Config
 from medrail.prepare import Store
 from medrail.train.device import Machine
 from medrail.types import Case
-from medrail.workspace import Workspace
+from medrail.workspace import Workspace, source_sha256
 
-FORMAT = 1
-PACKAGES = ("numpy", "torch", "monai", "lightning-fabric", "nibabel", "pydicom", "opencv-python-headless", "scipy")
+FORMAT = 2
+PACKAGES = (
+    "numpy",
+    "torch",
+    "monai",
+    "lightning-fabric",
+    "nibabel",
+    "pydicom",
+    "opencv-python-headless",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+)
 LARGEST_DIFF_BYTES = 200_000
 NOT_DECISIVE = ("device", "threads", "track")
 """Settings of ``train`` that change no more than the last bits of a result."""
@@ -36,9 +48,9 @@ NOT_DECISIVE = ("device", "threads", "track")
 def fingerprint(
     config: Config, store: Store, classes: Sequence[str], cases: Sequence[Case], weights: Path | None
 ) -> str:
-    """SHA-256 (hex) of what determines the trained weights: task, steps, network, training settings, and the content
-    and split of the cases. Versions of packages and the machine are recorded beside it, not in it: a finished run stays
-    valid when they change.
+    """SHA-256 (hex) of what determines the trained weights: task, steps, network, training settings, and the
+    content, class and split of the cases. Versions of packages and the machine are recorded beside it, not in it: a
+    finished run stays valid when they change.
 
     Raises
     ------
@@ -57,6 +69,7 @@ def fingerprint(
         "train": train,
         "data": store.fingerprint(case.id for case in cases),
         "split": sorted([case.id, case.split] for case in cases),
+        "targets": sorted([case.id, case.target] for case in cases) if config.task == "classification" else [],
     }
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
 
@@ -127,15 +140,22 @@ def project_code(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def source_sha256() -> str:
-    """Of all Python files of medrail, with their names: a change that no version number tells is seen."""
-    folder = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        content = path.read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+def resume(first: Mapping[str, Any], now_begun: Mapping[str, Any]) -> dict[str, Any]:
+    """The first passport of a run that is taken up again, with one more of its ``sessions``.
+
+    A session is when it began, and of the code, the packages and the machine what differs from the session before.
+    """
+    sessions = list(first.get("sessions", ()))
+    before = dict(first)
+    for session in sessions:
+        before |= session
+    changed = {key: now_begun[key] for key in _OF_A_SESSION if now_begun[key] != before.get(key)}
+    session = {"when": now_begun["created"], **changed}
+    resumed = int(first.get("resumed", 0)) + 1
+    return {**first, "finished": False, "resumed": resumed, "sessions": [*sessions, session]}
+
+
+_OF_A_SESSION = ("project", "medrail", "packages", "machine")
 
 
 def finish(passport: Mapping[str, Any], **result: Any) -> dict[str, Any]:

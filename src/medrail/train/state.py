@@ -30,6 +30,10 @@ class State:
         The lines of metrics.jsonl.
     best_epoch, best_rank:
         The best epoch so far by validation; 0 before the first one and without validation.
+    found_epoch:
+        The first epoch after which the network found anything in validation; 0 before it.
+    notes:
+        What is to be known of the start.
     """
 
     network: nn.Module
@@ -39,15 +43,23 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best_rank: tuple[float, float] = (-math.inf, -math.inf)
+    found_epoch: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def exhausted(self, patience: int) -> bool:
-        """Whether the last ``patience`` epochs were all no better than the best one before them."""
-        return bool(patience and self.best_epoch and self.epoch - self.best_epoch >= patience)
+        """Whether the last ``patience`` epochs were all no better than the best one before them.
+
+        Epochs before the network has found anything do not count: a slow start is no standstill.
+        """
+        since = max(self.best_epoch, self.found_epoch)
+        return bool(patience and self.found_epoch and self.epoch - since >= patience)
 
     def take(self, line: dict[str, Any], score: Score | None) -> bool:
         """Take down an epoch; True if it is the best so far."""
         self.epoch += 1
         self.history.append(line)
+        if score and score.found and not self.found_epoch:
+            self.found_epoch = self.epoch
         if score is None or score.rank <= self.best_rank:
             return False
         self.best_epoch, self.best_rank = self.epoch, score.rank
@@ -57,12 +69,12 @@ class State:
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
-    def note_of_last(self) -> str:
-        """The last epoch in a few words, for a progress bar."""
+    def note_of_last(self, epochs: int) -> str:
+        """The last whole epoch of ``epochs`` in a few words, for a progress bar; counted from 1."""
         if not self.history:
-            return ""
+            return f"epoch 1 of {epochs}"
         shown = {key: value for key, value in self.history[-1].items() if key.startswith(("train_", "val_"))}
-        return f"epoch {self.epoch}: " + ", ".join(f"{key} {value:.4f}" for key, value in shown.items())
+        return f"epoch {self.epoch} of {epochs}: " + ", ".join(f"{key} {value:.4f}" for key, value in shown.items())
 
     def save(self, run: Run, fingerprint: str, *, best: bool) -> None:
         """Write best.pt (if this epoch is the best), metrics.jsonl and last, as the one that counts, last.pt."""
@@ -77,6 +89,7 @@ class State:
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_rank": self.best_rank,
+            "found_epoch": self.found_epoch,
         }
         checkpoint.save(run.last, content)
 
@@ -104,4 +117,4 @@ class State:
         self.optimizer.load_state_dict(content["optimizer"])
         self.epoch, self.best_epoch = content["epoch"], content["best_epoch"]
         self.history = list(content["history"])
-        self.best_rank = tuple(content["best_rank"])
+        self.best_rank, self.found_epoch = tuple(content["best_rank"]), content["found_epoch"]

@@ -19,22 +19,27 @@ from medrail.types import Case
 
 SLICES_TOGETHER = 64
 SELECT_BY = {"classification": "val_balanced_accuracy", "segmentation": "val_dice"}
-"""What the best epoch is chosen by; for classification the lower ``val_loss`` decides a tie."""
+"""What the best epoch is chosen by; the lower ``val_loss`` decides a tie."""
+_SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
 class Score:
-    """One validation: its numbers by name, and the key by which a better one is larger."""
+    """One validation: its numbers by name, the key by which a better one is larger, and whether the network has found
+    anything yet (segmentation: a voxel of any foreground class).
+    """
 
     metrics: dict[str, float]
     rank: tuple[float, float]
+    found: bool = True
 
 
 def validate(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score:
     """Judge a network on the prepared grid.
 
     Classification: balanced accuracy, accuracy and mean cross entropy over the cases. Segmentation: mean over the cases
-    of the mean Dice of the foreground classes.
+    of the mean Dice of the foreground classes, and of Dice loss + cross entropy on the probabilities (``val_loss``),
+    which tells networks apart before the first voxel is found.
 
     Raises
     ------
@@ -43,16 +48,38 @@ def validate(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score
     """
     if predictor.spec.task == "classification":
         return _classification(predictor, store, cases)
-    scores = []
+    scores, losses, hits, present = [], [], 0, 0
     for case in cases:
         image, mask = store.load(case.id)
         if mask is None:
             raise CaseError("no mask", needed="one for every validation case", where=f"case {case.id}")
-        labels = predictor.probabilities(image).argmax(axis=0).astype(np.uint8)
+        probabilities = predictor.probabilities(image)
+        labels = probabilities.argmax(axis=0).astype(np.uint8)
         counts = slice_confusion(mask.voxels[0], labels, len(predictor.spec.classes)).sum(axis=0)
         scores.append(float(dice(counts).mean()))
-    value = sum(scores) / len(scores)
-    return Score({SELECT_BY["segmentation"]: value}, (value, 0.0))
+        losses.append(_segmentation_loss(probabilities, mask.voxels[0]))
+        hits += int(np.diag(counts)[1:].sum())
+        present += int(counts[1:].sum())
+    value, loss = sum(scores) / len(scores), sum(losses) / len(losses)
+    metrics = {SELECT_BY["segmentation"]: value, "val_loss": loss}
+    return Score(metrics, (value, _rank_of(loss)), found=bool(hits) or not present)
+
+
+def _segmentation_loss(probabilities: npt.NDArray[np.float32], truth: npt.NDArray[np.generic]) -> float:
+    """Mean cross entropy + 1 - mean soft Dice of the foreground classes, from (K, D, H, W) and (D, H, W)."""
+    overlaps, of_truth = [], np.empty(truth.shape, dtype=np.float32)
+    for label, found in enumerate(probabilities):
+        inside = truth == label
+        of_truth[inside] = found[inside]
+        if label:
+            hit, total = float(found[inside].sum()), float(found.sum()) + int(inside.sum())
+            overlaps.append((2 * hit + _SMALLEST) / (total + _SMALLEST))
+    entropy = float(-np.log(np.maximum(of_truth, _SMALLEST)).mean())
+    return entropy + 1 - sum(overlaps) / len(overlaps)
+
+
+def _rank_of(loss: float) -> float:
+    return -loss if math.isfinite(loss) else -math.inf
 
 
 def _classification(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score:
@@ -63,13 +90,13 @@ def _classification(predictor: Predictor, store: Store, cases: Sequence[Case]) -
     every_case_once = np.ones((1, len(cases)))
     balanced = float(statistics["balanced_accuracy"](every_case_once)[0])
     of_truth = probabilities[np.arange(len(truth)), truth]
-    loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
+    loss = float(-np.log(np.maximum(of_truth, _SMALLEST)).mean())
     metrics = {
         SELECT_BY["classification"]: balanced,
         "val_accuracy": float(statistics["accuracy"](every_case_once)[0]),
         "val_loss": loss,
     }
-    return Score(metrics, (balanced, -loss if math.isfinite(loss) else -math.inf))
+    return Score(metrics, (balanced, _rank_of(loss)))
 
 
 def _class_probabilities(
