@@ -28,11 +28,14 @@ UNWANTED = ("nvidia", "torchvision", "torchaudio", "triton", "cuda")
 BLOCK = """\
 import sys
 hidden = set({hidden!r})
-class Blocked:
+class Finder:
+    def __init__(self, behind):
+        self.behind = behind
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in hidden:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Blocked())
+        return None if name.partition(".")[0] in hidden else self.behind.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.behind, name)
+sys.meta_path[:] = [Finder(behind) for behind in sys.meta_path]
 from medrail.cli import main
 sys.exit(main({arguments!r}))
 """

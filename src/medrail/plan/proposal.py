@@ -171,7 +171,11 @@ def _say_roi(layout: Layout, notes: Notes) -> None:
     """That a table names regions of interest, which no step uses unless it is asked for."""
     with_roi = sum(entry.roi is not None for entry in layout.entries)
     if with_roi:
-        share = "" if with_roi == len(layout.entries) else f" ({with_roi:,} of {len(layout.entries):,} rows have one)"
+        share = (
+            ""
+            if with_roi == len(layout.entries)
+            else f" ({with_roi:,} of {len(layout.entries):,} rows {'has' if with_roi == 1 else 'have'} one)"
+        )
         notes.inferred.append(f"column roi{share}: add the step crop_roi to prepare.steps to crop to it")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medrail.cases.listing import counted
 from medrail.config import ModelName, Task
 from medrail.plan.effort import BUDGET_MINUTES, Work, epoch_seconds, epochs_for, ladder, rounded, rounded_up
 from medrail.plan.fingerprint import Fingerprint, Spacing
@@ -132,7 +133,7 @@ def _volume_mask(found: Fingerprint, spacing_mm: Spacing, train_cases: int, mach
     wanted = max(12, min(_MOST_EPOCHS, 12_000 // max(1, works[0].samples)))
     shape = _affordable(works, machine, wanted)
     target = tried[works.index(shape.work)][0]
-    why = "few volumes" if slices_wanted else f"3-D patches would take too long on {machine.cores} cores"
+    why = "few volumes" if slices_wanted else f"3-D patches would take too long on {counted(machine.cores, 'core')}"
     notes.inferred.append(f"a 2-D network on {', '.join(planes)} slices ({why}); their answers are put together in 3-D")
     steps: tuple[Step, ...] = ({"kind": "orient", "axes": "LPS"}, _resample(target, spacing_mm, notes))
     cut: Step = {"kind": "slices", "planes": list(planes), "size": list(shape.work.size), "pad_value": "min"}
