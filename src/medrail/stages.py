@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medrail.cases import build_cases, check_data, read_record, write_table
+from medrail.cases.listing import counted
 from medrail.config import Config, load
 from medrail.errors import BundleError, CaseError, ConfigError, LeakError, RunError
 from medrail.prepare import Pipeline, Store, check_steps, outdated, prepare
@@ -136,7 +137,7 @@ def check(project: Project, make_progress: MakeProgress = lambda _: None) -> Sta
             files = (write_cases(project), *files)
     return StageResult(
         "check",
-        f"{values['cases']} cases of {values['patients']} patients: {values['verdict']}",
+        f"{counted(values['cases'], 'case')} of {counted(values['patients'], 'patient')}: {values['verdict']}",
         facts=_columns(report.table),
         files=files,
         warnings=tuple(f"{where}: {what}. {remedy}" for where, what, remedy in report.problems),
@@ -294,7 +295,7 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
         methods.setdefault(metric["method"], []).append(name)
     return StageResult(
         "evaluate",
-        f"{values['split']} split: {values['n']} cases of {values['patients']} patients"
+        f"{values['split']} split: {counted(values['n'], 'case')} of {counted(values['patients'], 'patient')}"
         + (" (not all of the data: see the run's cases.csv)" if differences else ""),
         facts=facts,
         notes=tuple(f"{', '.join(names)}: {method}" for method, names in methods.items()),

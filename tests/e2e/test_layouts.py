@@ -69,13 +69,13 @@ def nifti_pairs(data: Path) -> Path:
 
 
 def mhd_pairs(data: Path) -> Path:
-    """Header and voxels in two files, and all headers alike."""
+    """Header and voxels in two files."""
     for number in range(PATIENTS):
         for folder, array in zip(("images", "masks"), ball(), strict=True):
             image = SimpleITK.GetImageFromArray(array)
             image.SetSpacing((2.0, 2.0, 2.0))
-            (data / folder / f"p{number}").mkdir(parents=True)
-            SimpleITK.WriteImage(image, str(data / folder / f"p{number}" / "volume.mhd"))
+            (data / folder).mkdir(parents=True, exist_ok=True)
+            SimpleITK.WriteImage(image, str(data / folder / f"p{number}.mhd"))
     return data
 
 

@@ -202,7 +202,10 @@ def test_pickles_for_worker_processes(examples):
 def test_voxels_that_are_no_numbers_are_refused(bad, volume):
     voxels = volume.voxels.copy()
     voxels[0, 2, 3, 4] = bad
-    with pytest.raises(PrepareError, match=rf"{'1 voxel is' if np.isnan(bad) else '0 voxels are'} NaN and {int(np.isinf(bad))} infinite"):
+    with pytest.raises(
+        PrepareError,
+        match=rf"{'1 voxel is' if np.isnan(bad) else '0 voxels are'} NaN and {int(np.isinf(bad))} infinite",
+    ):
         Pipeline.from_dict([])(replace(volume, voxels=voxels))
     with pytest.raises(PrepareError, match="complex64"):
         Pipeline.from_dict([])(replace(volume, voxels=voxels.astype(np.complex64)))
