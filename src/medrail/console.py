@@ -143,4 +143,6 @@ def typed(command: str) -> str:
     program = Path(sys.argv[0])
     if shutil.which("medrail") or program.name != "medrail":
         return command
-    return f"{shlex.quote(os.path.relpath(program))}{command.removeprefix('medrail')}"
+    near = os.path.relpath(program)
+    found = str(program.absolute()) if near.startswith("..") else near
+    return f"{shlex.quote(found)}{command.removeprefix('medrail')}"
