@@ -268,3 +268,11 @@ def test_a_project_s_file_says_how_its_run_is_evaluated_and_exported(folder):
     assert recorded > 1e-15, "or the next line proves nothing"
     with pytest.raises(ExportError, match="parity_tolerance"):
         evaluate_run(project, found)
+
+
+def test_when_not_one_case_can_be_prepared_the_reason_is_the_last_word(folder):
+    results = []
+    with pytest.raises(CaseError, match="not one case could be prepared"):
+        run_all(open_project(folder, ["prepare.steps=[{kind: resample, spacing_mm: 1}]"]), results.append)
+    assert results[-1].stage == "prepare"
+    assert "resample" in results[-1].warnings[0]

@@ -52,15 +52,13 @@ class Console:
         when = "up to date" if result.up_to_date else f"{result.seconds:.1f} s"
         self.out.print(f"{mark} [bold]{result.stage:<9}[/] {escape(result.summary)}  [dim]({when})[/]")
         self.table(result.facts)
-        if result.up_to_date:
-            return  # its files and warnings were told when it was made
-        for note in result.notes:
+        for note in () if result.up_to_date else result.notes:
             self.out.print(f"            [dim]{escape(note)}[/]")
         for warning in result.warnings[:_MANY]:
             self.out.print(f"            [yellow]![/] {escape(warning)}")
         if len(result.warnings) > _MANY:
             self.out.print(f"            [yellow]![/] and {len(result.warnings) - _MANY} more")
-        for path in result.files:
+        for path in () if result.up_to_date else result.files:
             self.out.print(f"            [dim]-> {escape(shown(path))}[/]")
 
     def _can(self, text: str) -> bool:

@@ -397,7 +397,14 @@ def run_all(
     report(checked)
     if checked.failed:
         stop_on(checked, project)
-    report(prepare_cases(project, make_progress))
+    prepared = prepare_cases(project, make_progress)
+    report(prepared)
+    if prepared.values["failed"] and not prepared.values["succeeded"] + prepared.values["skipped"]:
+        raise CaseError(
+            "not one case could be prepared",
+            where=str(project.workspace.root),
+            remedy="The reasons stand above and in failures.csv; mend prepare.steps or the files, and repeat.",
+        )
     run, trained = train_run(project, make_progress=make_progress)
     report(trained)
     evaluated = evaluate_run(project, run, make_progress)
