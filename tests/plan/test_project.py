@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from medrail.cases import build_cases, read_target_mask
 from medrail.config import Config, load
@@ -300,3 +301,23 @@ def test_when_nothing_can_be_read_the_error_names_a_file(tmp_path: Path) -> None
             (tmp_path / label / f"{number}.png").write_bytes(b"no picture at all")
     with pytest.raises(CaseError, match=r"none of 6 sampled images can be read, as ill/0\.png"):
         plan(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["link", "dots"])
+def test_data_behind_a_link_or_dots_is_read_as_it_is(way: str, tmp_path: Path) -> None:
+    """The same folder by another name: the layout must not change, as it did when paths were compared as written."""
+    real = tmp_path / "real"
+    for number in range(6):
+        for folder, light in (("images", number), ("masks", 255)):
+            (real / folder).mkdir(parents=True, exist_ok=True)
+            pixels = np.zeros((32, 40), np.uint8)
+            pixels[8:20, 8 + number : 20] = light
+            Picture.fromarray(pixels).save(real / folder / f"{number}.png")
+    if way == "link":
+        path = tmp_path / "link"
+        path.symlink_to(real, target_is_directory=True)
+    else:
+        path = tmp_path / "real" / ".." / "real"
+    direct, other = plan(real).config, plan(path).config
+    assert direct.data.kind == "pairs"
+    assert other.data.model_dump() == direct.data.model_dump()

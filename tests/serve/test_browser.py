@@ -159,7 +159,7 @@ def test_problem_with_its_remedy(start, picture_classifier, visit, head_nifti, t
     visitor.send(head_nifti)
     visitor.complaints.clear()  # Chromium lists every 4xx in its console
     assert "another kind" in page.inner_text("#problem-title")
-    assert "single pictures" in page.inner_text("#problem-remedy")
+    assert "single picture" in page.inner_text("#problem-remedy")
     assert len(page.inner_text("#problem-request")) == 36
     visitor.shoot("problem-en")
     page.click("#language")

@@ -50,7 +50,7 @@ def look(path: str | Path, task: Task | None = None) -> Layout:
     CaseError
         If there is nothing, or no layout fits; the message draws those that would.
     """
-    root = Path(path).absolute()
+    root = Path(path).resolve()
     if not root.exists():
         raise CaseError("there is no such file or folder", where=str(path), remedy="Check the path given to --data.")
     if root.is_file():

@@ -77,7 +77,7 @@ def plan(
     for file, reason in found.failed[:3]:
         notes.unsure.append(f"{file} cannot be read ({reason}); `medrail check` lists all such files")
     data = layout.data.model_copy(update={"patient_pattern": pattern.pattern}) if pattern else layout.data
-    root = Path(data_path).absolute()
+    root = Path(data_path).resolve()
     name = root.parent.name if layout.data.kind == "csv" and root.is_file() else root.name
     config, minutes = plan_config(layout.task, data, found, machine, notes, name=name, label_names=layout.label_names)
     _say_size(found, notes)
