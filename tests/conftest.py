@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; the test skips where there is none."""
-    folder = Path(os.environ.get("MEDRAIL_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = Path(os.environ.get("MEDRAIL_SHARED_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
     if not folder.is_dir():
         pytest.skip("no shared data beside the checkout")
     return folder
