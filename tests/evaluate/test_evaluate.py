@@ -217,3 +217,11 @@ def test_a_real_head(shared_data: Path, segmentation: Any) -> None:
     voxel_ml = 8 / 1000
     volume = evaluation.metrics["volume_error_ml"].value
     assert volume == pytest.approx(abs(int(truth.sum()) - int(mask.sum())) * voxel_ml)
+
+
+def test_a_region_that_no_step_uses_cannot_fail_a_case(segmentation: Any) -> None:
+    """Preparation does not look at it either, so evaluation and preparation agree on what is usable."""
+    cases = [replace(case, roi=str(Path(case.paths[0]).with_name("no-such-roi.nii.gz"))) for case in segmentation.cases]
+    evaluation = evaluate(segmentation.run, segmentation.config, cases)
+    assert evaluation.failed == ()
+    assert evaluation.n == sum(case.split == "test" for case in cases)

@@ -148,7 +148,7 @@ def _score(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored
     if case.target is None:
         raise CaseError("the case has no label", needed="a class or a mask", remedy="Label it or leave it out.")
     image = read(case.paths[0], case.item)
-    prediction = predictor(image, read_roi(case, image))
+    prediction = predictor(image, read_roi(case, image) if predictor.spec.needs_roi else None)
     if predictor.spec.task == "classification":
         truth = target_index(case, predictor.spec.classes)
         probabilities = tuple(prediction.probabilities[name] for name in predictor.spec.classes)
