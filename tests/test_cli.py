@@ -53,7 +53,20 @@ def test_the_help_lists_every_verb(capsys):
     assert "Not a medical device" in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--lr", "1"], ["init", "x"], ["demo", "--task", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["train", "--lr", "1"],
+        ["init", "x"],
+        ["demo", "--task", "x"],
+        ["serve", "x", "--port", "99999"],
+        ["serve", "x", "--threads", "-1"],
+        ["serve", "x", "--max-upload-mb", "0"],
+        ["serve", "x", "--max-upload-mb", "nan"],
+    ],
+)
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)

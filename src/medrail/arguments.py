@@ -160,8 +160,8 @@ the route at POST /v1/predict/image. Never imports torch.
     parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=_port, help="default: 8000; 0: any free one")
-    parser.add_argument("--threads", type=int, help="threads of the inference engine (default: all cores)")
-    parser.add_argument("--max-upload-mb", type=float, help="largest upload (default: 512)")
+    parser.add_argument("--threads", type=_threads, help="threads of the inference engine (default: all cores)")
+    parser.add_argument("--max-upload-mb", type=_megabytes, help="largest upload (default: 512)")
     parser.add_argument(
         "--log-dir", metavar="DIR", help="folder of the log, a JSON line a request; default: logs/ of the project"
     )
@@ -187,3 +187,19 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
     return int(text)
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads: 0 (all cores) or more")
+    return int(text)
+
+
+def _megabytes(text: str) -> float:
+    try:
+        size_mb = float(text)
+    except ValueError:
+        size_mb = 0.0
+    if not 0 < size_mb < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in MB: a number above 0")
+    return size_mb

@@ -242,7 +242,9 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     return _serve(bundle, options, log_dir, console)
 
 
-def _serve(bundle: Path, options: ServeConfig, log_dir: Path | None, console: Console) -> int:
+def _serve(
+    bundle: Path, options: ServeConfig, log_dir: Path | None, console: Console, *, open_page: bool = False
+) -> int:
     from medrail.console import shown
     from medrail.serve import DISCLAIMER, Settings
     from medrail.serve import serve as serve_bundle
@@ -255,6 +257,10 @@ def _serve(bundle: Path, options: ServeConfig, log_dir: Path | None, console: Co
         if log_dir:
             console.line(f"  log          {shown(log_dir)}")
         console.line("Ctrl-C ends it.")
+        if open_page and sys.stdout.isatty():
+            import webbrowser
+
+            webbrowser.open(url)  # without a browser it answers False, and the address stands above
 
     settings = Settings(
         threads=options.threads,
@@ -312,7 +318,8 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.config import ServeConfig
 
     console.line(f"\nSend the page this image: {result.files[0]}")
-    return _serve(Path(result.values["bundle"]), ServeConfig(port=arguments.port), workspace / "logs", console)
+    options = ServeConfig(port=arguments.port)
+    return _serve(Path(result.values["bundle"]), options, workspace / "logs", console, open_page=True)
 
 
 VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
