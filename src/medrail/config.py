@@ -20,9 +20,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from medrail.errors import ConfigError, Problem
+from medrail.types import FourD, OnDefect, ReadOptions, VoiLut
 
 Task = Literal["classification", "segmentation"]
-DataKind = Literal["class_folders", "csv", "pairs", "dicom_folders", "medmnist"]
+DataKind = Literal["class_folders", "csv", "pairs", "dicom_folders", "medmnist", "slides"]
 ModelName = Literal[
     "tiny_cnn", "resnet18", "resnet50", "densenet121", "efficientnet_b0", "unet", "segresnet", "dynunet"
 ]
@@ -34,6 +35,17 @@ StepCheck = Callable[[Sequence[Mapping[str, Any]]], list[Problem]]
 
 class _Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SlideConfig(_Stage):
+    """data.kind: slides. How a whole slide is cut into tiles, each of which is a case."""
+
+    um_per_px: Positive = Field(0.5, description="physical resolution at which tiles are read, micrometres a pixel")
+    tile_px: Annotated[int, Field(ge=32, le=4096)] = Field(256, description="side of a tile in pixels at um_per_px")
+    overlap_px: Annotated[int, Field(ge=0)] = Field(0, description="shared by neighbouring tiles")
+    min_tissue: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.25, description="share of a tile that must be tissue; 0 keeps the background too"
+    )
 
 
 class DataConfig(_Stage):
@@ -59,12 +71,32 @@ class DataConfig(_Stage):
     foreground_nonzero: bool = Field(
         False, description="segmentation with two classes: every value above 0 is the second"
     )
+    on_defect: OnDefect = Field(
+        "refuse",
+        description="DICOM series with missing slices, gantry tilt, ...: refuse; resample onto an even grid; or accept"
+        " as they are",
+    )
+    four_d: FourD = Field("separate", description="time points, echoes, b-values: separate volumes, or channels of one")
+    voi_lut: VoiLut = Field("ignore", description="apply: X-ray pictures as their header would have them displayed")
+    slide: SlideConfig = SlideConfig()
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """What ``medrail.read`` is told for every image of these data."""
+        return ReadOptions(self.on_defect, self.four_d, self.voi_lut)
 
 
 class SplitConfig(_Stage):
     """How patients are divided. All cases of one patient are always in the same split."""
 
-    by: Literal["patient", "given"] = Field("patient", description="patient: seeded, grouped; given: as in the data")
+    by: Literal["patient", "given", "folds", "centre"] = Field(
+        "patient",
+        description="patient: seeded, grouped; given: as in the data; folds: k-fold by patient, one fold is the test;"
+        " centre: one centre is the test",
+    )
+    folds: Annotated[int, Field(ge=2, le=100)] = Field(5, description="by: folds. How many")
+    fold: Annotated[int, Field(ge=0)] = Field(0, description="by: folds. The one that is the test, counted from 0")
+    centre: str = Field("", description="by: centre. The one that is the test, as the data's column centre spells it")
     val: Fraction = Field(0.15, description="share of the patients for validation")
     test: Fraction = Field(0.15, description="share of the patients for the test, never seen in training")
     seed: int = Field(0, description="which patients are drawn; the same seed draws the same ones")

@@ -170,7 +170,7 @@ def _unique_names(inputs: Sequence[Input]) -> list[str]:
 
 
 def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path | None, overlays: bool) -> Answer:
-    image = read(one.path, one.item)
+    image = read(one.path, one.item, predictor.spec.read_options)
     prediction = predictor(image, read_mask(roi) if roi else None)
     files = []
     if prediction.mask is not None:

@@ -1,4 +1,4 @@
-"""The nouns that travel between rooms: Geometry, Image, Applied, Case, Prediction. Frozen; numpy only.
+"""The nouns that travel between rooms: Geometry, Image, Applied, Defect, Case, Prediction. Frozen; numpy only.
 
 Arrays have the axis order (C, D, H, W). Physical space is RAS+ in millimetres (x to the patient's Right, y to Anterior,
 z to Superior); the LPS frame of DICOM and ITK exists only inside readers and writers.
@@ -18,7 +18,10 @@ from medrail.errors import GeometryError
 FloatArray = npt.NDArray[np.float64]
 Voxels = npt.NDArray[Any]
 
-Unit = Literal["HU", "SUV", "uint8", "uint16", "arbitrary", "label"]
+Unit = Literal["HU", "SUV", "Bq/ml", "uint8", "uint16", "arbitrary", "label"]
+OnDefect = Literal["refuse", "resample", "accept"]
+FourD = Literal["separate", "channels"]
+VoiLut = Literal["ignore", "apply"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -113,6 +116,47 @@ class Applied:
     params: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Defect:
+    """One thing that is wrong with an image, found by name.
+
+    name:
+        One of a few fixed words, as "missing_slices" (``medrail.read.dicom.DEFECTS`` lists them).
+    evidence:
+        What was seen, with numbers and units; never a patient identifier.
+    action:
+        What was done about it, or would have to be, as "refused" or "2 slices interpolated".
+    """
+
+    name: str
+    evidence: str
+    action: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}" + (f" ({self.action})" if self.action else "")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What ``read`` shall do where a file leaves a choice; the defaults refuse what could silently be wrong.
+
+    on_defect:
+        "refuse": a series with a defect is an error. "resample": it is brought onto an even, orthogonal grid where that
+        can be done by interpolation. "accept": it is stacked as it is. Either is recorded in ``Image.defects``.
+    four_d:
+        Time points, echoes, b-values of one series: "separate" volumes, or "channels" of one.
+    voi_lut:
+        Whether the window or VOI LUT of an X-ray picture is applied (DICOM PS3.3, C.11.2). Never for CT, MR, PET.
+    """
+
+    on_defect: OnDefect = "refuse"
+    four_d: FourD = "separate"
+    voi_lut: VoiLut = "ignore"
+
+
+READ_AS_STORED = ReadOptions()
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """Voxels with their meaning.
@@ -122,11 +166,14 @@ class Image:
     geometry:
         Where the grid lies, or None when there is no physical space (a photograph).
     unit:
-        "HU" for rescaled CT, "SUV", "uint8"/"uint16" for stored pictures, "arbitrary" (MR, ...), "label" for masks.
+        "HU" for rescaled CT, "SUV" or "Bq/ml" for PET, "uint8"/"uint16" for stored pictures, "label" for masks,
+        "arbitrary" (MR, ...).
     source:
         The path it was read from (never a patient identifier read from inside the file).
     history:
         The preprocessing applied so far, oldest first.
+    defects:
+        What was wrong with it and was accepted or repaired, because ``ReadOptions`` said so.
     """
 
     voxels: Voxels
@@ -134,6 +181,7 @@ class Image:
     unit: Unit = "arbitrary"
     source: str = ""
     history: tuple[Applied, ...] = ()
+    defects: tuple[Defect, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or 0 in self.voxels.shape:
@@ -175,6 +223,12 @@ class Case:
         with several; else "".
     roi:
         The path of a region-of-interest mask on the image's grid, for pipelines that crop to one; else None.
+    centre:
+        Where it was acquired, for splits that leave one centre out; "" where the data do not say.
+    fold:
+        0 to k - 1 in a k-fold split; None elsewhere.
+    defects:
+        Names of the defects that were accepted or repaired when it is read (``Image.defects``), sorted.
     """
 
     id: str
@@ -184,6 +238,9 @@ class Case:
     split: SplitName | None = None
     item: str = ""
     roi: str | None = None
+    centre: str = ""
+    fold: int | None = None
+    defects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from medrail.errors import BundleError
 from medrail.prepare import Pipeline
-from medrail.types import Image
+from medrail.types import READ_AS_STORED, Image, ReadOptions
 
 LARGEST_MASK_CLASSES = 256
 
@@ -78,6 +78,8 @@ class NetworkSpec:
         The prepared size the network was trained with, (D, H, W) or (H, W); () if any size will do.
     input_kind:
         What the raw training images were, so that images of another kind can be refused.
+    read_options:
+        How the raw training images were read, so that others are read in the same way.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class NetworkSpec:
     input_kind: InputKind
     patch: tuple[int, ...] = ()
     grid: tuple[int, ...] = ()
+    read_options: ReadOptions = READ_AS_STORED
 
     def __post_init__(self) -> None:
         for name in ("classes", "pipeline", "patch", "grid"):
@@ -129,7 +132,11 @@ class NetworkSpec:
         """
         try:
             known = dict(values)
-            return NetworkSpec(input_kind=InputKind(**known.pop("input_kind")), **known)
+            return NetworkSpec(
+                input_kind=InputKind(**known.pop("input_kind")),
+                read_options=ReadOptions(**known.pop("read_options", {})),
+                **known,
+            )
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise BundleError(
                 f"the network's description is not readable ({error})", remedy="Export the run again."

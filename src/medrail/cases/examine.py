@@ -31,12 +31,33 @@ class Facts:
         Whether all values are the same.
     classes:
         Segmentation: indices of the classes that stand in the mask.
+    shape, spacing_mm, unit:
+        (C, D, H, W), (D, H, W) in mm or (), and the unit, as ``Image`` has them.
+    low, high:
+        The 0.5th and 99.5th percentile of the values.
+    signature:
+        What near-duplicates are found by (``medrail.cases.near``), as text; "" for blank images.
+    text:
+        Evidence of text burned into the pixels; "" where none was found.
+    thumbnail:
+        A small picture (PNG), its middle slice for a volume.
+    defects:
+        Names of ``Image.defects``.
     """
 
     pixels: str = ""
     blank: bool = False
     classes: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    unit: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    signature: str = ""
+    text: str = ""
+    thumbnail: bytes = b""
+    defects: tuple[str, ...] = ()
 
 
 def examine(case: Case, config: Config, hashes: FileHashes) -> Facts:
@@ -58,7 +79,7 @@ def examine(case: Case, config: Config, hashes: FileHashes) -> Facts:
 def look(case: Case, config: Config) -> Facts:
     """As ``examine``, without a memory."""
     try:
-        image = read(case.paths[0], case.item)
+        image = read(case.paths[0], case.item, config.data.read_options)
     except (MedrailError, OSError) as error:
         return Facts(findings=(_finding("unreadable", case, error),))
     findings = _not_finite(case, image)
@@ -109,7 +130,9 @@ def _finding(defect: str, case: Case, error: MedrailError | OSError) -> Finding:
 def _key(case: Case, config: Config, hashes: FileHashes) -> str:
     data = config.data
     meaning = [_VERSION, config.task, list(data.classes), list(data.mask_values), data.foreground_nonzero]
-    return hashlib.sha256(f"{source_fingerprint(case, hashes)}{json.dumps(meaning)}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{source_fingerprint(case, hashes, data.read_options)}{json.dumps(meaning)}".encode()
+    ).hexdigest()
 
 
 def pixel_hash(voxels: Voxels) -> str:

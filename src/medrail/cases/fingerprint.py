@@ -13,7 +13,7 @@ from types import TracebackType
 
 from medrail.errors import CaseError
 from medrail.read import files_of
-from medrail.types import Case
+from medrail.types import READ_AS_STORED, Case, ReadOptions
 from medrail.workspace import Workspace
 
 # A file changed again within the clock's step keeps its time stamp; what is this new is hashed every time.
@@ -113,12 +113,13 @@ _FILES_TABLE = (
 _FACTS_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID"
 
 
-def source_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
+def source_fingerprint(case: Case, hashes: FileHashes | None = None, options: ReadOptions = READ_AS_STORED) -> str:
     """SHA-256 (hex) over the content of a case's image, mask and region of interest, its item and its class.
 
     An image is all files it is made of (``medrail.read.files_of``): of a header with a data file, the data too.
     File names and folders do not count (a moved data folder is the same data), nor does the case's split or patient.
     With ``hashes`` (``FileHashes.of(workspace)``) files that have not changed are not read again.
+    ``options`` other than the defaults count, since they change what is read.
 
     Raises
     ------
@@ -131,6 +132,8 @@ def source_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
         digest.update(f"{role}\0{_content(path, hashes) if path else ''}\0".encode())
     label = "" if mask else (case.target or "")
     digest.update(f"{case.item}\0{label}\0{case.target is None}".encode())
+    if options != READ_AS_STORED:
+        digest.update(repr(options).encode())
     return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -75,6 +75,10 @@ class Entry:
         As the data says; "" where it says nothing.
     where:
         Where the target was written: the line of a table or a folder; "" where it is the image itself.
+    centre:
+        Where it was acquired, as the data say.
+    scanner, burned_in, modality, defects, patient_key:
+        As the DICOM header says (``medrail.read.Series``); "" and () elsewhere.
     """
 
     path: Path
@@ -86,6 +90,12 @@ class Entry:
     roi: Path | None = None
     id: str = ""
     where: str = ""
+    centre: str = ""
+    scanner: str = ""
+    burned_in: str = ""
+    modality: str = ""
+    defects: tuple[str, ...] = ()
+    patient_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,9 @@ def evaluation_fingerprint(run: Run, config: Config, cases: Sequence[Case], spli
     """SHA-256 (hex) over everything an evaluation's numbers depend on."""
     wanted = split or config.evaluate.split
     with FileHashes.of(run.workspace) as hashes:
-        contents = sorted([case.id, case.patient, _content(case, hashes)] for case in cases if case.split == wanted)
+        contents = sorted(
+            [case.id, case.patient, _content(case, config, hashes)] for case in cases if case.split == wanted
+        )
     made_from = {
         "medrail": [__version__, source_sha256()],
         "format": FORMAT,
@@ -140,8 +142,8 @@ def evaluation_fingerprint(run: Run, config: Config, cases: Sequence[Case], spli
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def _content(case: Case, hashes: FileHashes) -> str:
+def _content(case: Case, config: Config, hashes: FileHashes) -> str:
     try:
-        return source_fingerprint(case, hashes)
+        return source_fingerprint(case, hashes, config.data.read_options)
     except (DataError, OSError):
         return "unreadable"  # evaluate() records why

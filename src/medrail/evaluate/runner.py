@@ -147,7 +147,7 @@ def _clear(run: Run) -> None:
 def _score(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored:
     if case.target is None:
         raise CaseError("the case has no label", needed="a class or a mask", remedy="Label it or leave it out.")
-    image = read(case.paths[0], case.item)
+    image = read(case.paths[0], case.item, config.data.read_options)
     prediction = predictor(image, read_roi(case, image) if predictor.spec.needs_roi else None)
     if predictor.spec.task == "classification":
         truth = target_index(case, predictor.spec.classes)
@@ -249,7 +249,7 @@ def _table(worst_first: Sequence[Scored], predictor: Predictor) -> str:
 
 
 def _draw(run: Run, config: Config, predictor: Predictor, one: Scored) -> None:
-    image = read(one.case.paths[0], one.case.item)
+    image = read(one.case.paths[0], one.case.item, config.data.read_options)
     classes = predictor.spec.classes
     if predictor.spec.task == "classification":
         best = int(np.argmax(one.probabilities))

@@ -19,7 +19,7 @@ from medrail.read import read
 from medrail.train import load_model, torch_backend
 from medrail.train.checkpoint import load
 from medrail.train.material import network_spec
-from medrail.types import Case
+from medrail.types import Case, ReadOptions
 from medrail.workspace import Run, Workspace
 
 LOOKED_AT = 32
@@ -49,7 +49,8 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     network = load_model(run)
     about = load(run.best)
     store = Store(workspace, Pipeline.from_dict(config.prepare.steps))
-    kind = _input_kind([case for case in cases if case.split in ("train", "val")] or cases)
+    learned_from = [case for case in cases if case.split in ("train", "val")] or cases
+    kind = _input_kind(learned_from, config.data.read_options)
     spec = network_spec(config, store.pipeline, tuple(about["classes"]), tuple(about["grid"]), kind)
     for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
         (run.folder / name).unlink(missing_ok=True)
@@ -82,13 +83,13 @@ def _check(parity: Parity, tolerance: float, run: Run) -> None:
     )
 
 
-def _input_kind(cases: Sequence[Case]) -> InputKind:
+def _input_kind(cases: Sequence[Case], options: ReadOptions) -> InputKind:
     """What the raw images have in common, from at most 32 of them, taken evenly."""
     step = max(1, -(-len(cases) // LOOKED_AT))
     kinds = []
     for case in cases[::step]:
         try:
-            kinds.append(InputKind.of(read(case.paths[0], case.item)))
+            kinds.append(InputKind.of(read(case.paths[0], case.item, options)))
         except ReadError:
             continue  # it was readable when it was prepared; the others tell enough
     if not kinds:

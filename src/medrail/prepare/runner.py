@@ -139,7 +139,7 @@ def prepare(
 
 def _made_from(case: Case, config: Config, hashes: FileHashes) -> str:
     """The case's own fingerprint, and with a mask also what turns the mask's values into class indices."""
-    content = source_fingerprint(case, hashes)
+    content = source_fingerprint(case, hashes, config.data.read_options)
     if config.task != "segmentation" or case.target is None:
         return content
     data = config.data
@@ -212,7 +212,7 @@ def _make(job: _Job) -> _Done:
 
 def _read_prepare_write(job: _Job) -> None:
     case, pipeline = job.case, job.store.pipeline
-    raw = read(case.paths[0], case.item)
+    raw = read(case.paths[0], case.item, job.data.read_options)
     prepared = pipeline(raw, read_roi(case, raw) if pipeline.needs_roi else None)
     mask = None
     if job.with_mask:

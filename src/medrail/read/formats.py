@@ -19,9 +19,9 @@ from medrail.read.npz import read_npz
 from medrail.read.nrrd import read_nrrd
 from medrail.read.raster import read_indices, read_picture
 from medrail.read.sniff import sniff
-from medrail.types import Image
+from medrail.types import READ_AS_STORED, Image, ReadOptions
 
-Reader = Callable[[Path, str], Image]
+Reader = Callable[[Path, str, ReadOptions], Image]
 
 READERS: dict[str, Reader] = {
     "dicom": read_dicom,
@@ -38,7 +38,7 @@ _MASK_READERS: dict[str, Reader] = READERS | dict.fromkeys(("png", "jpeg", "tiff
 _WITH_ITEMS = frozenset({"npz"})
 
 
-def read(path: str | Path, item: str = "") -> Image:
+def read(path: str | Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """Read one image: (C, D, H, W), RAS+ mm.
 
     Parameters
@@ -48,6 +48,8 @@ def read(path: str | Path, item: str = "") -> Image:
     item:
         Which image is meant where there are several: a series of the folder (``series_in`` lists them), or a member
         of a MedMNIST npz as ``train_images/12``.
+    options:
+        What to do where a file leaves a choice.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def read(path: str | Path, item: str = "") -> Image:
     GeometryError
         The slices make no volume, or the header describes no grid.
     """
-    return _read(Path(path), item, READERS)
+    return _read(Path(path), item, options, READERS)
 
 
 def read_mask(path: str | Path, item: str = "") -> Image:
@@ -69,7 +71,7 @@ def read_mask(path: str | Path, item: str = "") -> Image:
     GeometryError
         As ``read``.
     """
-    image = _read(Path(path), item, _MASK_READERS)
+    image = _read(Path(path), item, READ_AS_STORED, _MASK_READERS)
     if image.channels != 1:
         raise ReadError(
             f"has {image.channels} channels",
@@ -80,17 +82,17 @@ def read_mask(path: str | Path, item: str = "") -> Image:
     return replace(image, voxels=_whole_numbers(image.voxels, str(path)), unit="label")
 
 
-def _read(path: Path, item: str, readers: dict[str, Reader]) -> Image:
+def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader]) -> Image:
     with Guard(path, "path"):
         is_folder = path.is_dir()
     if is_folder:
-        return read_series(path, item)
+        return read_series(path, item, options)
     kind = sniff(path)
     if item and kind not in _WITH_ITEMS:
         raise ReadError(
             f"is one {kind} image and has no items", where=str(path), needed="no item", remedy="Leave the item empty."
         )
-    return readers[kind](path, item)
+    return readers[kind](path, item, options)
 
 
 def _whole_numbers(voxels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:

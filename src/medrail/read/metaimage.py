@@ -19,7 +19,7 @@ from medrail.read.limits import check_voxels
 from medrail.read.payload import read_payload
 from medrail.read.scaling import native
 from medrail.read.space import geometry_of
-from medrail.types import FloatArray, Geometry, Image
+from medrail.types import READ_AS_STORED, FloatArray, Geometry, Image, ReadOptions
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -39,7 +39,7 @@ _MAX_HEADER_LINES = 500
 _MAX_LINE_BYTES = 4096
 
 
-def read_metaimage(path: Path, item: str = "") -> Image:
+def read_metaimage(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """A MetaImage -> (C, D, H, W): D, H, W are its z, y, x; C its element channels or its fourth dimension.
 
     A two-dimensional image gets D = 1, 1 mm thick, because a plane declares no thickness.

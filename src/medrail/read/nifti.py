@@ -23,7 +23,7 @@ from medrail.read.limits import check_voxels
 from medrail.read.payload import read_payload
 from medrail.read.scaling import native, rescale
 from medrail.read.space import geometry_of
-from medrail.types import Geometry, Image
+from medrail.types import READ_AS_STORED, Geometry, Image, ReadOptions
 
 _GZIP = b"\x1f\x8b"
 _GZIP_LEVEL = 5
@@ -31,7 +31,7 @@ _HEADER_BYTES = 540
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}  # the rest is mm, or does not say
 
 
-def read_nifti(path: Path, item: str = "") -> Image:
+def read_nifti(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """A NIfTI file -> (C, D, H, W): D, H, W are the file's k, j, i; C its fourth (time) or fifth (vector) dimension.
 
     Integers stay integers unless scl_slope or scl_inter says otherwise. RGB voxels become C = 3. The geometry is the

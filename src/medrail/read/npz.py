@@ -17,12 +17,12 @@ import numpy.typing as npt
 from medrail.errors import ReadError, UnsupportedFormat
 from medrail.read.guard import Guard
 from medrail.read.limits import check_voxels
-from medrail.types import Image, Unit
+from medrail.types import READ_AS_STORED, Image, ReadOptions, Unit
 
 _UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
 
 
-def read_npz(path: Path, item: str = "") -> Image:
+def read_npz(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """One member ``NAME/INDEX`` -> (1 or 3, 1, H, W) or (1, D, H, W), without physical space.
 
     Raises

@@ -21,7 +21,7 @@ from medrail.read.metaimage import data_file
 from medrail.read.payload import Encoding, read_payload
 from medrail.read.scaling import native
 from medrail.read.space import Frame, geometry_of
-from medrail.types import FloatArray, Geometry, Image
+from medrail.types import READ_AS_STORED, FloatArray, Geometry, Image, ReadOptions
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -65,7 +65,7 @@ _SPATIAL_KINDS = frozenset({"domain", "space"})
 _MAX_HEADER_BYTES = 1 << 20
 
 
-def read_nrrd(path: Path, item: str = "") -> Image:
+def read_nrrd(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """A NRRD -> (C, D, H, W): D, H, W are its third, second and first spatial axis, C the axis that is not in space.
 
     Without "space directions" and "spacings" there is no geometry; with spacings alone the axes are taken as R, A, S;

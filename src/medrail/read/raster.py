@@ -20,7 +20,7 @@ from medrail.errors import CorruptFile, ReadError, UnsupportedFormat
 from medrail.read.guard import Guard
 from medrail.read.limits import MAX_PICTURE_PIXELS, check_picture
 from medrail.read.scaling import native
-from medrail.types import Image, Unit
+from medrail.types import READ_AS_STORED, Image, ReadOptions, Unit
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +40,7 @@ class _Stored:
     white_is_zero: bool = False
 
 
-def read_picture(path: Path, item: str = "") -> Image:
+def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """A picture -> (1 or 3, 1, H, W), upright (EXIF orientation applied), without physical space.
 
     Grey and black-and-white give one channel, everything else three (R, G, B); palettes are looked up, alpha is
@@ -58,7 +58,7 @@ def read_picture(path: Path, item: str = "") -> Image:
         return Image(voxels, unit=_UNITS.get(voxels.dtype.name, "arbitrary"), source=str(path))
 
 
-def read_indices(path: Path, item: str = "") -> Image:
+def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """A mask kept as a picture -> (1, 1, H, W): a palette's *indices*, 0/1 of black and white, else the stored numbers.
 
     Raises

@@ -94,7 +94,7 @@ def answer(question: Question, gate: Gate) -> Answer:
 def _decode(question: Question) -> tuple[Image, Image | None]:
     for received in question.files.values():
         screen(received.path, question.max_values)
-    image = read(question.files["file"].path)
+    image = read(question.files["file"].path, options=question.model.predictor.spec.read_options)
     return image, read_mask(question.files["roi"].path) if "roi" in question.files else None
 
 

@@ -5,6 +5,7 @@ References are to DICOM PS3.3 (information objects).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,16 @@ KEYWORDS = [
     "RescaleIntercept",
     "RescaleType",
     "ModalityLUTSequence",
+    "PixelPaddingValue",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "BurnedInAnnotation",
+    "InstanceNumber",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "TriggerTime",
     "EchoNumbers",
     "TemporalPositionIdentifier",
     "DiffusionBValue",
@@ -94,7 +105,17 @@ class Plane:
 
 @dataclass(frozen=True)
 class Header:
-    """One DICOM image file. The identifiers serve grouping only and are never shown."""
+    """One DICOM image file. The identifiers serve grouping only and are never shown.
+
+    scanner:
+        Manufacturer and model.
+    burned_in:
+        Burned In Annotation (C.7.6.1.1.5): "YES", "NO" or "".
+    pixel_defect:
+        Evidence that the file ends before its pixels do, found without decoding; "" where there is none.
+    patient_key:
+        A digest of Patient ID and its issuer, equal for files of one patient; "" where there is no Patient ID.
+    """
 
     path: Path
     modality: str
@@ -113,6 +134,11 @@ class Header:
     image_type: tuple[str, ...]
     has_lut: bool = False
     stack_marks: tuple[str, ...] = ()
+    scanner: str = ""
+    burned_in: str = ""
+    instance_number: int | None = None
+    pixel_defect: str = ""
+    patient_key: str = field(default="", repr=False)
     series_uid: str = field(default="", repr=False)
     instance_uid: str = field(default="", repr=False)
 
@@ -183,9 +209,31 @@ def header_of(dataset: pydicom.Dataset, path: Path) -> Header:
             read_text(dataset, keyword)
             for keyword in ("FrameOfReferenceUID", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue")
         ),
+        scanner=_scanner(dataset),
+        burned_in=read_text(dataset, "BurnedInAnnotation").upper(),
+        instance_number=_instance_number(dataset),
+        patient_key=_patient_key(dataset),
         series_uid=read_text(dataset, "SeriesInstanceUID"),
         instance_uid=read_text(dataset, "SOPInstanceUID"),
     )
+
+
+def _scanner(dataset: pydicom.Dataset) -> str:
+    maker, model = read_text(dataset, "Manufacturer"), read_text(dataset, "ManufacturerModelName")
+    return model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
+
+
+def _instance_number(dataset: pydicom.Dataset) -> int | None:
+    try:
+        return read_whole(dataset, "InstanceNumber", 0) or None
+    except CorruptFile:
+        return None  # serves to tell copies apart, never to order
+
+
+def _patient_key(dataset: pydicom.Dataset) -> str:
+    patient = read_text(dataset, "PatientID")
+    issuer = read_text(dataset, "IssuerOfPatientID")
+    return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest() if patient else ""
 
 
 def _sop_class(dataset: pydicom.Dataset) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from medrail.read.guard import Guard
 from medrail.read.limits import check_voxels
 from medrail.read.scaling import rescale
 from medrail.read.sniff import sniff
-from medrail.types import Geometry, Image, Unit
+from medrail.types import READ_AS_STORED, Defect, Geometry, Image, ReadOptions, Unit
 
 _DICOM_ENDINGS = frozenset({".dcm", ".dicom", ".ima"})
 _UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
@@ -36,12 +36,29 @@ class Series:
         In the order in which they were found; the order along D comes from their positions.
     shape:
         (C, D, H, W).
+    spacing_mm, affine_ras_mm, unit:
+        As ``Image`` would have them; None where there is no physical space, or the series is refused.
+    verdict:
+        "ok": read as it is. "accepted": read, with defects that were accepted or repaired. "refused": not read.
+    kind:
+        Name of the DICOM object, as "CT Image Storage".
+    patient_key:
+        Equal for series of one patient, "" where unknown; for comparing within one process, never written anywhere.
     """
 
     item: str
     files: tuple[Path, ...]
     modality: str
     shape: tuple[int, int, int, int]
+    spacing_mm: tuple[float, float, float] | None = None
+    affine_ras_mm: tuple[tuple[float, ...], ...] | None = None
+    unit: Unit = "arbitrary"
+    verdict: Literal["ok", "accepted", "refused"] = "ok"
+    defects: tuple[Defect, ...] = ()
+    scanner: str = ""
+    burned_in: str = ""
+    kind: str = ""
+    patient_key: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return f"{self.item} ({self.modality or 'no modality'}, {' x '.join(map(str, self.shape[1:]))})"
@@ -55,7 +72,7 @@ class Scan:
     refused: tuple[tuple[Path, MedrailError], ...]
 
 
-def read_dicom(path: Path, item: str = "") -> Image:
+def read_dicom(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """One DICOM file -> (C, D, H, W): a slice or picture has D = 1, a multi-frame object one D a frame.
 
     CT is in HU. Frames without positions (cine, secondary capture) keep their order and have no geometry.
@@ -84,7 +101,7 @@ def series_in(folder: str | Path) -> list[Series]:
     return [_series(group) for group in _whole_scan(Path(folder)).groups]
 
 
-def read_series(folder: Path, item: str = "") -> Image:
+def read_series(folder: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """The one series of a folder, or the one that ``item`` names -> (C, D, H, W), sorted along the slice normal.
 
     Raises
