@@ -7,10 +7,12 @@ import gzip
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medrail.errors import CorruptFile, GeometryError, ReadError, UnsupportedFormat
 from medrail.read import read, read_mask, write_nifti
-from medrail.types import Geometry, Image
+from medrail.types import Geometry, Image, ReadOptions
 
 AFFINE = np.array([[-0.9, 0.1, 0.0, 12.0], [0.1, 0.7, 0.2, -30.0], [0.0, -0.2, 5.0, 7.0], [0, 0, 0, 1]])
 
@@ -215,3 +217,39 @@ def test_masks_are_whole_numbers(tmp_path):
         read_mask(save(tmp_path / "b.nii.gz", data / 2))
     with pytest.raises(ReadError, match="3 channels"):
         read_mask(save(tmp_path / "c.nii.gz", np.zeros((4, 3, 2, 3), np.uint8)))
+
+
+def save_forms(path, sform, qform, codes=("scanner", "scanner")):
+    image = nibabel.Nifti1Image(np.arange(11 * 7 * 5, dtype=np.int16).reshape(11, 7, 5), sform)
+    image.set_sform(sform, codes[0])
+    image.set_qform(qform, codes[1], strip_shears=True)
+    nibabel.save(image, path)
+    return path
+
+
+RIGID = np.array([[-0.9, 0, 0, 12.0], [0, 0.7, 0, -30.0], [0, 0, 5.0, 7.0], [0, 0, 0, 1]])
+
+
+@given(shift_mm=st.floats(-50, 50), axis=st.integers(0, 2))
+def test_forms_that_disagree_are_said_with_how_far(shift_mm, axis, tmp_path_factory):
+    moved = RIGID.copy()
+    moved[axis, 3] += shift_mm
+    image = read(save_forms(tmp_path_factory.mktemp("forms") / "a.nii", RIGID, moved))
+    np.testing.assert_allclose(image.geometry.affine_ras_mm, RIGID[:, [2, 1, 0, 3]], atol=1e-5)
+    assert [defect.name for defect in image.defects] == ["sform_qform_disagree"] * (abs(shift_mm) > 0.07)
+    if image.defects and abs(shift_mm) > 1:
+        assert f"{abs(shift_mm):.3g}"[:2] in image.defects[0].evidence
+
+
+def test_forms_that_disagree_about_left_and_right_are_refused(tmp_path):
+    mirrored = RIGID @ np.diag([-1, 1, 1, 1])
+    path = save_forms(tmp_path / "a.nii", RIGID, mirrored)
+    with pytest.raises(GeometryError, match="which side is left"):
+        read(path)
+    accepted = read(path, options=ReadOptions(on_defect="accept"))
+    assert "mirrored" in accepted.defects[0].evidence
+    np.testing.assert_allclose(accepted.geometry.affine_ras_mm, RIGID[:, [2, 1, 0, 3]], atol=1e-5)
+
+
+def test_one_form_alone_cannot_disagree(tmp_path):
+    assert read(save_forms(tmp_path / "a.nii", RIGID, RIGID * 2, ("scanner", "unknown"))).defects == ()

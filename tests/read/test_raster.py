@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 
 from medrail.errors import CorruptFile, ReadError, UnsupportedFormat
@@ -226,13 +228,63 @@ def test_bombs_are_refused_by_their_declared_size(tmp_path):
         read(tmp_path / "a.png")
 
 
-def test_several_pages_are_refused(tmp_path):
+def test_an_animation_is_refused(tmp_path):
     pages = [Pillow.fromarray(GREY8), Pillow.fromarray(GREY8[::-1])]
-    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     pages[0].save(tmp_path / "a.png", save_all=True, append_images=pages[1:])
-    for name in ("a.tif", "a.png"):
-        with pytest.raises(UnsupportedFormat, match="2 pages"):
-            read(tmp_path / name)
+    with pytest.raises(UnsupportedFormat, match="animation of 2 frames"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_a_stack_of_tiff_pages_is_one_image(dtype, channels, compression, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 120, (5, 7, 11, channels)).astype(dtype)
+    photometric = "rgb" if channels == 3 else "minisblack"
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.squeeze(stack), photometric=photometric, compression=compression, metadata=None
+    )
+    image = read(tmp_path / "a.tif")
+    assert (image.voxels.dtype, image.voxels.shape) == (np.dtype(dtype), (channels, 5, 7, 11))
+    np.testing.assert_array_equal(image.voxels, np.moveaxis(stack, -1, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint32"])
+def test_colour_of_many_bits_keeps_its_values(dtype, tmp_path):
+    colour = (np.random.default_rng(0).random((3, 7, 11)) * 1000).astype(dtype)
+    for order, stored in (("separate", colour), ("contig", np.moveaxis(colour, 0, -1))):
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=order)
+        np.testing.assert_array_equal(read(tmp_path / "a.tif").voxels[:, 0], colour)
+
+
+def test_the_smaller_versions_of_a_pyramid_are_no_pages(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY8, subifds=0)
+        file.write(GREY8[::2, ::2], subfiletype=1)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").voxels[0, 0], GREY8)
+
+
+def test_pages_of_several_sizes_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY8)
+        file.write(GREY8[:-1])
+    with pytest.raises(UnsupportedFormat, match="2 pages of different sizes"):
+        read(tmp_path / "a.tif")
+
+
+def test_a_stack_is_refused_by_its_declared_size(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY8)
+        file.write(GREY8)
+    content = (tmp_path / "a.tif").read_bytes()
+    height, width = (struct.pack("<H", size) for size in GREY8.shape)
+    for tag, size in ((256, width), (257, height)):
+        entry = struct.pack("<HHI", tag, 4, 1)
+        content = re.sub(re.escape(entry) + b"....", entry + struct.pack("<I", 60_000), content, flags=re.DOTALL)
+        content = content.replace(struct.pack("<HHI", tag, 3, 1) + size + bytes(2), entry + struct.pack("<I", 60_000))
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ReadError, match="declares .* pixels"):
+        read(tmp_path / "a.tif")
 
 
 def test_masks_in_colours_are_refused_and_grey_rgb_is_not(tmp_path):

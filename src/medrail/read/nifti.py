@@ -7,6 +7,7 @@ compressed stream is followed to its checksum. Definition: nifti1.h and nifti2.h
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import tempfile
 from io import BytesIO
@@ -17,17 +18,19 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from medrail.errors import CorruptFile, UnsupportedFormat
+from medrail.errors import CorruptFile, GeometryError, UnsupportedFormat
 from medrail.read.guard import Guard
 from medrail.read.limits import check_voxels
 from medrail.read.payload import read_payload
 from medrail.read.scaling import native, rescale
 from medrail.read.space import geometry_of
-from medrail.types import READ_AS_STORED, Geometry, Image, ReadOptions
+from medrail.types import READ_AS_STORED, Defect, Geometry, Image, ReadOptions
 
 _GZIP = b"\x1f\x8b"
 _GZIP_LEVEL = 5
 _HEADER_BYTES = 540
+# The qform keeps its rotation as three float32 numbers: it cannot repeat the sform to the last digit.
+_FORMS_TOLERANCE_VOXELS = 0.1
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}  # the rest is mm, or does not say
 
 
@@ -42,7 +45,8 @@ def read_nifti(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED
     ReadError
         CorruptFile, UnsupportedFormat (complex voxels, more than five dimensions), or too large.
     GeometryError
-        If its affine is no grid.
+        If its affine is no grid, or sform and qform contradict each other about left and right (which
+        ``options.on_defect: accept`` reads by the sform). Any other disagreement is said in ``Image.defects``.
     """
     with Guard(path, "NIfTI"):
         header = _read_header(path)
@@ -55,7 +59,9 @@ def read_nifti(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED
         slope, intercept = header.get_slope_inter()
         slope, intercept = (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0.0))
         planes = rescale(planes, [slope] * len(planes), [intercept] * len(planes))
-        return Image(planes, _geometry(header), source=str(path))
+        geometry = _geometry(header)
+        defects = _disagreement(header, shape, options)
+        return Image(planes, geometry, source=str(path), defects=defects)
 
 
 def _native_colour(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -152,6 +158,28 @@ def _geometry(header: Any) -> Geometry:
         return Geometry.from_spacing((k, j, i))
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     return geometry_of(affine[:3, [2, 1, 0]] * unit_mm, affine[:3, 3] * unit_mm, "RAS")
+
+
+def _disagreement(header: Any, shape: tuple[int, ...], options: ReadOptions) -> tuple[Defect, ...]:
+    """What is to be said where both forms are set and a corner of the grid differs by more than a tenth of a voxel."""
+    if not (header["sform_code"] and header["qform_code"]):
+        return ()
+    sform, qform = header.get_sform(), header.get_qform()
+    corners = np.array(list(itertools.product(*((0, max(extent - 1, 1)) for extent in (*shape, 1, 1)[:3]))))
+    apart = np.linalg.norm(corners @ (sform - qform)[:3, :3].T + (sform - qform)[:3, 3], axis=1).max()
+    smallest = np.linalg.norm(sform[:3, :3], axis=0).min()
+    if apart <= _FORMS_TOLERANCE_VOXELS * smallest:
+        return ()
+    codes = f"sform (code {int(header['sform_code'])}) and qform (code {int(header['qform_code'])})"
+    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+    evidence = f"{codes} place a corner of the image {apart:.3g} mm apart" + (", mirrored" if mirrored else "")
+    if mirrored and options.on_defect == "refuse":
+        raise GeometryError(
+            f"sform_qform_disagree: {evidence}",
+            needed="one answer to which side is left",
+            remedy="Convert it again from its source, or set data.on_defect: accept to go by the sform.",
+        )
+    return (Defect("sform_qform_disagree", evidence, "the sform is used"),)
 
 
 def write_nifti(image: Image, path: str | Path) -> None:

@@ -1,6 +1,7 @@
-"""Pictures: PNG, JPEG, TIFF, BMP with 8, 16 or 32 bits, grey, colour or palette.
+"""Pictures: PNG, JPEG, TIFF, BMP with 8, 16 or 32 bits, grey, colour or palette; stacks of TIFF pages.
 
-Pillow decodes; colour of 16 bits a channel goes through OpenCV, because Pillow squeezes it to 8.
+Pillow decodes what it keeps whole. Colour PNGs of 16 bits a channel, which it squeezes to 8, go through OpenCV; such
+TIFFs, and those with doubles or several pages, through tifffile.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from medrail.errors import CorruptFile, ReadError, UnsupportedFormat
 from medrail.read.guard import Guard
 from medrail.read.limits import MAX_PICTURE_PIXELS, check_picture
 from medrail.read.scaling import native
+from medrail.read.tiff import decode_tiff, orientation_of
 from medrail.types import READ_AS_STORED, Image, ReadOptions, Unit
 
 Array = npt.NDArray[Any]
@@ -28,6 +30,7 @@ _DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
 _UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
 _ORIENTATION = 0x0112  # EXIF and TIFF 6.0: 1 is upright, 2-8 are the other quarter turns and mirrors
 _WHITE_IS_ZERO = 0
+_TIFF = (b"II", b"MM")
 _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f"}  # TIFF 6.0, SampleFormat
 
 
@@ -41,7 +44,9 @@ class _Stored:
 
 
 def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
-    """A picture -> (1 or 3, 1, H, W), upright (EXIF orientation applied), without physical space.
+    """A picture -> (1 or 3, D, H, W), upright (EXIF orientation applied), without physical space.
+
+    D is 1; a TIFF whose pages are all alike is a stack of them.
 
     Grey and black-and-white give one channel, everything else three (R, G, B); palettes are looked up, alpha is
     dropped, a TIFF whose 0 is white is inverted. Unit "uint8" or "uint16" as stored; signed and float TIFF are
@@ -50,16 +55,17 @@ def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
     Raises
     ------
     ReadError
-        CorruptFile (truncated, broken), UnsupportedFormat (several pages, exotic samples), or too many pixels.
+        CorruptFile (truncated, broken), UnsupportedFormat (animated, pages of several sizes, exotic samples), or too
+        many pixels.
     """
     with Guard(path, "picture"):
         pixels = _decode(path, indices=False)
-        voxels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[:, None])
+        voxels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
         return Image(voxels, unit=_UNITS.get(voxels.dtype.name, "arbitrary"), source=str(path))
 
 
 def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
-    """A mask kept as a picture -> (1, 1, H, W): a palette's *indices*, 0/1 of black and white, else the stored numbers.
+    """A mask kept as a picture -> (1, D, H, W): a palette's *indices*, 0/1 of black and white, else the stored numbers.
 
     Raises
     ------
@@ -74,15 +80,17 @@ def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
                 needed="one number a pixel (grey, or a palette)",
                 remedy="Save it as a grey or palette PNG.",
             )
-        return Image(np.ascontiguousarray(pixels[None, None, :, :, 0]), unit="label", source=str(path))
+        return Image(np.ascontiguousarray(pixels[None, ..., 0]), unit="label", source=str(path))
 
 
 def _decode(path: Path, *, indices: bool) -> Array:
-    """(H, W, 1 or 3)."""
+    """(D, H, W, 1 or 3)."""
+    if _is_for_tifffile(path):
+        return _upright(native(decode_tiff(path)), orientation_of(path))
     # Given a path, Pillow maps raw TIFFs into memory with the sizes of the turned picture: garbage for orientation 5-8.
     with path.open("rb") as file, _open(file) as picture:
         check_picture(*picture.size)
-        _check_pages(picture)
+        _check_frames(picture)
         stored = _stored(picture, path)
         picture.load()
         if stored.bits == 16 and picture.mode in ("RGB", "RGBA", "RGBX", "CMYK"):
@@ -91,7 +99,25 @@ def _decode(path: Path, *, indices: bool) -> Array:
             pixels = _as_stored(_to_array(picture, indices=indices), stored)
         # Both decoders turn a TIFF upright by themselves, and nothing else.
         orientation = 1 if picture.format == "TIFF" else int(picture.getexif().get(_ORIENTATION, 1))
-    return _upright(pixels, orientation)
+    return _upright(pixels[None], orientation)
+
+
+def _is_for_tifffile(path: Path) -> bool:
+    """Several pages, or samples that Pillow refuses or squeezes; what it does not even open is tifffile's too."""
+    with path.open("rb") as file:
+        if file.read(2) not in _TIFF:
+            return False
+        file.seek(0)
+        try:
+            with Pillow.open(file, formats=("TIFF",)) as picture:
+                stored = _stored(picture, path)
+                wide_colour = stored.bits > 8 and picture.mode in ("RGB", "RGBA", "RGBX")
+                white_is_zero = stored.white_is_zero and (stored.bits, stored.kind) != (16, "u")
+                return getattr(picture, "n_frames", 1) > 1 or wide_colour or white_is_zero
+        except Pillow.DecompressionBombError:
+            return False
+        except UnidentifiedImageError:
+            return True
 
 
 def _open(file: BufferedReader) -> Pillow.Image:
@@ -117,13 +143,11 @@ def _unidentified(magic: bytes) -> ReadError:
     return CorruptFile("has the beginning of a picture and no valid header", remedy="Copy or export it again.")
 
 
-def _check_pages(picture: Pillow.Image) -> None:
-    pages = getattr(picture, "n_frames", 1)
-    if pages > 1 and picture.format in ("TIFF", "PNG"):
+def _check_frames(picture: Pillow.Image) -> None:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format == "PNG":
         raise UnsupportedFormat(
-            f"holds {pages} pages or frames",
-            needed="one picture",
-            remedy="Save each as a file of its own, or a stack as NIfTI; whole slides are not read yet.",
+            f"is an animation of {frames} frames", needed="one picture", remedy="Save the frame that is meant as PNG."
         )
 
 
@@ -138,8 +162,6 @@ def _stored(picture: Pillow.Image, path: Path) -> _Stored:
     kind = _SAMPLE_KINDS.get(int(tags.get(339, (1,))[0]), "u")
     # Pillow inverts white-is-zero itself up to 8 bits.
     white_is_zero = tags.get(262) == _WHITE_IS_ZERO and bits > 8
-    if white_is_zero and (bits, kind) != (16, "u"):
-        raise UnsupportedFormat(f"is a TIFF of {bits} bit samples where 0 is white", remedy="Save it as 16 bit TIFF.")
     return _Stored(bits, kind, white_is_zero)
 
 
@@ -186,14 +208,14 @@ def _is_grey_png(path: Path) -> bool:
 
 
 def _upright(pixels: Array, orientation: int) -> Array:
-    """(H, W, C) turned as EXIF orientation 1-8 asks."""
+    """(D, H, W, C) turned as EXIF orientation 1-8 asks."""
     turns = {
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-        8: lambda a: a.swapaxes(0, 1)[::-1],
+        2: lambda a: a[:, :, ::-1],
+        3: lambda a: a[:, ::-1, ::-1],
+        4: lambda a: a[:, ::-1],
+        5: lambda a: a.swapaxes(1, 2),
+        6: lambda a: a.swapaxes(1, 2)[:, :, ::-1],
+        7: lambda a: a[:, ::-1, ::-1].swapaxes(1, 2),
+        8: lambda a: a.swapaxes(1, 2)[:, ::-1],
     }
     return turns[orientation](pixels) if orientation in turns else pixels
