@@ -1,62 +1,51 @@
-"""Stored pixels of one DICOM file -> numbers: decoded, colours as RGB, MONOCHROME1 turned, Modality LUT applied."""
+"""Stored pixels of one DICOM file -> numbers: decoded, colours as RGB, Modality LUT applied, pictures to be looked at.
+
+``layout`` says how they are laid out, ``native`` reads uncompressed ones, ``fragments`` and ``decoders`` compressed
+ones, ``colour`` turns them into RGB, ``display`` does what is for pictures only.
+"""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gdcm
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.encaps import generate_frames
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
-    JPEG2000,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
 )
 
-from medrail.errors import CorruptFile, ReadError
+from medrail.errors import CorruptFile, MedrailError, ReadError, UnsupportedFormat
+from medrail.read.dicom.colour import from_palette, to_rgb
+from medrail.read.dicom.decoders import DECODERS, decode_frame
+from medrail.read.dicom.display import bits_of, blacken, invert, is_windowed, padding_of, windowed
+from medrail.read.dicom.fragments import Frames
 from medrail.read.dicom.header import Header
-from medrail.read.dicom.jpeg import lossless_size
+from medrail.read.dicom.layout import Layout, frames_declared, layout_of
+from medrail.read.dicom.native import native_frames
+from medrail.read.dicom.tables import table_of
 from medrail.read.limits import MAX_VOXEL_BYTES, check_voxels
-from medrail.read.scaling import native
+from medrail.types import READ_AS_STORED, ReadOptions
 
 Array = npt.NDArray[Any]
 
 _CHUNK = 1 << 20
-_COLOUR_CHANNELS = 3
-
-# One decoder a syntax: GDCM, pydicom's first choice, ends the whole process on some damaged streams (an exception of
-# C++ that nobody catches), so it is asked only where there is no other of a free licence.
-_DECODERS = {
-    JPEGBaseline8Bit: "pillow",
-    JPEGExtended12Bit: "pillow",
-    JPEGLossless: "gdcm",
-    JPEGLosslessSV1: "gdcm",
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-    JPEG2000: "pylibjpeg",
-    JPEG2000Lossless: "pylibjpeg",
-    RLELossless: "pylibjpeg",
-}
-
-# GDCM prints to stderr what it thinks of a stream; what matters comes back as an error.
-gdcm.Trace.ErrorOff()
-gdcm.Trace.WarningOff()
+# Encapsulated Uncompressed Explicit VR Little Endian, which pydicom cannot name.
+ENCAPSULATED = "1.2.840.10008.1.2.1.98"
+UNCOMPRESSED = frozenset(
+    {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
+)
+_FLOATS = {"FloatPixelData": 4, "DoubleFloatPixelData": 8}
+# What pydicom cannot name.
+_NAMES = dict.fromkeys((f"1.2.840.10008.1.2.4.{number}" for number in (110, 111, 112)), "JPEG XL")
+_VIDEO = ("1.2.840.10008.1.2.4.10", "1.2.840.10008.1.2.7.")
 
 
 def parse(path: Path, keywords: list[str] | None = None) -> pydicom.Dataset:
@@ -65,103 +54,147 @@ def parse(path: Path, keywords: list[str] | None = None) -> pydicom.Dataset:
     return pydicom.dcmread(path, force=True, stop_before_pixels=keywords is not None, specific_tags=keywords)
 
 
-def decode(dataset: pydicom.Dataset, header: Header) -> Array:
-    """(C, N, H, W) for the file's N frames: stored values, before slope and intercept.
+def decode(
+    dataset: pydicom.Dataset,
+    header: Header,
+    frames: Sequence[int] | None = None,
+    options: ReadOptions = READ_AS_STORED,
+) -> Array:
+    """(C, N, H, W) for the file's N frames, or for the numbers in ``frames``: values before slope and intercept.
+
+    Colours are red, green, blue. A Modality LUT is applied. In pictures (``display``) padding is black, MONOCHROME1 is
+    turned, and the window or VOI LUT is applied where ``options`` ask for it; ``display.is_windowed`` tells whether:
+    slope and intercept are then done already. A mosaic comes back as the one picture that it is stored as.
 
     Raises
     ------
     CorruptFile
-        If there are no pixels, they are truncated, or no decoder can read them.
+        If there are no pixels, they are cut off, contradict the header, or no decoder can read them.
+    UnsupportedFormat
+        If they are compressed in a way that has no decoder, or of a kind that is not read.
     ReadError
-        If they would be too large, or compressed in a way that has no decoder.
+        If they would be too large.
     """
-    frames = len(header.planes)
-    shape = (frames, header.rows, header.columns)
+    count = frames_declared(dataset)
+    wanted = list(range(count)) if frames is None else [int(number) for number in frames]
+    if any(not 0 <= number < count for number in wanted):
+        raise ReadError(f"has {count} frame(s)", needed="frame numbers within them")
+    shape = (count, int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
     check_voxels((*shape, header.samples), max(header.bits_allocated // 8, 1))
-    if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    if "PixelData" not in dataset:
+        for keyword, size in _FLOATS.items():
+            if keyword in dataset:
+                big = _syntax(dataset) == ExplicitVRBigEndian
+                return _floats(bytes(dataset.get(keyword)), shape, size, wanted, big=big)
         raise CorruptFile("has a picture's header and no pixels", remedy="Export it again with its pixels.")
-    _name_transfer_syntax(dataset)
-    stored = _decode_stored(dataset)
-    if header.photometric == "PALETTE COLOR":
-        stored = apply_color_lut(stored, dataset)[..., :_COLOUR_CHANNELS]
-    elif header.has_lut:
-        stored = apply_modality_lut(stored, dataset)
-    channels = stored.size // int(np.prod(shape))
-    if channels not in (1, _COLOUR_CHANNELS) or stored.size != channels * int(np.prod(shape)):
-        raise CorruptFile(f"its pixels have the shape {stored.shape}", needed=f"{shape}", remedy="Export it again.")
-    planes = native(np.moveaxis(stored.reshape(*shape, channels), -1, 0))
-    return _invert(planes, header) if header.inverted else planes
+    values, photometric = _stored_or_refused(dataset, header, count, wanted)
+    return _meant(values, photometric, dataset, header, wanted, options)
 
 
-def _decode_stored(dataset: pydicom.Dataset) -> Array:
+def stored_values(dataset: pydicom.Dataset, header: Header) -> Array:
+    """(N, H, W, S) of all frames as stored, grey, palette indices, or red, green, blue: no table, nothing turned.
+
+    The value's highest bit is BitsStored - 1, whatever HighBit says; errors as ``decode``.
+    """
+    count = frames_declared(dataset)
+    values, photometric = _stored_or_refused(dataset, header, count, range(count))
+    return to_rgb(values, photometric, header.bits_stored) if header.samples > 1 else values
+
+
+def syntax_name(uid: str) -> str:
+    """The transfer syntax in words; an unknown one is not repeated."""
+    name = _NAMES.get(uid) or UID(uid).name
+    return str(name) if name != uid else "an unknown transfer syntax"
+
+
+def _stored_or_refused(
+    dataset: pydicom.Dataset, header: Header, count: int, wanted: Sequence[int]
+) -> tuple[Array, str]:
+    """As ``_stored``; whatever a decoder raises becomes one of our errors."""
+    check_voxels((count, int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), header.samples), 1)
+    layout = layout_of(dataset, header)
     try:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        if syntax in (JPEGLossless, JPEGLosslessSV1):
-            _check_lossless(dataset)
-        stored: Array = pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))
-    except MemoryError:
+        return _stored(dataset, layout, count, wanted)
+    except (MedrailError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  (each decoder has its own exceptions, and their texts may quote the header)
-        if isinstance(error, NotImplementedError) or _without_decoder(dataset):
-            raise ReadError(
-                f"its pixels are compressed as {_syntax_name(dataset)}, which has no decoder here",
-                needed="a transfer syntax that is read",
-                remedy="Decompress it first, as with dcmdjpeg or gdcmconv --raw.",
-            ) from None
         raise CorruptFile(
-            f"its pixels ({_syntax_name(dataset)}) cannot be decoded ({type(error).__name__})",
+            f"its pixels ({syntax_name(_syntax(dataset))}) cannot be decoded ({type(error).__name__})",
             needed="whole pixel data that fits its header",
             remedy="Copy or export it again.",
         ) from None
-    return stored
 
 
-def _check_lossless(dataset: pydicom.Dataset) -> None:
-    """Let only a well-formed stream of the declared size reach GDCM."""
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    expected = (int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
-    for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
-        if lossless_size(frame) != expected:
-            raise CorruptFile(
-                "its JPEG stream is broken or of another size than its header",
-                needed=f"{expected[0]} x {expected[1]} pixels",
-                remedy="Copy or export it again.",
-            )
+def _stored(dataset: pydicom.Dataset, layout: Layout, count: int, wanted: Sequence[int]) -> tuple[Array, str]:
+    """(N, H, W, S) values and their photometric interpretation by now."""
+    uid, data = _syntax(dataset), dataset.get("PixelData")
+    if uid in UNCOMPRESSED:
+        big = uid == ExplicitVRBigEndian
+        swapped = big and layout.bits_allocated <= 8 and dataset["PixelData"].VR == "OW"
+        return native_frames(data, layout, count, wanted, big=big, swapped=swapped)
+    if uid not in DECODERS and uid != ENCAPSULATED:
+        raise UnsupportedFormat(
+            f"its pixels are compressed as {syntax_name(uid)}, which has no decoder here",
+            needed="a transfer syntax that is read",
+            remedy=_remedy(uid),
+        )
+    streams = Frames(data, count, dataset.get("ExtendedOffsetTable") or b"")
+    if uid == ENCAPSULATED:
+        parts = [native_frames(streams[number], layout, 1, [0], big=False, swapped=False) for number in wanted]
+        return np.concatenate([part for part, _ in parts]), parts[0][1]
+    values = np.empty((len(wanted), layout.rows, layout.columns, layout.samples), layout.dtype)
+    photometric = layout.photometric
+    for place, number in enumerate(wanted):
+        values[place], photometric = decode_frame(streams[number], DECODERS[uid], layout)
+    return values, photometric
 
 
-def _without_decoder(dataset: pydicom.Dataset) -> bool:
-    """JPEG Extended is decoded up to 8 bits; the decoders for 12 are under the GPL."""
-    return bool(dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit and dataset.get("BitsStored", 8) > 8)
+def _meant(
+    values: Array, photometric: str, dataset: Any, header: Header, wanted: list[int], options: ReadOptions
+) -> Array:
+    """(N, H, W, S) stored values -> (C, N, H, W) as the header means them."""
+    if header.samples > 1:
+        return np.moveaxis(to_rgb(values, photometric, header.bits_stored), -1, 0)
+    planes = values[..., 0]
+    if photometric == "PALETTE COLOR":
+        return np.moveaxis(from_palette(planes, dataset), -1, 0)
+    padding = padding_of(planes, dataset, header)
+    if header.has_lut:
+        big = _syntax(dataset) == ExplicitVRBigEndian
+        planes = table_of(dataset.get("ModalityLUTSequence")[0], signed=header.signed, big=big)(planes)
+    bits = bits_of(planes, header)
+    if is_windowed(dataset, header, options):
+        planes, bits = windowed(planes, dataset, header, wanted)
+    if header.inverted:
+        planes = invert(planes, bits)
+    if padding is not None:
+        blacken(planes, padding)
+    return planes[None]
 
 
-def _syntax_name(dataset: pydicom.Dataset) -> str:
-    uid = dataset.file_meta.TransferSyntaxUID
-    return str(uid.name) if uid.name != uid else "an unknown transfer syntax"
+def _floats(data: bytes, shape: tuple[int, int, int], size: int, wanted: list[int], *, big: bool) -> Array:
+    """Float or Double Float Pixel Data (C.7.6.24, C.7.6.25): one sample, no coding."""
+    if len(data) < size * int(np.prod(shape)):
+        raise CorruptFile("its pixel data end too early", needed="all pixels", remedy="Copy or export it again.")
+    stored = np.frombuffer(data, f"{'>' if big else '<'}f{size}", int(np.prod(shape))).reshape(shape)
+    return stored[wanted].astype(f"f{size}")[None]
 
 
-def _name_transfer_syntax(dataset: pydicom.Dataset) -> None:
+def _remedy(uid: str) -> str:
+    if uid.startswith(_VIDEO):
+        return "It is a film: export its frames as single pictures, or as a multi-frame object of another syntax."
+    return "Decompress it first, as with dcmdjpeg or gdcmconv --raw."
+
+
+def _syntax(dataset: pydicom.Dataset) -> str:
     """Files without meta information do not name their transfer syntax; the parser has found it out."""
-    meta = getattr(dataset, "file_meta", None)
-    if meta is None:
-        meta = dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    if "TransferSyntaxUID" in meta:
-        return
+    uid = getattr(dataset, "file_meta", None) and dataset.file_meta.get("TransferSyntaxUID")
+    if uid:
+        return str(uid)
     implicit, little = dataset.original_encoding
     if implicit:
-        meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    else:
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _invert(planes: Array, header: Header) -> Array:
-    """Black for white over the stored range: lowest + highest - value."""
-    if planes.dtype.kind not in "iu":
-        return planes
-    if header.has_lut:
-        total = int(np.iinfo(planes.dtype).max)
-    else:
-        total = -1 if header.signed else (1 << header.bits_stored) - 1
-    return np.asarray(total - planes.astype(np.int64), dtype=planes.dtype)
+        return str(ImplicitVRLittleEndian)
+    return str(ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
 
 
 def _refuse_deflate_bomb(path: Path) -> None:
