@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from medrail.errors import GeometryError
 from medrail.read.dicom.header import Plane
-from medrail.read.dicom.stack import stack
+from medrail.read.dicom.stack import lay_out, stack
 
 
 def planes_of(count, spacing_mm, seed):
@@ -56,7 +58,7 @@ def test_a_removed_slice_is_missed(volume, data):
 def test_a_copied_slice_is_noticed(volume, data):
     planes = planes_of(*volume)
     planes.append(planes[data.draw(st.integers(0, len(planes) - 1))])
-    with pytest.raises(GeometryError, match="duplicate positions: 1 of"):
+    with pytest.raises(GeometryError, match="duplicate slices: 1 of"):
         stack(planes)
 
 
@@ -76,3 +78,19 @@ def test_a_single_plane_is_as_thick_as_told():
     (plane, *_) = planes_of(4, 2.0, 0)
     assert stack([plane], 3.0)[1].spacing_mm == pytest.approx((3.0, 0.7, 0.9))
     assert stack([plane])[1].spacing_mm == pytest.approx((1.0, 0.7, 0.9))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.floats(-1e5, 1e5)] * 3), min_size=1, max_size=12),
+    st.sampled_from(["refuse", "resample", "accept"]),
+    st.integers(0, 10**6),
+)
+def test_any_positions_have_a_layout_of_bounded_size(positions, on_defect, seed):
+    """Hostile headers neither fail nor ask for memory."""
+    (plane,) = planes_of(1, 1.0, seed)
+    planes = [replace(plane, position_lps_mm=position) for position in positions]
+    layout = lay_out(planes, 1.0, on_defect)
+    assert layout.targets_mm.size <= 2 * len(planes) + 2
+    assert sorted(index for place in layout.places for index in place) == list(range(len(planes)))
+    assert np.isfinite(layout.geometry.affine_ras_mm).all()

@@ -5,6 +5,6 @@ Comes in: a file with or without extension, or a folder tree. Goes out: (C, D, H
 ``series`` finds what belongs together. The functions: ``read_dicom`` for a file, ``read_series`` for a folder.
 """
 
-from medrail.read.dicom.series import Series, read_dicom, read_series, series_in
+from medrail.read.dicom.series import Series, read_dicom, read_series, refused_in, series_in
 
-__all__ = ["Series", "read_dicom", "read_series", "series_in"]
+__all__ = ["Series", "read_dicom", "read_series", "refused_in", "series_in"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
-
-import numpy as np
 
 from medrail.errors import CorruptFile
 
@@ -40,7 +39,7 @@ def read_numbers(dataset: Any, keyword: str, count: int) -> Numbers | None:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
         raise _unreadable(keyword, error) from None
-    if len(numbers) != count or not np.isfinite(numbers).all():
+    if len(numbers) != count or not all(map(isfinite, numbers)):
         raise CorruptFile(f"{keyword} has {len(numbers)} values", needed=f"{count} finite numbers")
     return numbers
 

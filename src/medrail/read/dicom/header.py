@@ -6,18 +6,21 @@ References are to DICOM PS3.3 (information objects).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydicom
 from pydicom.uid import UID
 
-from medrail.errors import CorruptFile, GeometryError, UnsupportedFormat
-from medrail.read.dicom.elements import Numbers, first_item, read_numbers, read_text, read_values, read_whole
-from medrail.types import FloatArray
+from medrail.errors import CorruptFile, UnsupportedFormat
+from medrail.read.dicom.elements import first_item, read_numbers, read_text, read_whole
+from medrail.read.dicom.frames import image_type_of, planes_of
+from medrail.read.dicom.mosaic import is_mosaic, tile_planes
+from medrail.read.dicom.plane import Plane, direction_name
+from medrail.read.dicom.values import PET_KEYWORDS, Activity, activity_of, needs_private
+
+__all__ = ["KEYWORDS", "Header", "Plane", "direction_name", "header_of"]
 
 # Read from each header; everything else (names, dates, ...) is not even parsed when a folder is indexed.
 KEYWORDS = [
@@ -52,55 +55,41 @@ KEYWORDS = [
     "InstanceNumber",
     "AcquisitionNumber",
     "AcquisitionTime",
+    "ContentTime",
     "TriggerTime",
+    "FrameReferenceTime",
     "EchoNumbers",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
     "TemporalPositionIdentifier",
     "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "ConcatenationUID",
+    "SpacingBetweenSlices",
+    "SliceVector",
+    "DetectorInformationSequence",
     "GridFrameOffsetVector",
     "DoseGridScaling",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
+KEYWORDS += [keyword for keyword in PET_KEYWORDS if keyword not in KEYWORDS]
 
+_AS_MASK = "Convert it to a NIfTI mask on its image's grid, as with dcm2niix or highdicom."
 _REFUSED = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "a DICOM segmentation (SEG)",
-    "1.2.840.10008.5.1.4.1.1.66.7": "a DICOM label map segmentation",
-    "1.2.840.10008.5.1.4.1.1.77.1.6": "a whole-slide image",
+    "1.2.840.10008.5.1.4.1.1.66.4": ("a DICOM segmentation (SEG)", _AS_MASK),
+    "1.2.840.10008.5.1.4.1.1.66.7": ("a DICOM label map segmentation", _AS_MASK),
+    "1.2.840.10008.5.1.4.1.1.77.1.6": (
+        "a whole-slide image",
+        'pip install "medrail[slides]" reads such slides; data.kind: slides makes their tiles cases.',
+    ),
 }
+_THINNEST_MM, _THICKEST_MM = 1e-6, 1e4
 _STANDARD_ROOT = "1.2.840.10008."
 # Numbers with a meaning: their sign must not be turned for display.
 _QUANTITATIVE = frozenset({"CT", "MR", "PT", "NM", "RTDOSE"})
 _VOLUMES = frozenset({"CT", "MR", "PT"})
-
-
-@dataclass(frozen=True)
-class Plane:
-    """One frame: its position, its axes, and how its stored values become real ones.
-
-    position_lps_mm:
-        (x, y, z) of the centre of the first pixel, LPS (C.7.6.2.1.1); None when the file does not say.
-    orientation:
-        Unit vectors of increasing column and of increasing row, six numbers.
-    spacing_mm:
-        Between rows, between columns (10.7.1.3): along H, along W.
-    """
-
-    position_lps_mm: Numbers | None = None
-    orientation: Numbers | None = None
-    spacing_mm: Numbers | None = None
-    slope: float = 1.0
-    intercept: float = 0.0
-
-    @property
-    def placed(self) -> bool:
-        return None not in (self.position_lps_mm, self.orientation, self.spacing_mm)
-
-    @property
-    def normal(self) -> FloatArray:
-        """Row direction x column direction, LPS."""
-        axes = np.array(self.orientation, dtype=np.float64)
-        normal: FloatArray = np.cross(axes[:3], axes[3:])
-        return normal
 
 
 @dataclass(frozen=True)
@@ -115,6 +104,12 @@ class Header:
         Evidence that the file ends before its pixels do, found without decoding; "" where there is none.
     patient_key:
         A digest of Patient ID and its issuer, equal for files of one patient; "" where there is no Patient ID.
+    tiles:
+        A mosaic's number of tiles along each side, else 0; ``rows`` x ``columns`` is a tile then, and each is a plane.
+    activity:
+        Of PET: what its rescaled values mean, and by what they are multiplied.
+    frame_uid, concatenation_uid:
+        Frame of Reference UID, and what the parts of one enhanced object have in common.
     """
 
     path: Path
@@ -133,7 +128,8 @@ class Header:
     rescale_type: str
     image_type: tuple[str, ...]
     has_lut: bool = False
-    stack_marks: tuple[str, ...] = ()
+    tiles: int = 0
+    activity: Activity | None = None
     scanner: str = ""
     burned_in: str = ""
     instance_number: int | None = None
@@ -141,10 +137,18 @@ class Header:
     patient_key: str = field(default="", repr=False)
     series_uid: str = field(default="", repr=False)
     instance_uid: str = field(default="", repr=False)
+    frame_uid: str = field(default="", repr=False)
+    concatenation_uid: str = field(default="", repr=False)
 
     @property
     def placed(self) -> bool:
         return all(plane.placed for plane in self.planes)
+
+    @property
+    def must_be_placed(self) -> bool:
+        """Whether its frames are slices of a volume, so that their order and distance must be known."""
+        tomography = self.modality == "NM" and "RECON TOMO" in self.image_type
+        return len(self.planes) > 1 and (self.modality in _VOLUMES or tomography)
 
     @property
     def inverted(self) -> bool:
@@ -165,14 +169,7 @@ class Header:
         return f"{self.rows} x {self.columns} {direction}"
 
 
-def direction_name(plane: Plane) -> str:
-    """sagittal, coronal or axial within about 10 degrees, else oblique."""
-    cosines = np.abs(plane.normal)
-    name = ("sagittal", "coronal", "axial")[int(np.argmax(cosines))]
-    return name if cosines.max() > 0.985 else "oblique"
-
-
-def header_of(dataset: pydicom.Dataset, path: Path) -> Header:
+def header_of(dataset: Any, path: Path) -> Header:
     """A parsed data set -> Header.
 
     Raises
@@ -187,7 +184,11 @@ def header_of(dataset: pydicom.Dataset, path: Path) -> Header:
     _refuse_other_objects(dataset)
     rows, columns = read_whole(dataset, "Rows"), read_whole(dataset, "Columns")
     bits = read_whole(dataset, "BitsAllocated")
-    modality = read_text(dataset, "Modality").upper()
+    modality, image_type = read_text(dataset, "Modality").upper(), image_type_of(dataset)
+    planes, tiles = tuple(planes_of(dataset, modality)), 0
+    if is_mosaic(image_type) and len(planes) == 1:
+        planes, tiles = tile_planes(dataset, path, planes[0], rows, columns)
+        rows, columns = rows // tiles, columns // tiles
     return Header(
         path=path,
         modality=modality,
@@ -199,23 +200,29 @@ def header_of(dataset: pydicom.Dataset, path: Path) -> Header:
         bits_stored=read_whole(dataset, "BitsStored", bits),
         signed=read_whole(dataset, "PixelRepresentation", 0) == 1,
         photometric=read_text(dataset, "PhotometricInterpretation").upper(),
-        planes=tuple(_planes(dataset, modality)),
+        planes=planes,
         thickness_mm=_thickness(dataset),
         rescaled=_has_rescale(dataset),
         rescale_type=read_text(_value_mapping(dataset), "RescaleType").upper(),
-        image_type=tuple(str(part).upper() for part in read_values(dataset, "ImageType")),
+        image_type=image_type,
         has_lut=bool(dataset.get("ModalityLUTSequence")),
-        stack_marks=tuple(
-            read_text(dataset, keyword)
-            for keyword in ("FrameOfReferenceUID", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue")
-        ),
+        tiles=tiles,
+        activity=_activity(dataset, path) if modality == "PT" else None,
         scanner=_scanner(dataset),
         burned_in=read_text(dataset, "BurnedInAnnotation").upper(),
         instance_number=_instance_number(dataset),
         patient_key=_patient_key(dataset),
         series_uid=read_text(dataset, "SeriesInstanceUID"),
         instance_uid=read_text(dataset, "SOPInstanceUID"),
+        frame_uid=read_text(dataset, "FrameOfReferenceUID"),
+        concatenation_uid=read_text(dataset, "ConcatenationUID"),
     )
+
+
+def _activity(dataset: Any, path: Path) -> Activity:
+    if needs_private(dataset):  # an index reads no private elements
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+    return activity_of(dataset)
 
 
 def _scanner(dataset: pydicom.Dataset) -> str:
@@ -256,13 +263,9 @@ def _may_be_image(uid: str) -> bool:
 
 def _refuse_other_objects(dataset: pydicom.Dataset) -> None:
     uid = _sop_class(dataset)
-    image_type = [str(part).upper() for part in read_values(dataset, "ImageType")]
-    if uid in _REFUSED or "MOSAIC" in image_type:
-        raise UnsupportedFormat(
-            f"is {_REFUSED.get(uid, 'a Siemens mosaic (many slices in one picture)')}",
-            needed="slices, volumes or pictures",
-            remedy="Convert it to NIfTI first.",
-        )
+    if uid in _REFUSED:
+        what, remedy = _REFUSED[uid]
+        raise UnsupportedFormat(f"is {what}", needed="slices, volumes or pictures", remedy=remedy)
     if "Rows" not in dataset or "Columns" not in dataset:
         if _may_be_image(uid):
             # What was cut off before its size must not pass for an object without picture: a slice would be lost.
@@ -272,86 +275,6 @@ def _refuse_other_objects(dataset: pydicom.Dataset) -> None:
         raise UnsupportedFormat(
             f"holds no picture ({_kind(dataset)})", needed="a DICOM image", remedy="Leave it out, or choose the images."
         )
-
-
-def refuse_unplaced_volume(header: Header) -> None:
-    """Many frames of CT, MR or PET without position would become a volume in an unknown order."""
-    if header.modality in _VOLUMES and len(header.planes) > 1 and not header.placed:
-        raise GeometryError(
-            f"holds {len(header.planes)} {header.modality} frames without position, orientation or spacing",
-            needed="plane position, plane orientation and pixel measures of each frame",
-            remedy="Convert it to NIfTI with a converter that knows the scanner.",
-        )
-
-
-def _planes(dataset: pydicom.Dataset, modality: str) -> Iterator[Plane]:
-    frames = read_whole(dataset, "NumberOfFrames", 1)
-    groups = dataset.get("PerFrameFunctionalGroupsSequence")
-    if groups:
-        shared = first_item(dataset, "SharedFunctionalGroupsSequence")
-        if len(groups) != max(frames, 1):
-            raise CorruptFile(f"declares {frames} frames and describes {len(groups)}", remedy="Export it again.")
-        yield from (_enhanced_plane(group, shared) for group in groups)
-    elif modality == "RTDOSE":
-        yield from _dose_planes(dataset, frames)
-    elif frames > 1:
-        slope, intercept = _rescale(dataset)
-        yield from (Plane(slope=slope, intercept=intercept) for _ in range(frames))
-    else:
-        yield _plane(dataset, dataset, dataset, dataset)
-
-
-def _plane(place: Any, axes: Any, measures: Any, mapping: Any) -> Plane:
-    slope, intercept = _rescale(mapping)
-    position = read_numbers(place, "ImagePositionPatient", 3)
-    orientation = read_numbers(axes, "ImageOrientationPatient", 6)
-    spacing = read_numbers(measures, "PixelSpacing", 2)
-    if orientation is not None:
-        orientation = _unit_vectors(orientation)
-    if spacing is not None and min(spacing) <= 0:
-        raise GeometryError(f"PixelSpacing is {spacing} mm", needed="two positive numbers", remedy="Export it again.")
-    return Plane(position, orientation, spacing, slope, intercept)
-
-
-def _enhanced_plane(group: Any, shared: Any) -> Plane:
-    """Multi-frame functional groups (C.7.6.16): a frame's own, else the shared ones."""
-    found = {
-        name: first_item(group, name) or first_item(shared, name)
-        for name in (
-            "PlanePositionSequence",
-            "PlaneOrientationSequence",
-            "PixelMeasuresSequence",
-            "PixelValueTransformationSequence",
-        )
-    }
-    return _plane(*found.values())
-
-
-def _dose_planes(dataset: pydicom.Dataset, frames: int) -> Iterator[Plane]:
-    """RT dose (C.8.8.3.2): frame *n* lies at its offset along the normal from the first one's position."""
-    first = _plane(dataset, dataset, dataset, dataset)
-    offsets = read_numbers(dataset, "GridFrameOffsetVector", frames) if frames > 1 else (0.0,)
-    if not first.placed or first.position_lps_mm is None or offsets is None:
-        raise GeometryError("a dose grid without position or frame offsets", needed="GridFrameOffsetVector")
-    if offsets[0] != 0:
-        raise GeometryError("dose frame offsets that do not begin with 0", needed="offsets from the first frame")
-    scale = read_numbers(dataset, "DoseGridScaling", 1) or (1.0,)
-    origin = np.array(first.position_lps_mm)
-    for offset in offsets:
-        position = tuple(float(x) for x in origin + offset * first.normal)
-        yield Plane(position, first.orientation, first.spacing_mm, scale[0], 0.0)
-
-
-def _unit_vectors(orientation: Numbers) -> Numbers:
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if not np.allclose(lengths, 1, atol=0.02) or abs(float(row @ column)) > 0.01:
-        raise GeometryError(
-            "ImageOrientationPatient is no pair of perpendicular unit vectors",
-            needed="six direction cosines",
-            remedy="Export it again; derived pictures often lose their orientation.",
-        )
-    return tuple(float(x) for x in (*(row / lengths[0]), *(column / lengths[1])))
 
 
 def _value_mapping(dataset: pydicom.Dataset) -> Any:
@@ -367,15 +290,7 @@ def _has_rescale(dataset: pydicom.Dataset) -> bool:
     return None not in (read_numbers(mapping, "RescaleSlope", 1), read_numbers(mapping, "RescaleIntercept", 1))
 
 
-def _rescale(dataset: Any) -> tuple[float, float]:
-    slope = (read_numbers(dataset, "RescaleSlope", 1) or (1.0,))[0]
-    intercept = (read_numbers(dataset, "RescaleIntercept", 1) or (0.0,))[0]
-    if slope == 0:
-        raise CorruptFile("RescaleSlope is 0", needed="a slope that keeps the picture", remedy="Export it again.")
-    return slope, intercept
-
-
 def _thickness(dataset: pydicom.Dataset) -> float | None:
     measures = first_item(first_item(dataset, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence") or dataset
     thickness = read_numbers(measures, "SliceThickness", 1)
-    return thickness[0] if thickness and thickness[0] > 0 else None
+    return thickness[0] if thickness and _THINNEST_MM < thickness[0] < _THICKEST_MM else None

@@ -2,103 +2,101 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from medrail.errors import CorruptFile, GeometryError, MedrailError, ReadError, UnsupportedFormat
-from medrail.read.dicom.header import KEYWORDS, Header, header_of, refuse_unplaced_volume
-from medrail.read.dicom.pixels import decode, parse
-from medrail.read.dicom.stack import same_axes, stack
+from medrail.errors import GeometryError, MedrailError, ReadError, UnsupportedFormat
+from medrail.read.dicom.assemble import assemble
+from medrail.read.dicom.group import Group, grouped
+from medrail.read.dicom.header import KEYWORDS, Header, header_of
+from medrail.read.dicom.headers import Foreign, Refused, look, outcomes_in
+from medrail.read.dicom.pixels import parse
+from medrail.read.dicom.volume import Series, Volume, volumes_of
 from medrail.read.guard import Guard
-from medrail.read.limits import check_voxels
-from medrail.read.scaling import rescale
-from medrail.read.sniff import sniff
-from medrail.types import READ_AS_STORED, Defect, Geometry, Image, ReadOptions, Unit
+from medrail.types import READ_AS_STORED, Defect, Image, Progress, ReadOptions
 
-_DICOM_ENDINGS = frozenset({".dcm", ".dicom", ".ima"})
-_UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
+if TYPE_CHECKING:
+    from medrail.read.dicom.cache import HeaderCache
+
+__all__ = ["Scan", "Series", "read_dicom", "read_series", "refused_in", "scan", "series_in"]
+
 _LISTED = 10
 
 
 @dataclass(frozen=True)
-class Series:
-    """Files that make one image together.
+class Scan:
+    """What a folder holds.
 
-    item:
-        A short name that stays the same and says nothing about the patient.
-    files:
-        In the order in which they were found; the order along D comes from their positions.
-    shape:
-        (C, D, H, W).
-    spacing_mm, affine_ras_mm, unit:
-        As ``Image`` would have them; None where there is no physical space, or the series is refused.
-    verdict:
-        "ok": read as it is. "accepted": read, with defects that were accepted or repaired. "refused": not read.
-    kind:
-        Name of the DICOM object, as "CT Image Storage".
-    patient_key:
-        Equal for series of one patient, "" where unknown; for comparing within one process, never written anywhere.
+    groups:
+        Frames that fit together, one group a volume or picture.
+    refused:
+        Files that should be images and cannot be used; those that may be a lost slice spoil the series beside them.
+    others:
+        DICOM objects that hold no picture, or none that is read.
+    foreign:
+        Files of other kinds.
     """
 
-    item: str
-    files: tuple[Path, ...]
-    modality: str
-    shape: tuple[int, int, int, int]
-    spacing_mm: tuple[float, float, float] | None = None
-    affine_ras_mm: tuple[tuple[float, ...], ...] | None = None
-    unit: Unit = "arbitrary"
-    verdict: Literal["ok", "accepted", "refused"] = "ok"
-    defects: tuple[Defect, ...] = ()
-    scanner: str = ""
-    burned_in: str = ""
-    kind: str = ""
-    patient_key: str = field(default="", repr=False)
+    groups: tuple[Group, ...]
+    refused: tuple[Refused, ...] = ()
+    others: tuple[Refused, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
 
-    def __str__(self) -> str:
-        return f"{self.item} ({self.modality or 'no modality'}, {' x '.join(map(str, self.shape[1:]))})"
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a folder holds: groups of headers that fit together, and DICOM files that could not be read."""
-
-    groups: tuple[tuple[Header, ...], ...]
-    refused: tuple[tuple[Path, MedrailError], ...]
+    @property
+    def broken(self) -> tuple[Refused, ...]:
+        """Files that may be a slice of a series: parsing failed, or they only call themselves DICOM."""
+        return tuple(
+            file
+            for file in self.refused
+            if not isinstance(file.error, UnsupportedFormat) or file.error.found.startswith("looks like")
+        )
 
 
 def read_dicom(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """One DICOM file -> (C, D, H, W): a slice or picture has D = 1, a multi-frame object one D a frame.
 
-    CT is in HU. Frames without positions (cine, secondary capture) keep their order and have no geometry.
+    CT is in HU. Frames without positions (cine, secondary capture) keep their order and have no geometry. A multi-frame
+    object may hold several volumes (time points, echoes, stacks): ``item`` names one of them.
 
     Raises
     ------
     ReadError
-        CorruptFile, UnsupportedFormat (no picture, segmentation, whole slide, mosaic), no decoder, or too large.
+        CorruptFile, UnsupportedFormat (no picture, segmentation, whole slide), no decoder, too large, or several
+        volumes and no ``item``.
     GeometryError
-        If a multi-frame object is no volume: see ``stack``.
+        If a multi-frame object is no volume: see ``DEFECTS``.
     """
     with Guard(path, "DICOM"):
-        dataset = parse(path)
-        header = header_of(dataset, path)
-        return _assemble([header], decode(dataset, header), source=str(path))
+        outcome = look(path)
+        header = outcome if isinstance(outcome, Header) else header_of(parse(path, KEYWORDS), path)
+        return assemble(_chosen(_volumes([header], options), item, options), options, source=str(path))
 
 
-def series_in(folder: str | Path) -> list[Series]:
-    """All series below a folder, sorted by their first file; objects without pictures are left out.
+def series_in(
+    folder: str | Path,
+    options: ReadOptions = READ_AS_STORED,
+    cache: HeaderCache | None = None,
+    progress: Progress | None = None,
+) -> list[Series]:
+    """All series below a folder with their verdicts, from headers alone, sorted by their first file.
+
+    A series that is refused is in the list, with its defects; files that belong to no series are in ``refused_in``.
 
     Raises
     ------
     ReadError
-        If there is no such folder, or a DICOM file in it cannot be read.
+        If there is no such folder.
     """
-    return [_series(group) for group in _whole_scan(Path(folder)).groups]
+    found = scan(Path(folder), cache, progress)
+    return [volume.series for volume in volumes_of(found.groups, found.broken, options)]
+
+
+def refused_in(folder: str | Path, cache: HeaderCache | None = None, progress: Progress | None = None) -> list[Refused]:
+    """The DICOM files below a folder that are no part of any series, with the reason."""
+    found = scan(Path(folder), cache, progress)
+    return [*found.refused, *found.others]
 
 
 def read_series(folder: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
@@ -109,159 +107,86 @@ def read_series(folder: Path, item: str = "", options: ReadOptions = READ_AS_STO
     ReadError
         If the folder holds no series, several and no ``item``, or a file that cannot be read.
     GeometryError
-        If the series is no volume: missing slices, duplicate positions, uneven spacing, tilt, mixed grids.
+        If the series is no volume: see ``DEFECTS``, and ``ReadOptions.on_defect`` for what can be done.
     """
-    groups = {_series(group).item: group for group in _whole_scan(folder).groups}
-    where = str(folder)
-    if not groups:
-        raise ReadError(
-            "holds no DICOM image", needed="the slices of one series", where=where, remedy="Give the image file itself."
-        )
-    if item and item not in groups:
-        raise ReadError("has no such series", needed=f"one of {_listing(groups.values())}", where=where)
-    if not item and len(groups) > 1:
-        raise _several(list(groups.values()), where)
-    group = groups[item] if item else next(iter(groups.values()))
-    with Guard(folder, "DICOM series"):
-        return _assemble(group, _decode_all(group), source=where)
-
-
-def scan(folder: Path) -> Scan:
-    """Read the headers of all DICOM files below a folder (hidden ones excepted) and group them."""
-    headers: list[Header] = []
-    refused: list[tuple[Path, MedrailError]] = []
-    empty: list[tuple[Path, MedrailError]] = []
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        try:
-            if sniff(path) == "dicom":
-                with Guard(path, "DICOM"):
-                    headers.append(header_of(parse(path, KEYWORDS), path))
-        except UnsupportedFormat as error:
-            if path.suffix.lower() in _DICOM_ENDINGS and "looks like" in error.found:
-                refused.append((path, error))
-        except MedrailError as error:
-            (empty if path.stat().st_size == 0 else refused).append((path, error))
-    # An empty file among slices is a slice that was lost in copying; elsewhere it is nobody's concern.
-    return Scan(_grouped(headers), tuple(refused + (empty if headers else [])))
-
-
-def _whole_scan(folder: Path) -> Scan:
-    if not folder.is_dir():
-        raise ReadError("there is no such folder", where=str(folder), remedy="Check the path.")
     found = scan(folder)
-    if found.refused:
-        path, error = found.refused[0]
-        raise type(error)(
-            f"{len(found.refused)} DICOM file(s) in it cannot be read, as {path.name}: {error.found}",
-            needed=error.needed or "every file of the series",
-            where=str(folder),
-            remedy="Copy them again, or move them out of the folder if they belong to no image.",
-        )
-    return found
+    where = str(folder)
+    with Guard(folder, "DICOM series"):
+        if not found.groups:
+            raise _nothing(found, where)
+        volumes = volumes_of(found.groups, found.broken, options)
+        return assemble(_chosen(volumes, item, options), options, source=where)
 
 
-def _grouped(headers: Sequence[Header]) -> tuple[tuple[Header, ...], ...]:
-    groups: list[list[Header]] = []
-    by_mark: dict[tuple[Any, ...], list[list[Header]]] = {}
-    for header in headers:
-        candidates = by_mark.setdefault(_mark(header), [])
-        for group in candidates:
-            if same_axes(group[0].planes[0], header.planes[0]):
-                group.append(header)
-                break
+def scan(folder: Path, cache: HeaderCache | None = None, progress: Progress | None = None) -> Scan:
+    """Read the headers of all DICOM files below a folder (hidden ones excepted) and group them."""
+    if not folder.exists():
+        raise ReadError("there is no such folder", where=str(folder), remedy="Check the path.")
+    headers: list[Header] = []
+    refused: list[Refused] = []
+    others: list[Refused] = []
+    foreign: list[Foreign] = []
+    for outcome in outcomes_in(folder, cache, progress):
+        if isinstance(outcome, Refused):
+            refused.append(outcome)
+        elif isinstance(outcome, Header):
+            headers.append(outcome)
+        elif outcome.kind == "dicom" and outcome.error is not None:
+            others.append(Refused(outcome.path, Defect("not_an_image", outcome.error.found, "left out"), outcome.error))
         else:
-            groups.append([header])
-            candidates.append(groups[-1])
-    return tuple(tuple(group) for group in groups)
+            foreign.append(outcome)
+    return Scan(tuple(grouped(headers)), tuple(refused), tuple(others), tuple(foreign))
 
 
-def _mark(header: Header) -> tuple[Any, ...]:
-    """What the files of one volume have in common, apart from their axes, which are compared with a tolerance."""
-    alone = len(header.planes) > 1 or not header.placed
-    return (
-        header.series_uid or str(header.path.parent),
-        header.instance_uid or str(header.path) if alone else "",
-        *(header.rows, header.columns, header.samples, header.bits_allocated, header.signed, header.photometric),
-        *(header.modality, header.image_type, header.stack_marks, header.rescaled, header.rescale_type),
+def _volumes(headers: Sequence[Header], options: ReadOptions) -> list[Volume]:
+    return volumes_of(grouped(headers), (), options)
+
+
+def _nothing(found: Scan, where: str) -> MedrailError:
+    left_out = [*found.refused, *found.others]
+    if left_out:
+        path, error = left_out[0].path, left_out[0].error
+        return type(error)(
+            f"{len(left_out)} DICOM file(s) in it cannot be read, as {path.name}: {error.found}",
+            needed=error.needed,
+            where=where,
+            remedy=error.remedy,
+        )
+    return ReadError(
+        "holds no DICOM image", needed="the slices of one series", where=where, remedy="Give the image file itself."
     )
 
 
-def _series(group: Sequence[Header]) -> Series:
-    first = group[0]
-    axes = [
-        round(number, 2) + 0.0 for number in (*(first.planes[0].orientation or ()), *(first.planes[0].spacing_mm or ()))
-    ]
-    name = hashlib.sha256(repr((_mark(first)[:5], first.image_type, first.stack_marks, axes)).encode()).hexdigest()[:8]
-    channels = 3 if first.samples == 3 or first.photometric == "PALETTE COLOR" else 1
-    depth = sum(len(header.planes) for header in group)
-    return Series(
-        f"series-{name}",
-        tuple(header.path for header in group),
-        first.modality,
-        (channels, depth, first.rows, first.columns),
-    )
+def _chosen(volumes: Sequence[Volume], item: str, options: ReadOptions) -> Volume:
+    if item:
+        for volume in volumes:
+            if volume.series.item == item:
+                return volume
+        raise ReadError("has no such series", needed=f"one of {_listing(volumes)}")
+    if len(volumes) == 1:
+        return volumes[0]
+    main = [volume for volume in volumes if not volume.is_localiser]
+    if options.on_defect != "refuse" and len(main) == 1:
+        return main[0]
+    raise _several(volumes)
 
 
-def _listing(groups: Any) -> str:
-    names = [str(_series(group)) for group in groups]
+def _listing(volumes: Sequence[Volume]) -> str:
+    names = [str(volume.series) for volume in volumes]
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def _several(groups: Sequence[Sequence[Header]], where: str) -> MedrailError:
+def _several(volumes: Sequence[Volume]) -> MedrailError:
     remedy = "Name one of them as the item, or give it a folder of its own."
-    if len({group[0].series_uid for group in groups}) > 1 or not all(group[0].placed for group in groups):
-        return ReadError(f"holds {len(groups)} images: {_listing(groups)}", needed="one", where=where, remedy=remedy)
-    parts = "; ".join(f"{len(group)} files {group[0].grid} as {_series(group).item}" for group in groups[:_LISTED])
+    one_series = len({volume.first.series_uid for volume in volumes}) == 1
+    if not one_series or not all(volume.groups[0].placed for volume in volumes):
+        return ReadError(f"holds {len(volumes)} images: {_listing(volumes)}", needed="one", remedy=remedy)
+    named = dict.fromkeys(defect.name.replace("_", " ") for volume in volumes for defect in volume.series.defects)
+    parts = "; ".join(volume.described() for volume in volumes[:_LISTED])
+    kinds = f"{', '.join(named)}: " if named else ""
     return GeometryError(
-        f"mixed orientation, size or kind in one series: {parts}",
+        f"{kinds}several volumes in one series: {parts}",
         needed="slices of one grid and one kind",
-        where=where,
-        remedy=f"{remedy} A localiser or a second echo, phase or time point is often stored with the volume.",
+        remedy=f"{remedy} A localiser or a second echo, phase or time point is often stored with the volume; "
+        "data.four_d: channels makes time points channels of one image.",
     )
-
-
-def _decode_all(group: Sequence[Header]) -> npt.NDArray[Any]:
-    """(C, N, H, W) of all files of a group, in the group's order."""
-    first = group[0]
-    frames = sum(len(header.planes) for header in group)
-    check_voxels((frames, first.rows, first.columns, first.samples), max(first.bits_allocated // 8, 1))
-    volume: npt.NDArray[Any] | None = None
-    at = 0
-    for header in group:
-        with Guard(header.path, "DICOM"):
-            planes = decode(parse(header.path), header)
-            if volume is None:
-                volume = np.empty((len(planes), frames, first.rows, first.columns), planes.dtype)
-            if planes.dtype != volume.dtype or len(planes) != len(volume):
-                raise CorruptFile("its pixels are of another type than those of the series", needed=volume.dtype.name)
-            volume[:, at : at + planes.shape[1]] = planes
-            at += planes.shape[1]
-    if volume is None:
-        raise ReadError("holds no frames")
-    return volume
-
-
-def _assemble(group: Sequence[Header], stored: npt.NDArray[Any], source: str) -> Image:
-    """Order the frames, scale them, and say where they lie."""
-    refuse_unplaced_volume(group[0])
-    planes = [plane for header in group for plane in header.planes]
-    geometry: Geometry | None = None
-    if all(plane.placed for plane in planes):
-        order, geometry = stack(planes, group[0].thickness_mm)
-        planes = [planes[index] for index in order]
-        if order != list(range(len(order))):
-            stored = stored[:, order]
-    voxels = stored
-    if len(stored) == 1 and not group[0].has_lut:
-        slopes, intercepts = [plane.slope for plane in planes], [plane.intercept for plane in planes]
-        voxels = rescale(stored[0], slopes, intercepts)[None]
-    return Image(np.ascontiguousarray(voxels), geometry, _unit(group[0], voxels), source)
-
-
-def _unit(header: Header, voxels: npt.NDArray[Any]) -> Unit:
-    if header.hounsfield:
-        return "HU"
-    colour = len(voxels) > 1
-    return _UNITS.get(voxels.dtype.name, "arbitrary") if colour or voxels.dtype == np.uint8 else "arbitrary"

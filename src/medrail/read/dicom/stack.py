@@ -1,62 +1,146 @@
-"""Frames -> one grid, or a named refusal with its evidence.
+"""Frames -> one grid: which lie where along the slice normal, what is wrong with that, and what is done about it.
 
 The order along D is the order of the positions along the slice normal, never that of file names or InstanceNumber.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from medrail.errors import GeometryError
-from medrail.read.dicom.header import Plane, direction_name
+from medrail.read.dicom.defects import REFUSED, refusal
+from medrail.read.dicom.plane import Plane, same_axes
 from medrail.read.space import geometry_of
-from medrail.types import FloatArray, Geometry
+from medrail.types import Defect, FloatArray, Geometry, OnDefect
 
-# Scanners round positions to 0.1 mm; what lies further from an even grid would be shown at the wrong place.
-POSITION_TOLERANCE_MM = 0.1
+# Scanners round positions to 0.1 mm, each coordinate for itself; what lies further from an even grid is misplaced.
+POSITION_TOLERANCE_MM = 0.15
 POSITION_TOLERANCE_SPACINGS = 0.2
-SAME_POSITION_MM = 0.005
+# Two slices nearer than this share of the usual gap (and 0.05 mm) lie at one position.
+SAME_POSITION_SPACINGS, SAME_POSITION_MM = 0.02, 0.05
 TILT_TOLERANCE_DEGREES = 0.5
-ORIENTATION_TOLERANCE = 1e-3
-SPACING_TOLERANCE_MM = 1e-3
+# So many equal gaps in a row are a region scanned with another spacing, fewer are slices that were lost.
+REGION_GAPS = 3
+_BASE_SHARE = 1 / 3
+# More slices than there are will not be made up by interpolation.
+MOST_FILLED = 2
 
-_RESORT = "Export the series again; if that is how it was scanned, convert it with a tool made for that."
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How frames become one grid.
+
+    places:
+        For each position along D, the numbers of the frames that lie there: one, or several where there are copies.
+    along_mm:
+        (places,): distance of each from the first along the normal.
+    shifts_px:
+        (places, 2): by how much each slice is moved along H and W to stand straight above the first; zeros where the
+        stack is straight, or accepted as it is.
+    targets_mm:
+        (D,): where along the normal the slices of the result lie. Equal to ``along_mm`` where nothing is interpolated.
+    defects:
+        With what is done; the series is refused when one of the actions says so.
+    """
+
+    places: tuple[tuple[int, ...], ...]
+    along_mm: FloatArray
+    shifts_px: FloatArray
+    targets_mm: FloatArray
+    geometry: Geometry
+    defects: tuple[Defect, ...] = ()
+
+    @property
+    def refused(self) -> tuple[Defect, ...]:
+        return tuple(defect for defect in self.defects if defect.action == REFUSED)
+
+    @property
+    def canvas_px(self) -> tuple[int, int, int, int]:
+        """Rows added before and after, columns added before and after, so that every shifted slice fits."""
+        low, high = np.floor(self.shifts_px.min(axis=0)), np.ceil(self.shifts_px.max(axis=0))
+        return int(-low[0]), int(high[0]), int(-low[1]), int(high[1])
 
 
 def stack(planes: Sequence[Plane], thickness_mm: float | None = None) -> tuple[list[int], Geometry]:
+    """The order of the frames of one flawless volume along D, and its grid; see ``lay_out``.
+
+    Raises
+    ------
+    GeometryError
+        Mixed orientation or spacing, or any defect of the stack.
+    """
+    if not all(same_axes(planes[0], plane) for plane in planes):
+        raise GeometryError(
+            "mixed orientation or spacing", needed="one orientation and one pixel spacing", remedy="Separate them."
+        )
+    layout = lay_out(planes, thickness_mm)
+    if layout.refused:
+        raise refusal(layout.refused)
+    return [frames[0] for frames in layout.places], layout.geometry
+
+
+def lay_out(planes: Sequence[Plane], thickness_mm: float | None = None, on_defect: OnDefect = "refuse") -> Layout:
     """Where the frames of one volume lie.
 
     Parameters
     ----------
     planes:
-        One or more frames, all of them placed, in any order.
+        One or more frames, all placed, of one orientation and pixel spacing, in any order.
     thickness_mm:
         How far a single frame extends along its normal; 1 mm when the file does not say.
-
-    Returns
-    -------
-    The order of the frames along D (increasing along row direction x column direction), and the grid (D, H, W).
-
-    Raises
-    ------
-    GeometryError
-        Mixed orientation or spacing, duplicate positions, missing slices, uneven spacing, gantry tilt.
+    on_defect:
+        What is done about defects; "refuse" marks them as refused and lays the frames out as "accept" does.
     """
-    _same_axes(planes)
-    first = planes[0]
+    first, positions, along, places = in_order(planes)
+    axes = np.array(first.orientation, dtype=np.float64)
+    inward = np.column_stack([(positions - positions[0]) @ axes[3:], (positions - positions[0]) @ axes[:3]])
+    gaps = np.diff(along)
+    found = [*_duplicates(places, along)]
+    spacing = _spacing(along, gaps) if len(along) > 1 else _Spacing(thickness_mm or 1.0, np.zeros(1), ())
+    found += spacing.defects
+    leaning, slope = _lean(along, inward)
+    found += leaning
+    repaired = on_defect == "resample"
+    filled = repaired and (along[-1] - along[0]) / spacing.step_mm <= MOST_FILLED * len(along)
+    straightened = repaired and bool(leaning)
+    shifts = inward / np.array(first.spacing_mm) if straightened else np.zeros_like(inward)
+    step_mm, targets = _targets(spacing, along, gaps, filled)
+    step = step_mm * (first.normal + (0 if straightened else slope[0] * axes[3:] + slope[1] * axes[:3]))
+    origin = positions[0] + np.floor(shifts.min(axis=0)) @ (
+        np.array(first.spacing_mm)[:, None] * axes.reshape(2, 3)[::-1]
+    )
+    geometry = geometry_of(_columns(first, step), origin, "LPS")
+    sparse = {name for name, _ in spacing.defects} if repaired and not filled else set[str]()
+    defects = tuple(
+        Defect(name, evidence, REFUSED if name in sparse else _action(name, on_defect, spacing, step_mm))
+        for name, evidence in found
+    )
+    return Layout(places, along - along[0], shifts, targets, geometry, defects)
+
+
+_Found = tuple[str, str]
+_Places = tuple[tuple[int, ...], ...]
+
+
+def in_order(planes: Sequence[Plane]) -> tuple[Plane, FloatArray, FloatArray, _Places]:
+    """The reference frame; of each place its position (places, 3) and distance along the normal, and its frames."""
     positions = np.array([plane.position_lps_mm for plane in planes], dtype=np.float64)
+    # The reference must not depend on the order in which files were found.
+    first = planes[int(np.lexsort(positions.T)[0])]
     along = positions @ first.normal
-    order = [int(index) for index in np.argsort(along, kind="stable")]
+    order = np.lexsort((*positions.T, along))
     positions, along = positions[order], along[order]
-    if len(planes) > 1:
-        _even(along)
-        step = _step(positions, along, first.normal)
-    else:
-        step = first.normal * (thickness_mm or 1.0)
-    return order, geometry_of(_columns(first, step), positions[0], "LPS")
+    gaps = np.diff(along)
+    apart = gaps[gaps > 1e-4]
+    usual = float(np.median(apart)) if apart.size else 0.0
+    begins = np.concatenate([[True], gaps >= min(SAME_POSITION_MM, max(SAME_POSITION_SPACINGS * usual, 1e-4))])
+    starts = np.flatnonzero(begins)
+    places = tuple(tuple(int(index) for index in part) for part in np.split(order, starts[1:]))
+    return first, positions[starts], along[starts], places
 
 
 def _columns(plane: Plane, step: FloatArray) -> FloatArray:
@@ -66,103 +150,149 @@ def _columns(plane: Plane, step: FloatArray) -> FloatArray:
     return np.column_stack([step, axes[3:] * rows_mm, axes[:3] * columns_mm])
 
 
-def same_axes(a: Plane, b: Plane) -> bool:
-    """Whether two frames have the same orientation and pixel spacing."""
-    if a.orientation is None or b.orientation is None or a.spacing_mm is None or b.spacing_mm is None:
-        return a.orientation == b.orientation and a.spacing_mm == b.spacing_mm
-    return bool(
-        np.allclose(a.orientation, b.orientation, atol=ORIENTATION_TOLERANCE)
-        and np.allclose(a.spacing_mm, b.spacing_mm, atol=SPACING_TOLERANCE_MM)
+def _duplicates(places: _Places, along: FloatArray) -> list[_Found]:
+    copies = sum(len(frames) - 1 for frames in places)
+    if not copies:
+        return []
+    at = along[[index for index, frames in enumerate(places) if len(frames) > 1]]
+    total = sum(map(len, places))
+    return [("duplicate_slices", f"{copies} of {total} slices lie on another one, at {_list(at)} mm along the normal")]
+
+
+@dataclass(frozen=True, eq=False)
+class _Spacing:
+    """The usual step, the slot of each place on an even grid with it, and what is wrong with the spacing."""
+
+    step_mm: float
+    slots: npt.NDArray[np.float64]
+    defects: tuple[_Found, ...]
+
+    @property
+    def missing(self) -> int:
+        return int(self.slots[-1]) + 1 - len(self.slots)
+
+
+def _spacing(along: FloatArray, gaps: FloatArray) -> _Spacing:
+    """``along``: sorted distances in mm along the normal, no two the same."""
+    small = gaps[gaps < 1.5 * gaps.min()]
+    common = small.size >= _BASE_SHARE * gaps.size
+    base = float(np.median(small if common else gaps))
+    counts = np.round(gaps / base)
+    whole = bool((np.abs(gaps / base - counts) < POSITION_TOLERANCE_SPACINGS).all()) and counts.min() >= 1
+    if common and whole and not _regions(counts):
+        slots = np.concatenate([[0.0], np.cumsum(counts)])
+        defects = _missing(along, gaps, counts, base) if counts.max() > 1 else []
+        return _Spacing(base, slots, (*defects, *_uneven(along, gaps, slots, base)))
+    slots = np.arange(along.size, dtype=np.float64)
+    return _Spacing(base, slots, tuple(_uneven(along, gaps, slots, base)))
+
+
+def _regions(counts: FloatArray) -> bool:
+    """Whether one wider gap follows another often enough to be a spacing of its own."""
+    run = 0
+    for index in range(counts.size):
+        same = index > 0 and counts[index] == counts[index - 1]
+        run = (run + 1 if same else 1) if counts[index] > 1 else 0
+        if run >= REGION_GAPS:
+            return True
+    return False
+
+
+def _missing(along: FloatArray, gaps: FloatArray, counts: FloatArray, base: float) -> list[_Found]:
+    holes = np.flatnonzero(counts > 1)
+    total = int((counts[holes] - 1).sum())
+    lost = np.concatenate(
+        [along[hole] + gaps[hole] * np.arange(1, min(counts[hole], 8)) / counts[hole] for hole in holes[:8]]
     )
-
-
-def _same_axes(planes: Sequence[Plane]) -> None:
-    if all(same_axes(planes[0], plane) for plane in planes):
-        return
-    counts = Counter(f"{direction_name(plane)} {_spacing_text(plane)}" for plane in planes)
-    raise GeometryError(
-        f"mixed orientation or spacing: {', '.join(f'{n} frames {name}' for name, n in counts.items())}",
-        needed="one orientation and one pixel spacing",
-        remedy="Remove the localiser or the frames that do not belong to the volume.",
+    evidence = (
+        f"{total} at {holes.size} place(s), {_list(lost)} mm along the normal, where the gap is "
+        f"{_list(gaps[holes])} instead of {base:.4g} mm"
     )
+    return [("missing_slices", evidence)]
 
 
-def _spacing_text(plane: Plane) -> str:
-    axes = ", ".join(f"{cosine:.3f}" for cosine in plane.orientation or ())
-    return f"[{axes}] {' x '.join(f'{size:g}' for size in plane.spacing_mm or ())} mm"
+def _uneven(along: FloatArray, gaps: FloatArray, slots: FloatArray, base: float) -> list[_Found]:
+    if along.size < 3:
+        return []
+    tolerance = min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACINGS * base)
+    slope, start = np.polyfit(slots, along, 1)
+    off = np.abs(along - (start + slope * slots))
+    if off.max() <= tolerance:
+        return []
+    worst = int(off.argmax())
+    evidence = (
+        f"gaps from {gaps.min():.4g} to {gaps.max():.4g} mm; a slice is {off[worst]:.3g} mm off an even grid, at "
+        f"{along[worst]:.4g} mm along the normal (up to {tolerance:.3g} mm is rounding)"
+    )
+    return [("uneven_spacing", evidence)]
 
 
-def _even(along: FloatArray) -> None:
-    """``along``: sorted positions in mm along the normal."""
-    gaps = np.diff(along)
-    same = np.flatnonzero(gaps < SAME_POSITION_MM)
-    if same.size:
-        raise GeometryError(
-            f"duplicate positions: {same.size} of {along.size} slices lie on another one, at {_places(along[same])}",
-            needed="one slice a position",
-            remedy="Remove copies, or separate the phases, echoes or time points into folders.",
-        )
-    spacing = float(gaps.min())
-    missing = np.flatnonzero(gaps > 1.5 * spacing)
-    whole = np.abs(gaps / spacing - np.round(gaps / spacing)) < POSITION_TOLERANCE_SPACINGS
-    if missing.size and whole.all():
-        count = int(np.round(gaps[missing] / spacing).sum()) - missing.size
-        raise GeometryError(
-            f"missing slices: {count} at {missing.size} place(s), after {_places(along[missing])}, "
-            f"where the gap is {_list(gaps[missing])} instead of {spacing:.3g} mm",
-            needed="a slice at every position",
-            remedy="Copy the missing files from the archive.",
-        )
-    even = np.linspace(along[0], along[-1], along.size)
-    tolerance = min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACINGS * float(np.median(gaps)))
-    off = np.abs(along - even)
-    if off.max() > tolerance:
-        raise GeometryError(
-            f"uneven spacing: gaps from {gaps.min():.4g} to {gaps.max():.4g} mm put a slice {off.max():.3g} mm off its "
-            f"place, at {_places(along[[int(off.argmax())]])}",
-            needed=f"even spacing within {tolerance:.3g} mm",
-            remedy=_RESORT,
-        )
+def _lean(along: FloatArray, inward: FloatArray) -> tuple[list[_Found], FloatArray]:
+    """What is wrong; the sideways shift (H, W) in mm a mm along the normal, zeros where it is rounding."""
+    upright = np.zeros(2)
+    if len(along) < 2:
+        return [], upright
+    extent = along - along[0]
+    if np.linalg.norm(inward - inward.mean(axis=0), axis=1).max() <= POSITION_TOLERANCE_MM:
+        return [], upright
+    slope = (inward[-1] - inward[0]) / extent[-1]
+    beside = _beside(inward, extent, slope)
+    if beside.max() > POSITION_TOLERANCE_MM:
+        half = len(along) // 2
+        # The median of slopes over half the stack: a few slices beside the line do not turn it.
+        pairs = (inward[half:] - inward[: len(along) - half]) / (extent[half:] - extent[: len(along) - half])[:, None]
+        slope = np.median(pairs, axis=0)
+        beside = _beside(inward, extent, slope)
+    found: list[_Found] = []
+    tilt = float(np.degrees(np.arctan(np.linalg.norm(slope))))
+    if tilt > TILT_TOLERANCE_DEGREES and np.linalg.norm(slope) * extent[-1] > POSITION_TOLERANCE_MM:
+        found.append(("gantry_tilt", f"each slice is shifted sideways, {tilt:.1f} degrees from the normal"))
+    off = np.flatnonzero(beside > POSITION_TOLERANCE_MM)
+    if off.size:
+        evidence = f"{off.size} lie up to {beside.max():.3g} mm beside the line of the others, at "
+        found.append(("shifted_slices", f"{evidence}{_list(along[off])} mm along the normal"))
+    elif np.linalg.norm(slope) * extent[-1] <= POSITION_TOLERANCE_MM:
+        slope = upright
+    return found, slope
 
 
-def _step(positions: FloatArray, along: FloatArray, normal: FloatArray) -> FloatArray:
-    """From one slice to the next, in mm LPS.
-
-    Along the normal where every slice is within rounding of it; else along the line of the positions (small tilts).
-    """
-    count = len(positions) - 1
-    step: FloatArray = normal * float(along[-1] - along[0]) / count
-    if _sideways(positions, step, normal) > POSITION_TOLERANCE_MM:
-        step = (positions[-1] - positions[0]) / count
-        _straight(positions, step, normal)
-    return step
+def _beside(inward: FloatArray, extent: FloatArray, slope: FloatArray) -> FloatArray:
+    rest = inward - extent[:, None] * slope
+    distance: FloatArray = np.linalg.norm(rest - np.median(rest, axis=0), axis=1)
+    return distance
 
 
-def _sideways(positions: FloatArray, step: FloatArray, normal: FloatArray) -> float:
-    off = positions - (positions[0] + np.arange(len(positions))[:, None] * step)
-    return float(np.linalg.norm(off - np.outer(off @ normal, normal), axis=1).max())
+def _targets(spacing: _Spacing, along: FloatArray, gaps: FloatArray, repaired: bool) -> tuple[float, FloatArray]:
+    """The step along the normal, and where the result's slices lie."""
+    if not gaps.size:
+        return spacing.step_mm, np.zeros(1)
+    extent = float(along[-1] - along[0])
+    if not spacing.defects:
+        return extent / gaps.size, along - along[0]
+    if not repaired:
+        return float(np.median(gaps)), along - along[0]
+    count = max(round(extent / spacing.step_mm), 1)
+    targets: FloatArray = np.linspace(0.0, extent, count + 1)
+    return extent / count, targets
 
 
-def _straight(positions: FloatArray, step: FloatArray, normal: FloatArray) -> None:
-    cosine = float(step @ normal) / float(np.linalg.norm(step))
-    tilt = float(np.degrees(np.arccos(min(cosine, 1.0))))
-    if tilt > TILT_TOLERANCE_DEGREES:
-        raise GeometryError(
-            f"gantry tilt: each slice is shifted sideways, {tilt:.1f} degrees from the normal",
-            needed="slices stacked along their normal",
-            remedy="Resample it with a converter that corrects tilt.",
-        )
-    sideways = _sideways(positions, step, normal)
-    if sideways > POSITION_TOLERANCE_MM:
-        raise GeometryError(
-            f"shifted slices: one lies {sideways:.3g} mm beside the line of the others",
-            needed="slices stacked along one line",
-            remedy=_RESORT,
-        )
-
-
-def _places(along: FloatArray) -> str:
-    return f"{_list(along)} mm along the normal"
+def _action(name: str, on_defect: OnDefect, spacing: _Spacing, step_mm: float) -> str:
+    if on_defect == "refuse":
+        return REFUSED
+    resample, accept = {
+        "missing_slices": (
+            f"{spacing.missing} slices interpolated linearly",
+            f"stacked every {step_mm:.4g} mm, the median step, as if none was missing",
+        ),
+        "uneven_spacing": (
+            f"interpolated linearly onto a grid of {step_mm:.4g} mm",
+            f"stacked every {step_mm:.4g} mm, the median step",
+        ),
+        "duplicate_slices": ("copies with equal pixels dropped", "one slice of each position kept"),
+        "gantry_tilt": ("resampled to an orthogonal grid", "stacked as it is, with a sheared affine"),
+        "shifted_slices": ("moved back by linear interpolation", "stacked as it is"),
+    }[name]
+    return resample if on_defect == "resample" else accept
 
 
 def _list(numbers: FloatArray) -> str:
