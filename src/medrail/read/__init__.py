@@ -3,14 +3,40 @@
 Comes in: a file of any kind in ``READERS``, told by its content, or a folder with a DICOM series. Goes out: an
 ``Image`` (C, D, H, W) with geometry in RAS+ mm and unit, or a named error with evidence and remedy, never another one.
 The one function: ``read``. ``read_mask`` is the same for masks, ``on_grid`` puts a mask on its image's grid,
-``files_of`` names the files that an image is made of, and ``write_nifti`` is the way back.
+``files_of`` names the files that an image is made of, and ``write_nifti`` is the way back. Of whole slides ``read``
+gives the part that a ``Place`` names; ``slide_facts`` says what there is, ``find_tissue`` where to look.
 """
 
 from medrail.read.alignment import on_grid
 from medrail.read.companions import files_of
-from medrail.read.dicom import Series, series_in
+from medrail.read.contents import series_in
+from medrail.read.dicom import Series
 from medrail.read.formats import READERS, read, read_mask
+from medrail.read.label_picture import LabelPicture, open_label_picture
 from medrail.read.nifti import write_nifti
+from medrail.read.place import Place
+from medrail.read.slide import SlideFacts, slide_facts
+from medrail.read.slide_kind import SLIDE_SUFFIXES, is_slide
 from medrail.read.sniff import sniff
+from medrail.read.tissue import Tissue, find_tissue
 
-__all__ = ["READERS", "Series", "files_of", "on_grid", "read", "read_mask", "series_in", "sniff", "write_nifti"]
+__all__ = [
+    "READERS",
+    "SLIDE_SUFFIXES",
+    "LabelPicture",
+    "Place",
+    "Series",
+    "SlideFacts",
+    "Tissue",
+    "files_of",
+    "find_tissue",
+    "is_slide",
+    "on_grid",
+    "open_label_picture",
+    "read",
+    "read_mask",
+    "series_in",
+    "slide_facts",
+    "sniff",
+    "write_nifti",
+]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.errors import ReadError
+from medrail.read.contents import holds_many, read_inside
 from medrail.read.dicom import read_dicom, read_series
 from medrail.read.guard import Guard
 from medrail.read.metaimage import read_metaimage
@@ -18,6 +19,8 @@ from medrail.read.nifti import read_nifti
 from medrail.read.npz import read_npz
 from medrail.read.nrrd import read_nrrd
 from medrail.read.raster import read_indices, read_picture
+from medrail.read.slide import read_slide
+from medrail.read.slide_kind import is_slide_dicom
 from medrail.read.sniff import sniff
 from medrail.types import READ_AS_STORED, Image, ReadOptions
 
@@ -33,9 +36,10 @@ READERS: dict[str, Reader] = {
     "tiff": read_picture,
     "bmp": read_picture,
     "npz": read_npz,
+    "slide": read_slide,
 }
 _MASK_READERS: dict[str, Reader] = READERS | dict.fromkeys(("png", "jpeg", "tiff", "bmp"), read_indices)
-_WITH_ITEMS = frozenset({"npz"})
+_WITH_ITEMS = frozenset({"npz", "slide", "dicom"})
 
 
 def read(path: str | Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
@@ -44,10 +48,10 @@ def read(path: str | Path, item: str = "", options: ReadOptions = READ_AS_STORED
     Parameters
     ----------
     path:
-        A file of any kind in ``READERS``, told by its content; or a folder with one DICOM series.
+        A file of any kind in ``READERS``, told by its content; a folder, a zip or a DICOMDIR with one image.
     item:
         Which image is meant where there are several: a series of the folder (``series_in`` lists them), or a member
-        of a MedMNIST npz as ``train_images/12``.
+        of a MedMNIST npz as ``train_images/12``, or a part of a whole slide (``medrail.read.place``).
     options:
         What to do where a file leaves a choice.
 
@@ -88,6 +92,10 @@ def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader
     if is_folder:
         return read_series(path, item, options)
     kind = sniff(path)
+    if holds_many(path, kind):
+        return read_inside(path, item, options, lambda file, inner: _read(file, inner, options, readers))
+    if (kind == "tiff" and item) or (kind == "dicom" and is_slide_dicom(path)):
+        kind = "slide"
     if item and kind not in _WITH_ITEMS:
         raise ReadError(
             f"is one {kind} image and has no items", where=str(path), needed="no item", remedy="Leave the item empty."

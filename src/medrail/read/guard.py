@@ -15,7 +15,7 @@ from types import TracebackType
 from medrail.errors import CorruptFile, MedrailError, ReadError
 
 # Loggers of parsers that print to stderr, or hand values of the header to the root logger.
-_LOGGERS = tuple(logging.getLogger(name) for name in ("pydicom", "nibabel.global", "PIL"))
+_LOGGERS = tuple(logging.getLogger(name) for name in ("pydicom", "nibabel.global", "PIL", "tifffile"))
 
 
 class _Quiet:

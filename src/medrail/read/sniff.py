@@ -10,7 +10,9 @@ import zlib
 from pathlib import Path
 
 from medrail.errors import CorruptFile, UnsupportedFormat
+from medrail.read.archive import is_office
 from medrail.read.guard import Guard
+from medrail.read.slide_kind import is_slide_tiff, slide_by_magic
 
 _HEAD_BYTES = 1024
 _HEADER_BYTES = 352  # of the longest header that is told apart
@@ -52,7 +54,8 @@ _VALUE_REPRESENTATIONS = frozenset(
 def sniff(path: str | Path) -> str:
     """The format of a file, told from its first bytes.
 
-    Returns one of "dicom" "nifti" "metaimage" "nrrd" "png" "jpeg" "tiff" "bmp" "npz".
+    Returns one of "dicom" "nifti" "metaimage" "nrrd" "png" "jpeg" "tiff" "bmp" "npz" "slide" (a slide in DICOM is
+    "dicom") "zip" (an archive of files, whatever they are).
 
     Raises
     ------
@@ -72,9 +75,11 @@ def sniff(path: str | Path) -> str:
         raise CorruptFile("is empty (0 bytes)", needed="an image", where=str(path), remedy="Copy it again.")
     if not head[:128].strip(b"\0") and (len(head) < 132 or not head.strip(b"\0")):
         raise CorruptFile("begins with nothing but zeros", needed="an image", where=str(path), remedy="Copy it again.")
+    if slide_by_magic(head, path):
+        return "slide"
     known = _known(head, path) or (_zip_kind(path) if head.startswith(b"PK\x03\x04") else "")
     if known:
-        return known
+        return "slide" if known == "tiff" and is_slide_tiff(path) else known
     looks_like, remedy = _foreign(head)
     raise UnsupportedFormat(f"looks like {looks_like}", needed=_READABLE, where=str(path), remedy=remedy)
 
@@ -146,7 +151,10 @@ def _is_bare_dicom(head: bytes) -> bool:
 
 def _zip_kind(path: Path) -> str:
     with Guard(path, "zip"), zipfile.ZipFile(path) as archive:
-        return "npz" if any(name.endswith(".npy") for name in archive.namelist()) else ""
+        names = archive.namelist()
+    if any(name.endswith(".npy") for name in names):
+        return "npz"
+    return "" if is_office(names) or not names else "zip"
 
 
 def _foreign(head: bytes) -> tuple[str, str]:
@@ -154,7 +162,7 @@ def _foreign(head: bytes) -> tuple[str, str]:
         if head.startswith(magic):
             return name, remedy
     if head.startswith(b"PK\x03\x04"):
-        return "a zip archive (or an Office document)", "Unpack it first and give the folder or file inside."
+        return "an Office document or an empty zip", "Export the image itself."
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "a WebP picture", "Save it as PNG."
     if head.startswith(b"\x1f\x8b"):
