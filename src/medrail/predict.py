@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medrail.bundle import Predictor, overlay_png
+from medrail.cases.layouts.series import place_of
 from medrail.errors import MedrailError, ReadError, UnsupportedFormat
-from medrail.read import read, read_mask, series_in, sniff, write_nifti
-from medrail.types import Prediction, Progress
+from medrail.predict_slide import predict_slide
+from medrail.read import is_slide, read, read_mask, write_nifti
+from medrail.read.dicom.headers import Foreign
+from medrail.read.dicom.series import scan
+from medrail.read.dicom.volume import volumes_of
+from medrail.types import READ_AS_STORED, Prediction, Progress
 from medrail.workspace import write_text
 
 DISCLAIMER = "Not a medical device: for research and education only."
@@ -44,18 +49,21 @@ class Input:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one input: a prediction and the files written, or a reason."""
+    """What became of one input: a prediction and the files written, or a reason; of a slide, areas in mm^2."""
 
     input: Input
     prediction: Prediction | None = None
     files: tuple[Path, ...] = ()
     reason: str = ""
+    areas_mm2: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
         """The prediction in a few words; empty where there is none."""
         if self.prediction is None:
             return ""
+        if self.areas_mm2:
+            return ", ".join(f"{name} {area:.3f} mm2" for name, area in self.areas_mm2.items())
         if self.prediction.mask is None:
             return f"{self.prediction.class_name} ({self.prediction.confidence:.3f})"
         volumes = volumes_ml(self.prediction)
@@ -87,14 +95,14 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
 
 
 def _inputs_below(folder: Path) -> list[Input]:
-    found: list[Input] = []
-    subfolders = sorted(path for path in [folder, *folder.rglob("*")] if path.is_dir())
-    for subfolder in subfolders:
-        kinds = {path: _kind(path) for path in sorted(subfolder.iterdir()) if path.is_file()}
-        found += [Input(path) for path, kind in kinds.items() if kind not in ("", "dicom", "npz")]
-        if "dicom" in kinds.values():
-            series = series_in(subfolder)
-            found += [Input(subfolder, one.item if len(series) > 1 else "") for one in series]
+    holds = scan(folder)
+    series = [volume.series for volume in volumes_of(holds.groups, holds.broken, READ_AS_STORED)]
+    found = [Input(*place_of(one, series)) for one in series]
+    found += [Input(file.path) for file in holds.foreign if _is_input(file)]
+    found += [Input(file.path) for file in holds.refused]  # kept, so that the summary names them
+    slides = {file.path.parent: file.path for file in reversed(holds.others) if is_slide(file.path)}
+    found += [Input(path) for path in slides.values()]  # one slide's levels are files of one folder
+    found.sort(key=lambda one: (str(one.path), one.item))
     if not found:
         raise ReadError(
             "no image in this folder",
@@ -108,14 +116,11 @@ def _inputs_below(folder: Path) -> list[Input]:
 _IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".nii", ".gz", ".mha", ".mhd", ".nrrd")
 
 
-def _kind(path: Path) -> str:
-    try:
-        return sniff(path)
-    except UnsupportedFormat:
-        # A text beside the images is no input; what calls itself an image and is none shall be named in the summary.
-        return "pretended" if path.suffix.lower() in _IMAGE_ENDINGS else ""
-    except MedrailError:
-        return "broken"  # kept as an input, so that the summary names it
+def _is_input(file: Foreign) -> bool:
+    """An image, or what calls itself one and shall be named in the summary; a text beside the images is none."""
+    if file.error is None:
+        return file.kind not in ("npz", "zip")
+    return not isinstance(file.error, UnsupportedFormat) or file.path.suffix.lower() in _IMAGE_ENDINGS
 
 
 def predict_files(
@@ -139,7 +144,10 @@ def predict_files(
     answers = []
     for number, (one, name) in enumerate(zip(inputs, names, strict=True), 1):
         try:
-            answers.append(_predict(predictor, one, name, out, roi, overlays))
+            if predictor.spec.slide and not one.item and is_slide(one.path):
+                answers.append(_predict_slide(predictor, one, name, out, overlays, progress))
+            else:
+                answers.append(_predict(predictor, one, name, out, roi, overlays))
         except (MedrailError, OSError) as error:
             answers.append(Answer(one, reason=_reason(error, one)))
         if progress:
@@ -183,17 +191,27 @@ def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path |
     return Answer(one, prediction, tuple(files))
 
 
+def _predict_slide(
+    predictor: Predictor, one: Input, name: str, out: Path, overlays: bool, progress: Progress | None
+) -> Answer:
+    answer = predict_slide(predictor, one.path, out, name, overlays=overlays, progress=progress)
+    return Answer(one, answer.prediction, answer.files, areas_mm2=answer.areas_mm2)
+
+
 def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]) -> str:
-    """CSV, a row an input; classification: class, confidence, every probability; segmentation: volumes in ml."""
+    """CSV, a row an input; classification: class, confidence, every probability; segmentation: ml, of slides mm^2."""
     classification = predictor.spec.task == "classification"
     classes = predictor.spec.classes if classification else predictor.spec.classes[1:]
-    columns = [f"p_{name}" if classification else f"{name}_ml" for name in classes]
+    unit = "mm2" if predictor.spec.slide else "ml"
+    columns = [f"p_{name}" if classification else f"{name}_{unit}" for name in classes]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["input", "name", *(["class_name", "confidence"] if classification else []), *columns, "reason"])
     for answer, name in zip(answers, names, strict=True):
         start = [str(answer.input), name]
-        writer.writerow([*start, *_values(answer.prediction, classification, len(columns)), answer.reason])
+        values = [f"{area:.6f}" for area in answer.areas_mm2.values()]
+        values = values or _values(answer.prediction, classification, len(columns))
+        writer.writerow([*start, *values, answer.reason])
     return text.getvalue()
 
 
@@ -203,6 +221,8 @@ def _values(prediction: Prediction | None, classification: bool, count: int) -> 
     if classification:
         probabilities = [f"{value:.6f}" for value in prediction.probabilities.values()]
         return [str(prediction.class_name), f"{prediction.confidence:.6f}", *probabilities]
+    if prediction.mask is None or prediction.mask.geometry is None:
+        return [""] * count
     return [f"{volume:.3f}" if volume is not None else "" for volume in volumes_ml(prediction).values()]
 
 

@@ -101,6 +101,7 @@ def dicom_folders(data: Path) -> Path:
             template.SeriesInstanceUID, template.SOPInstanceUID = series, generate_uid()
             template.file_meta.MediaStorageSOPInstanceUID = template.SOPInstanceUID
             template.ImagePositionPatient = [0, 0, 2.5 * position]
+            template.PatientID = f"patient {number}"
             pixels = RNG.integers(900, 1100, (128, 128)) + 300 * (number % 2)
             template.PixelData = pixels.astype(np.int16).tobytes()
             template.save_as(folder / f"{5 - position}.dcm")

@@ -23,7 +23,7 @@ def seen(layout: Layout) -> dict[str, Any]:
 
 
 def test_every_data_kind_has_a_looker_and_a_drawing() -> None:
-    assert list(LOOKERS) == ["csv", "pairs", "dicom_folders", "class_folders", "medmnist"]
+    assert list(LOOKERS) == ["csv", "pairs", "dicom_folders", "class_folders", "medmnist", "slides"]
     assert set(DRAWINGS) == set(LOOKERS)
 
 

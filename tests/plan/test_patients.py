@@ -88,3 +88,54 @@ def test_a_proposal_is_a_pattern_with_one_group_that_fits_what_it_says(names: li
 @pytest.mark.parametrize("body", KNOWN.values())
 def test_known_bodies_have_no_groups_of_their_own(body: str) -> None:
     assert re.compile(body).groups == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3), st.integers(1, 30)), min_size=3, max_size=30, unique=True)
+)
+def test_a_proposal_never_divides_a_patient(files: list[tuple[int, int, int]]) -> None:
+    """However the patient is spelt, and whatever else in the name counts examinations or cases."""
+    spelt = ("patient{}", "Patient_{}", "patient-{:03d}", "patient {}")
+    names = {
+        f"case{picture}/{spelt[way].format(patient)}/IM-{picture:04d}-{way}.png": patient
+        for patient, way, picture in files
+    }
+    found = propose(list(names))
+    if found is None:
+        return
+    groups: dict[int, set[str]] = {}
+    for name, patient in names.items():
+        groups.setdefault(patient, set()).add(found.patient(name))
+    assert all(len(group) == 1 for group in groups.values()), found.pattern
+
+
+def test_cases_of_a_patient_are_not_taken_for_patients() -> None:
+    names = [f"case{exam}/patient7_{exam}.png" for exam in range(3)] + [
+        f"case{exam}/patient8.png" for exam in range(3, 9)
+    ]
+    found = propose(names)
+    assert found is not None
+    assert found.groups == 2
+    assert {found.patient(name) for name in names} == {"patient7", "patient8"}
+
+
+def test_one_patient_spelt_in_two_ways_is_one() -> None:
+    names = ["person1_a.png", "Person_01_b.png", "person2_a.png", "person-2_b.png", "person3_a.png"]
+    found = propose(names)
+    assert found is not None
+    assert [found.patient(name) for name in names] == ["1", "1", "2", "2", "3"]
+    leading = [f"{'pP'[n % 2]}{n // 2:0{1 + n % 2}d}_{n}.png" for n in range(40)]
+    found = propose(leading)
+    assert found is not None
+    assert found.groups == 20
+    assert found.patient("p7_1.png") == found.patient("P07_2.png") == "7"
+
+
+def test_a_proposal_is_described_with_counts_and_examples() -> None:
+    found = propose([f"person{n}_{k}.png" for n in range(5) for k in range(3)] + ["odd.png"])
+    assert found is not None
+    assert found.describe() == (
+        "file names group 15 of 16 files into 5 patients (person0: person0_0.png, person0_1.png and 1 more; "
+        "person1: person1_0.png, person1_1.png and 1 more; person2: person2_0.png, person2_1.png and 1 more); "
+        "1 other file counts as a patient by itself"
+    )

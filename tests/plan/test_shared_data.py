@@ -45,7 +45,7 @@ def test_chest_xray_patients_leak_between_the_given_splits(tmp_path: Path, share
         "class_folders",
         ("NORMAL", "PNEUMONIA"),
     )
-    assert said(made.inferred, "into", "patients")
+    assert said(made.unsure, "into", "patients")
     assert said(made.unsure, "more than one of the data's own splits")
     assert config.split.by == "patient"
     assert (config.model.channels, config.train.augment.flip) == (1, ())

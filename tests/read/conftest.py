@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medrail.types import Image
+from slides import noise, write_slide
 
 Save = Callable[[str, Image, Path], tuple[Path, str]]
 
@@ -128,6 +129,11 @@ def _save_picture(ending: str) -> Callable[[Image, Path], tuple[Path, str]]:
     return save
 
 
+def _save_slide(image: Image, folder: Path) -> tuple[Path, str]:
+    """Two levels of noise: a slide has no voxels of a volume to keep."""
+    return write_slide(folder / "image.tif", noise(150, 200), 0.5, levels=(2,)), "um=1"
+
+
 def _save_npz(image: Image, folder: Path) -> tuple[Path, str]:
     path = folder / "image.npz"
     others = np.zeros_like(image.voxels[0])
@@ -145,6 +151,7 @@ WRITERS = {
     "tiff": _save_picture(".tif"),
     "bmp": _save_picture(".bmp"),
     "npz": _save_npz,
+    "slide": _save_slide,
 }
 
 

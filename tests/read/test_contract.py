@@ -28,7 +28,7 @@ def positions_ras_mm(image: Image) -> np.ndarray:
 
 def test_every_reader_is_under_contract(writers):
     assert set(writers) == set(READERS)
-    assert set(IN_SPACE) | set(PICTURES) | {"npz"} == set(READERS)
+    assert set(IN_SPACE) | set(PICTURES) | {"npz", "slide"} == set(READERS)
 
 
 @pytest.mark.parametrize("kind", IN_SPACE)

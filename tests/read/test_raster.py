@@ -283,7 +283,7 @@ def test_a_stack_is_refused_by_its_declared_size(tmp_path):
         content = re.sub(re.escape(entry) + b"....", entry + struct.pack("<I", 60_000), content, flags=re.DOTALL)
         content = content.replace(struct.pack("<HHI", tag, 3, 1) + size + bytes(2), entry + struct.pack("<I", 60_000))
     (tmp_path / "a.tif").write_bytes(content)
-    with pytest.raises(ReadError, match="declares .* pixels"):
+    with pytest.raises(ReadError, match=r"declares .* pixels"):
         read(tmp_path / "a.tif")
 
 

@@ -8,7 +8,6 @@ import pytest
 import SimpleITK
 from PIL import Image as Pillow
 
-from medrail.errors import UnsupportedFormat
 from medrail.read import read, read_mask, write_nifti
 
 pytestmark = pytest.mark.shared
@@ -79,9 +78,12 @@ def test_pictures_and_masks_keep_every_value(shared_data):
                 np.testing.assert_array_equal(read_mask(path).voxels[0, 0], expected)
 
 
-def test_a_whole_slide_is_refused_by_name(shared_data):
-    with pytest.raises(UnsupportedFormat, match="whole slides"):
-        read(shared_data / "slides" / "cmu_small_region.svs")
+def test_a_small_slide_is_read_whole_and_by_tiles(shared_data):
+    path = shared_data / "slides" / "cmu_small_region.svs"
+    whole = read(path)
+    assert (whole.unit, whole.voxels.shape) == ("uint8", (3, 1, 2967, 2220))
+    tile = read(path, "x=512,y=1024,px=64,um=0.499")
+    np.testing.assert_array_equal(tile.voxels[:, 0], whole.voxels[:, 0, 1024:1088, 512:576])
 
 
 def test_medmnist_members(shared_data):

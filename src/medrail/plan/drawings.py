@@ -60,6 +60,15 @@ scans/
         """\
 pneumoniamnist.npz     train_images  train_labels  val_images  val_labels  test_images  test_labels""",
     ),
+    "slides": Drawing(
+        "whole slides, cut into tiles",
+        "classification and segmentation",
+        """\
+slides/
+    labels.csv     slide,label,patient    or  slide,annotation,patient    (or one folder a class)
+    a.svs          a.geojson              (what was drawn on it, where something was)
+    b.svs          ...""",
+    ),
 }
 
 

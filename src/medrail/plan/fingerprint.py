@@ -185,7 +185,7 @@ def look_at_images(
             image = read(entry.path, entry.item)
             images.append(image_facts(image, entry))
             if with_masks and entry.target:
-                masks.append(sample_mask(entry.target, image))
+                masks.append(sample_mask(entry.target, image, entry.item))
         except (MedrailError, OSError) as error:
             reason = error.found if isinstance(error, MedrailError) else str(error.strerror)
             failed.append((entry.name, reason))

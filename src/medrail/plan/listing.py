@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from medrail.cases.listing import counted, files_below, image_suffix, may_be_image
 from medrail.cases.listing import stem as without_image_suffix
 from medrail.errors import ReadError
-from medrail.read import sniff
+from medrail.read import SLIDE_SUFFIXES, is_slide, sniff
 
 _VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"})
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
@@ -40,6 +40,7 @@ class FolderListing:
     tables: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    slides: tuple[str, ...] = ()
 
     @cached_property
     def images(self) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ class FolderListing:
             "DICOM file": len(self.dicoms),
             "CSV file": len(self.tables),
             "npz file": len(self.arrays),
+            "whole slide": len(self.slides),
         }
         endings = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in self.others)
         found = [counted(count, kind) for kind, count in counts.items() if count]
@@ -83,6 +85,8 @@ def list_files(root: Path) -> FolderListing:
 
 def _kind(path: Path) -> str:
     suffix = image_suffix(path.name).lower()
+    if path.suffix.lower() in SLIDE_SUFFIXES or (suffix in (".tif", ".tiff") and is_slide(path)):
+        return "slides"
     if suffix:
         return "volumes" if suffix in _VOLUME_SUFFIXES else "dicoms" if suffix in _DICOM_SUFFIXES else "pictures"
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -95,8 +99,10 @@ def _kind(path: Path) -> str:
         found = sniff(path)
     except (ReadError, OSError):
         return "others"
-    if found == "npz":
-        return "arrays"
+    if found in ("npz", "zip"):
+        return "arrays" if found == "npz" else "others"
+    if found == "slide":
+        return "slides"
     return "dicoms" if found == "dicom" else "volumes" if found in _VOLUME_FORMATS else "pictures"
 
 

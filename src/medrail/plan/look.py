@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from medrail.cases.layouts.rows import read_sheet
 from medrail.cases.listing import counted, image_suffix
-from medrail.cases.rows import read_sheet
 from medrail.config import Task
 from medrail.errors import CaseError, ReadError
 from medrail.plan.drawings import all_drawings
@@ -18,6 +18,7 @@ from medrail.plan.look_csv import csv_layouts, csv_layouts_of
 from medrail.plan.look_dicom import dicom_layouts
 from medrail.plan.look_folders import class_folder_layouts, medmnist_layouts, medmnist_layouts_of
 from medrail.plan.look_pairs import pair_layouts
+from medrail.plan.look_slides import slide_layouts
 from medrail.read import sniff
 
 _NEEDED = "several images with a label or a mask each"
@@ -31,6 +32,7 @@ LOOKERS: Mapping[str, Looker] = {
     "dicom_folders": dicom_layouts,
     "class_folders": class_folder_layouts,
     "medmnist": medmnist_layouts,
+    "slides": slide_layouts,
 }
 """What looks at a folder for each data kind; ``Layout.rank`` decides among what they find."""
 
@@ -91,7 +93,7 @@ def _how_to_choose(layout: Layout, instead_of: Layout, root: Path) -> str:
 
 def _only_folder(listing: FolderListing) -> Path | None:
     """The folder that an archive was unpacked to: the only one, with nothing beside it."""
-    everything = (*listing.images, *listing.tables, *listing.arrays)
+    everything = (*listing.images, *listing.tables, *listing.arrays, *listing.slides)
     tops = {name.partition("/")[0] for name in everything}
     inside = all("/" in name for name in everything)
     return listing.root / tops.pop() if len(tops) == 1 and inside else None

@@ -6,8 +6,8 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
+from medrail.cases.layouts.rows import Sheet, read_sheet
 from medrail.cases.listing import Listing, counted
-from medrail.cases.rows import Sheet, read_sheet
 from medrail.config import DataConfig, Task
 from medrail.errors import CaseError
 from medrail.plan.layout import Layout, list_entries, stopping, told, too_many_classes

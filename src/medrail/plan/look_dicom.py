@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from medrail.cases.layouts.rows import read_sheet
 from medrail.cases.listing import Entry, counted
-from medrail.cases.rows import read_sheet
 from medrail.config import DataConfig, Task
 from medrail.errors import CaseError, ReadError
 from medrail.plan.layout import Layout, NewTable, list_entries, stopping, told

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrail.prepare.machine import processors
+from medrail.cases.look.machine import processors
 
 # Where Linux says how much memory a container may use (cgroup v2, then v1).
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

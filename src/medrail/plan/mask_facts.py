@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from medrail.errors import MedrailError
-from medrail.read import read, read_mask
+from medrail.read import open_label_picture, read, read_mask
 from medrail.types import Image, Voxels
 
 Looks = Literal["labels", "instances", "grey", "empty"]
@@ -64,8 +65,13 @@ class MaskFacts:
         return tuple(value for value, _ in self.values if value != 0)
 
 
-def sample_mask(path: str, image: Image) -> MaskSample:
-    """Look at one mask; one that is no mask of whole numbers is looked at as the image it is."""
+def sample_mask(path: str, image: Image, item: str = "") -> MaskSample:
+    """Look at one mask; one that is no mask of whole numbers is looked at as the image it is.
+
+    ``item``: the tile of a whole slide, whose mask is looked at all over the slide, coarsely.
+    """
+    if item.startswith("x="):
+        return _sample_slide_mask(path)
     try:
         mask, problem = read_mask(path), ""
     except MedrailError as error:
@@ -81,6 +87,18 @@ def sample_mask(path: str, image: Image) -> MaskSample:
     foreground = float((voxels != 0).mean())
     same = sorted(mask.grid) == sorted(image.grid)
     return MaskSample(kept, _equal_neighbours(voxels), foreground, same, problem, tuple(map(int, counts)))
+
+
+def _sample_slide_mask(path: str) -> MaskSample:
+    try:
+        picture = open_label_picture(Path(path))
+        rows, columns = (np.arange(0, size, max(1, size // 1024)) for size in (picture.height, picture.width))
+        voxels = picture.values(rows, columns)
+    except MedrailError as error:
+        return MaskSample((), 1.0, 0.0, same_grid=True, problem=error.found)
+    values, counts = np.unique(voxels[voxels != 0], return_counts=True)
+    kept, many = (tuple(map(int, numbers[:_MOST_KEPT])) for numbers in (values, counts))
+    return MaskSample(kept, _equal_neighbours(voxels), float((voxels != 0).mean()), True, "", many)
 
 
 def _equal_neighbours(voxels: Voxels) -> float:

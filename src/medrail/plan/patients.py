@@ -28,6 +28,7 @@ KNOWN = {
     "case": r"[Cc]ase[-_ ]?\d+",
     "examination": r"IM-\d+",
 }
+_EXAMINATIONS = frozenset({KNOWN["case"], KNOWN["examination"]})
 # Words that count pictures, not patients.
 _COUNTERS = frozenset(
     {"slice", "img", "image", "im", "frame", "scan", "series", "z", "t", "file", "pic", "photo", "crop"}
@@ -63,16 +64,20 @@ class PatientPattern:
         return found.group(1) if found else name
 
     def describe(self) -> str:
-        """One sentence with an example."""
-        patient, files = self.examples[0]
-        names = ", ".join(PurePosixPath(name).name for name in files[:2])
+        """What it does to the files, with counts and examples, for a person to confirm."""
+        shown = "; ".join(f"{patient}: {_listed(files)}" for patient, files in self.examples)
         rest = self.total - self.matched
         count = "counts as a patient by itself" if rest == 1 else "count as a patient each"
         others = f"; {counted(rest, 'other file')} {count}" if rest else ""
         return (
             f"file names group {self.matched} of {counted(self.total, 'file')} into {counted(self.groups, 'patient')} "
-            f"(as {patient}: {names}{', ...' if len(files) > 2 else ''}){others}"
+            f"({shown}){others}"
         )
+
+
+def _listed(files: Sequence[str]) -> str:
+    names = ", ".join(PurePosixPath(name).name for name in files[:2])
+    return f"{names} and {len(files) - 2} more" if len(files) > 2 else names
 
 
 def propose(names: Sequence[str]) -> PatientPattern | None:
@@ -94,8 +99,60 @@ def _known(names: Sequence[str]) -> PatientPattern | None:
             bodies.append(body)
     if not bodies:
         return None
-    found = _measure(_whole_word("|".join(bodies)), names, certain=True)
+    strong = _coarsest(bodies, names)
+    found = _measure(_pattern(bodies, strong), names, certain=True)
+    if _spelt_in_two_ways(found, names):
+        found = _measure(_pattern(bodies, strong, numbers_only=True), names, certain=True)
     return found if found.groups >= 2 and found.groups < found.matched else None
+
+
+def _coarsest(bodies: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The bodies that win where a name has several; empty where no name has two.
+
+    A patient may have several cases and examinations, so words for a person win over these, then what makes the fewest
+    groups.
+    """
+    weak: set[str] = set()
+    meet = False
+    for number, one in enumerate(bodies):
+        for other in bodies[number + 1 :]:
+            pairs = [
+                (first.group(1), second.group(1))
+                for name in names
+                if (first := re.search(_whole_word(one), name)) and (second := re.search(_whole_word(other), name))
+            ]
+            if pairs:
+                meet = True
+                ones, others = (
+                    (body in _EXAMINATIONS, len({_plain(pair[side]) for pair in pairs}))
+                    for side, body in enumerate((one, other))
+                )
+                weak.add(one if ones > others else other)
+    return [body for body in bodies if body not in weak] if meet else []
+
+
+def _pattern(bodies: Sequence[str], strong: Sequence[str], *, numbers_only: bool = False) -> str:
+    """One group, at the first of the strong bodies in a name, else at the first of any."""
+    ordered = [*strong, *(body for body in bodies if body not in strong)]
+    if numbers_only:
+        words = [body.removesuffix(r"\d+") for body in ordered if body.endswith(r"\d+")]
+        found = rf"(?<![A-Za-z0-9])(?:{'|'.join(words)})0*(\d+)(?![A-Za-z0-9])"
+    else:
+        found = _whole_word("|".join(ordered))
+    if not strong:
+        return found
+    first = _whole_word("|".join(strong)).replace("(" + "|".join(strong), "(?:" + "|".join(strong), 1)
+    return rf"^(?:.*?(?={first})|(?!.*{first}).*?){found}"
+
+
+def _spelt_in_two_ways(found: PatientPattern, names: Sequence[str]) -> bool:
+    """Whether two patients differ in letters' case, a separator or leading zeros only: person1, Person_01."""
+    patients = {match.group(1) for name in names if (match := re.search(found.pattern, name))}
+    return len({_plain(patient) for patient in patients}) < len(patients)
+
+
+def _plain(patient: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[-_ ]", "", patient.casefold()))
 
 
 def _leading_number(names: Sequence[str]) -> PatientPattern | None:
@@ -108,7 +165,10 @@ def _leading_number(names: Sequence[str]) -> PatientPattern | None:
     if not words or len(words) > 6:
         return None
     prefixes = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
-    found_pattern = _measure(rf"(?:^|/)((?:{prefixes})\d+)[-_. ]+[^-_. /][^/]*$", names, certain=False)
+    ending = r"[-_. ]+[^-_. /][^/]*$"
+    found_pattern = _measure(rf"(?:^|/)((?:{prefixes})\d+){ending}", names, certain=False)
+    if _spelt_in_two_ways(found_pattern, names):
+        found_pattern = _measure(rf"(?:^|/)(?:{prefixes})0*(\d+){ending}", names, certain=False)
     return found_pattern if _groups_clearly(found_pattern) else None
 
 

@@ -145,6 +145,8 @@ def _with_classes(
 ) -> DataConfig:
     if task == "classification":
         return _with_class_names(data, found, notes)
+    if data.kind == "slides" and data.classes:  # outlines name their classes
+        return data
     return data.model_copy(update=mask_classes(found.masks, notes, dict(label_names)))
 
 

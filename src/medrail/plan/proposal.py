@@ -154,7 +154,10 @@ def _patient_pattern(layout: Layout, notes: Notes) -> PatientPattern | None:
                 "data.patient_pattern or a CSV with a column patient, or the test will be too good"
             )
         return None
-    (notes.inferred if found.certain else notes.unsure).append(f"{found.describe()} (data.patient_pattern)")
+    notes.unsure.append(
+        f"{found.describe()}. All files of a patient go into one split: if this is not who they are, correct "
+        "data.patient_pattern, or empty it"
+    )
     return found
 
 

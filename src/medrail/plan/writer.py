@@ -21,7 +21,11 @@ _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./+-]*")
 # One or two lines over each section: what it is for, and what else could stand there.
 _SECTIONS = {
     "data": "Where the images are, and how a case is told from them. Nothing is ever written there.",
-    "split": "How patients are divided. All images of one patient are always in the same split.",
+    "split": (
+        "How patients are divided. All images of one patient are always in the same split. For cross-validation: "
+        "by: folds, with folds: 5 and fold: 0 to 4, a run each. To test on another hospital: by: centre, with centre: "
+        "its name in a column of the table (or data.centre_pattern)."
+    ),
     "prepare": "From raw image to network input, step by step; the very same steps run in training and in the service.",
     "model": (
         "The network. Classification: tiny_cnn (first trial), resnet18, resnet50, densenet121, efficientnet_b0. "
@@ -37,7 +41,7 @@ _SECTIONS = {
 _BEHIND = {
     "task": "classification or segmentation",
     "name": "of the model and its bundle",
-    "data.kind": "class_folders, csv, pairs, dicom_folders or medmnist",
+    "data.kind": "class_folders, csv, pairs, dicom_folders, medmnist or slides",
     "data.path": "relative to this file, or absolute",
     "data.pattern": "glob below path: which images are meant",
     "data.mask_path": "folder of the masks",
@@ -47,7 +51,15 @@ _BEHIND = {
     "data.classes": "in the order of the network's outputs",
     "data.mask_values": "the mask's value for each class",
     "data.foreground_nonzero": "every value above 0 is the second class",
-    "split.by": "patient: drawn by the seed; given: as the data say",
+    "data.slide.um_per_px": "micrometres a pixel of a tile",
+    "data.slide.tile_px": "side of a tile, pixels",
+    "data.slide.overlap_px": "shared by neighbouring tiles",
+    "data.slide.min_tissue": "share of a tile that must be tissue",
+    "data.slide.scan_um_per_px": "for slides that do not say it; 0: refused",
+    "split.by": "patient: drawn by the seed; given: as the data say; folds; centre",
+    "split.centre": "the one that is the test",
+    "split.folds": "how many",
+    "split.fold": "the one that is the test, from 0",
     "split.val": "share of the patients",
     "split.test": "share of the patients, never seen in training",
     "model.dims": "2: pictures and slices; 3: volumes",
@@ -136,6 +148,9 @@ def _section(name: str, model: BaseModel, config: Config) -> list[str]:
         given = name == "split" and key in ("val", "test", "seed") and config.split.by == "given"
         if key == "augment":
             lines += ["  augment:", *_section_lines(value, f"{name}.{key}", "    ")]
+        elif key == "slide":
+            if config.data.kind == "slides":
+                lines += ["  slide:", *_section_lines(value, f"{name}.{key}", "    ")]
         elif given:
             lines += _with_comment(f"  {key}: {scalar(value)}", "counts with by: patient only")
         elif changed or segments or weights or (name, key) in _ALWAYS:
