@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medrail.cases import Record, read_record, write_record
+from medrail.cases import Leak, Record, read_record, write_record
 from medrail.errors import LeakError, RunError
 from medrail.types import SPLITS, Case
 from medrail.workspace import Run, Workspace
@@ -77,6 +77,29 @@ def test_what_the_network_has_seen_is_not_judged(
             record.refuse_leaks(now, split)
         if by == "image":
             Path(judged.paths[0]).write_bytes(original)
+
+
+def test_what_the_images_show_counts_only_between_what_was_learned_and_what_is_judged(
+    record: Record, cases: tuple[Case, ...]
+) -> None:
+    place = [case.paths[0] for case in cases]  # 0 1 train, 2 3 val, 4 5 test
+    found = [
+        Leak("near", (place[0], place[4], place[5]), ("train", "test")),
+        Leak("exact", (place[0], place[2]), ("train", "val")),
+        Leak("near", (place[1], place[5]), ("train", "test"), sure=False),
+    ]
+    leaked = record.leaked(cases, "test", found)
+    assert leaked.reasons == {name: {"near": "its image is nearly that of c0"} for name in ("c4", "c5")}
+    assert leaked.counts == {"exact": 0, "near": 1, "patient": 0, "cases": 2, "judged": 2}
+    assert leaked.kinds("c4") == "near"
+    assert leaked.kinds("c0") == ""
+    with pytest.raises(LeakError, match=r"2 of 2 cases .*c4 \(its image is nearly that of c0\)") as caught:
+        record.refuse_leaks(cases, "test", found)
+    assert "--accept-leak" in str(caught.value)
+    assert record.leaked(cases, "val", found).counts["exact"] == 1
+    assert not record.leaked(cases, "train", found)
+    both = [replace(case, patient="p0") if case.id == "c4" else case for case in cases]
+    assert record.leaked(both, "test", found).kinds("c4") == "near patient"
 
 
 def test_blank_images_are_no_leak(tmp_path: Path, cases: tuple[Case, ...]) -> None:

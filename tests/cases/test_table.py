@@ -45,6 +45,9 @@ def cases(draw: st.DrawFn, root: str) -> list[Case]:
             split=draw(st.sampled_from([None, *SPLITS])),
             item=draw(st.one_of(st.just(""), TEXT)),
             roi=draw(st.one_of(st.none(), st.just(path()))),
+            centre=draw(st.one_of(st.just(""), TEXT)),
+            fold=draw(st.one_of(st.none(), st.integers(0, 99))),
+            defects=draw(st.sampled_from([(), ("gantry_tilt",), ("gantry_tilt", "missing_slices")])),
         )
         for case_id in ids
     ]
@@ -64,12 +67,27 @@ def test_a_moved_project_finds_its_files(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     case = Case("a", "p", (f"{old}/data/a.png",), f"{old}/masks/a.png", "train", roi=f"{old}/roi/a.png")
     write_table([case], old / "cases.csv", old)
-    assert (old / "cases.csv").read_text().splitlines()[1] == "a,p,data/a.png,,./masks/a.png,roi/a.png,train"
+    assert (old / "cases.csv").read_text().splitlines()[1] == "a,p,data/a.png,,./masks/a.png,roi/a.png,train,,,"
     old.rename(new)
     (moved,) = read_table(new / "cases.csv")
     assert moved.paths == (f"{new}/data/a.png",)
     assert moved.target == f"{new}/masks/a.png"
     assert moved.roi == f"{new}/roi/a.png"
+
+
+def test_a_table_from_before_there_were_centres_folds_and_defects_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text("id,patient,image,item,target,roi,split\na,p,/x.png,,A,,train\n")
+    assert read_table(table) == (Case("a", "p", ("/x.png",), "A", "train"),)
+
+
+def test_a_fold_that_is_none_is_named_by_its_line(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text("id,patient,image,item,target,roi,split,fold\na,p,/x.png,,A,,,2.0\nb,q,/y.png,,A,,,two\n")
+    with pytest.raises(CaseError, match=r"line 3: 'two' is no fold"):
+        read_table(table)
+    table.write_text(table.read_text().replace("two", ""))
+    assert [case.fold for case in read_table(table)] == [2, None]
 
 
 def test_a_class_that_looks_like_a_path_is_refused(tmp_path: Path) -> None:
@@ -143,8 +161,8 @@ def test_a_copy_is_a_table_to_edit_by_hand(tmp_path, picture, configure, task, i
     copy = (project if inside else tmp_path / "elsewhere") / "my-cases.csv"
     copy.parent.mkdir(exist_ok=True)
     text = workspace.case_table.read_text(encoding="utf-8")
-    assert text.count(",train\n") > 1
-    copy.write_text(text.replace(",train\n", ",test\n", 1), encoding="utf-8")
+    assert text.count(",train,,,\n") > 1
+    copy.write_text(text.replace(",train,,,\n", ",test\n", 1), encoding="utf-8")
     settings.pop("mask_suffix", None)
     by_hand = configure(task, {"kind": "csv", "path": str(copy), **settings}, split={"by": "given"})
     cases = build_cases(by_hand, workspace)

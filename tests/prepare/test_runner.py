@@ -239,10 +239,10 @@ from medrail.workspace import Workspace
 runner = sys.modules["medrail.prepare.runner"]
 read = runner.read
 
-def deadly(path, item=""):
+def deadly(path, item="", *options):
     if "p1" in path:
         os.kill(os.getpid(), 9)
-    return read(path, item)
+    return read(path, item, *options)
 
 runner.read = deadly  # spawned workers import this file, so it holds there too
 

@@ -5,15 +5,18 @@ The one function is ``build_cases(config, workspace)``; ``check_data`` reports w
 table ``LAYOUTS``. A patient is never divided between splits.
 """
 
-from medrail.cases.check import CheckReport, Leak, check_cases, check_data
+from medrail.cases.check.report import CheckReport
+from medrail.cases.check.verdict import check_cases, check_data, find_leaks_of
 from medrail.cases.fingerprint import FileHashes, image_fingerprint, source_fingerprint
 from medrail.cases.index import build_cases
 from medrail.cases.labels import class_names, target_index
-from medrail.cases.layouts import LAYOUTS
+from medrail.cases.layouts.table import LAYOUTS
+from medrail.cases.leaked import Leaked, leak_sentence
+from medrail.cases.leaks import Leak
 from medrail.cases.listing import Finding
 from medrail.cases.masks import read_roi, read_target_mask
 from medrail.cases.record import Record, read_record, write_record
-from medrail.cases.split import assign_splits
+from medrail.cases.splits.split import assign_splits
 from medrail.cases.table import read_table, write_table
 
 __all__ = [
@@ -22,13 +25,16 @@ __all__ = [
     "FileHashes",
     "Finding",
     "Leak",
+    "Leaked",
     "Record",
     "assign_splits",
     "build_cases",
     "check_cases",
     "check_data",
     "class_names",
+    "find_leaks_of",
     "image_fingerprint",
+    "leak_sentence",
     "read_record",
     "read_roi",
     "read_table",

@@ -36,6 +36,7 @@ class FileHashes:
         self._facts: dict[str, str] = {}
         self._new: list[tuple[_State, str]] = []
         self._new_facts: list[tuple[str, str]] = []
+        self._kept: sqlite3.Connection | None = None
 
     @staticmethod
     def of(workspace: Workspace) -> FileHashes:
@@ -50,6 +51,9 @@ class FileHashes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._save()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def sha256(self, path: Path) -> str:
         """The hex SHA-256 of a file's content."""
@@ -64,7 +68,13 @@ class FileHashes:
 
     def fact(self, key: str) -> str | None:
         """What was kept under a key, or None."""
-        return self._facts.get(key)
+        if key in self._facts or self._kept is None:
+            return self._facts.get(key)
+        try:  # asked one by one: with pictures in them they are too many for the memory
+            row = self._kept.execute("SELECT text FROM facts WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error:
+            return None
+        return str(row[0]) if row else None
 
     def keep(self, key: str, text: str) -> None:
         """Remember a fact under a key that changes whenever what it is about changes."""
@@ -83,7 +93,7 @@ class FileHashes:
             with closing(sqlite3.connect(self._database, timeout=5)) as connection:
                 rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, sha256 FROM files")
                 self._hashes = {(path, size, mtime, ctime): digest for path, size, mtime, ctime, digest in rows}
-                self._facts = dict(connection.execute("SELECT key, text FROM facts"))
+            self._kept = sqlite3.connect(self._database, timeout=5, check_same_thread=False)
         except sqlite3.OperationalError:
             return
         except sqlite3.DatabaseError:
@@ -91,7 +101,7 @@ class FileHashes:
 
     def _save(self) -> None:
         new, facts = self._new, self._new_facts
-        self._new, self._new_facts = [], []
+        self._new, self._new_facts, self._facts = [], [], {}
         if not new and not facts:
             return
         try:

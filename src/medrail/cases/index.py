@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from medrail.cases.copies import patients_with_copies
 from medrail.cases.fingerprint import FileHashes
-from medrail.cases.ids import unique_ids
 from medrail.cases.labels import class_finding, misspelt_classes, misspelt_findings
-from medrail.cases.layouts import LAYOUTS
-from medrail.cases.listing import Entry, Finding, Listing, counted, listed, patient_search
-from medrail.cases.split import assign_splits, requested_splits
+from medrail.cases.layouts.headers import with_headers
+from medrail.cases.layouts.ids import unique_ids
+from medrail.cases.layouts.table import LAYOUTS
+from medrail.cases.listing import Entry, Finding, Listing, listed
+from medrail.cases.splits.copies import patients_with_copies
+from medrail.cases.splits.patients import centres_of, patients_of
+from medrail.cases.splits.split import assign_splits, requested_splits
 from medrail.config import Config
-from medrail.errors import CaseError
+from medrail.errors import CaseError, LeakError
 from medrail.types import Case
 from medrail.workspace import Workspace
 
@@ -26,15 +28,18 @@ class Index:
         Whether the data (folders, a column, names that data.patient_pattern fits) say which cases are of one patient.
     misspelt:
         Names in data.classes that the data spell otherwise: their cases are all among the findings.
+    entries:
+        Case id -> what the layout and the headers said of it.
     """
 
     cases: tuple[Case, ...]
     findings: tuple[Finding, ...]
     patients_known: bool = False
     misspelt: frozenset[str] = frozenset()
+    entries: Mapping[str, Entry] = field(default_factory=dict, repr=False)
 
 
-def build_cases(config: Config, workspace: Workspace) -> tuple[Case, ...]:
+def build_cases(config: Config, workspace: Workspace, *, accept_leak: bool = False) -> tuple[Case, ...]:
     """The table of cases, in a fixed order, with targets and splits; the images themselves are not opened.
 
     Without a patient column or pattern each case is a patient by itself (``check_cases`` says so).
@@ -47,100 +52,105 @@ def build_cases(config: Config, workspace: Workspace) -> tuple[Case, ...]:
         If any image lacks its file, its label, its mask or its class, or a requested split is empty: all of them at
         once, each with its file (and line) and remedy.
     LeakError
-        If the data's own splits (``split.by: given``) have one patient in two of them.
+        If the data's own splits (``split.by: given``) have one patient in two of them, unless ``accept_leak``.
     """
     index = index_cases(config, workspace)
     wrong = [finding for finding in index.findings if finding.severity == "stop"]
     if wrong:
         count = "1 thing is" if len(wrong) == 1 else f"{len(wrong)} things are"
         raise CaseError(f"{count} wrong with the cases:{listed(wrong)}")
-    cases = split_cases(index.cases, config, workspace)
+    cases = split_cases(index.cases, config, workspace, accept_leak=accept_leak)
     empty = empty_splits(cases, config)
     if empty:
         raise CaseError(f"not every split has a case:{listed(empty)}")
     return cases
 
 
-def split_cases(cases: tuple[Case, ...], config: Config, workspace: Workspace) -> tuple[Case, ...]:
+def split_cases(
+    cases: tuple[Case, ...], config: Config, workspace: Workspace, *, accept_leak: bool = False
+) -> tuple[Case, ...]:
     """The cases with their splits; where patients are drawn, those that share a file are drawn as one.
 
     Raises
     ------
     CaseError, LeakError
-        If the data's own splits are incomplete, or divide a patient.
+        If the data's own splits, folds or centres are incomplete, or divide a patient.
+    ConfigError
+        If ``split.fold`` or ``split.centre`` is none that the data have.
     """
     if config.split.by == "given":
-        return assign_splits(cases, config.split)
+        return assign_splits(cases, config.split, accept_leak=accept_leak)
     with FileHashes.of(workspace) as hashes:
         return assign_splits(cases, config.split, patients_with_copies(cases, hashes))
+
+
+def split_or_say(
+    cases: tuple[Case, ...], config: Config, workspace: Workspace
+) -> tuple[tuple[Case, ...], list[Finding]]:
+    """As ``split_cases``, but why they cannot be divided is returned; then each has the split that the data give it.
+
+    Raises
+    ------
+    ConfigError
+        If ``split.fold`` or ``split.centre`` is none that the data have.
+    """
+    if config.split.by == "given":
+        remedy = "Give it one (folders or a column named split), or set split.by: patient."
+        without = [case for case in cases if case.split is None]
+        return cases, [Finding("no_split", case.paths[0], "the data give it no split", remedy) for case in without]
+    try:
+        return split_cases(cases, config, workspace), []
+    except LeakError as error:
+        return cases, [Finding("patient_leak", error.where, f"{error.found}; needed: {error.needed}", error.remedy)]
+    except CaseError as error:
+        return cases, [Finding("no_split", error.where, f"{error.found}; needed: {error.needed}", error.remedy)]
 
 
 def index_cases(config: Config, workspace: Workspace) -> Index:
     """As ``build_cases`` before splitting, but what is wrong is returned; cases it is wrong with are left out."""
     listing = LAYOUTS[config.data.kind](config, workspace)
-    listing = _without_odd_names(listing)
+    listing = with_headers(_without_odd_names(listing), workspace)
     misspelt = misspelt_classes([entry.target for entry in listing.entries], config)
     cases, findings = _cases(listing, config, misspelt)
-    known = bool(config.data.patient_pattern) or any(entry.patient for entry in listing.entries)
-    return Index(cases, (*listing.findings, *findings), known, frozenset(misspelt.values()))
+    known = bool(config.data.patient_pattern) or any(entry.patient or entry.patient_key for entry in listing.entries)
+    by_place = {(str(entry.path), entry.item): entry for entry in listing.entries}
+    entries = {case.id: by_place[case.paths[0], case.item] for case in cases}
+    return Index(cases, (*listing.findings, *findings), known, frozenset(misspelt.values()), entries)
 
 
 def _cases(listing: Listing, config: Config, misspelt: Mapping[str, str]) -> tuple[tuple[Case, ...], list[Finding]]:
-    pattern = patient_search(config.data)
-    named = any(entry.patient for entry in listing.entries)
-    ids = unique_ids([entry.name for entry in listing.entries])
+    entries = listing.entries
+    ids = [entry.id or made for entry, made in zip(entries, unique_ids([one.name for one in entries]), strict=True)]
+    patients, of_patients = patients_of(entries, ids, config.data)
+    centres, of_centres = centres_of(entries, config.data)
     cases: list[Case] = []
     findings: dict[Finding, None] = {}  # a class folder of many images is one finding
-    unmatched = 0
-    for entry, made in zip(listing.entries, ids, strict=True):
-        patient = entry.patient
-        if not patient and pattern:
-            found = pattern.search(entry.name)
-            patient = (found.group(1) or "") if found else ""
-            unmatched += not patient
-        where = entry.where or str(entry.path)
-        if named and not patient:
-            findings[_no_patient(where)] = None
+    for entry, case_id, patient, centre in zip(entries, ids, patients, centres, strict=True):
         if entry.target in misspelt:
             continue
+        where = entry.where or str(entry.path)
         wrong = class_finding(entry.target, where, config.data.classes) if config.task == "classification" else None
         if wrong:
             findings[wrong] = None
         else:
-            cases.append(_case(entry, entry.id or made, patient))
-    findings |= dict.fromkeys(misspelt_findings(listing.entries, misspelt))
-    if pattern and unmatched and not named:
-        findings[_unmatched(unmatched, len(ids), pattern.pattern)] = None
-    return tuple(cases), list(findings)
+            cases.append(_case(entry, case_id, patient, centre))
+    findings |= dict.fromkeys(misspelt_findings(entries, misspelt))
+    return tuple(cases), [*findings, *of_patients, *of_centres]
 
 
-def _case(entry: Entry, case_id: str, patient: str) -> Case:
+def _case(entry: Entry, case_id: str, patient: str, centre: str) -> Case:
     return Case(
         id=case_id,
-        patient=patient or case_id,
+        patient=patient,
         paths=(str(entry.path),),
         target=entry.target,
         split=entry.split,
         item=entry.item,
         roi=str(entry.roi) if entry.roi else None,
+        centre=centre,
+        fold=entry.fold,
+        defects=tuple(sorted(set(entry.defects))),
     )
-
-
-def _no_patient(where: str) -> Finding:
-    what = "no patient, where other rows have one: it counts as a patient by itself"
-    return Finding("patient_unknown", where, what, "Fill the column of the patient.", "warn")
-
-
-def _unmatched(count: int, total: int, pattern: str) -> Finding:
-    remedy = (
-        "Correct data.patient_pattern; it is searched in the path below data.path, and its first group is the patient."
-    )
-    if count == total:
-        return Finding(
-            "patient_unknown", "data.patient_pattern", f"{pattern!r} fits none of {counted(total, 'name')}", remedy
-        )
-    what = f"{pattern!r} does not fit {count} of {counted(total, 'name')}; each of them counts as a patient by itself"
-    return Finding("patient_unknown", "data.patient_pattern", what, remedy, "warn")
 
 
 def _without_odd_names(listing: Listing) -> Listing:
@@ -176,7 +186,8 @@ def empty_splits(cases: tuple[Case, ...], config: Config) -> list[Finding]:
         else:
             count = "1 patient is" if patients == 1 else f"{patients} patients are"
             what = f"{count} too few to have one in every split"
-            remedy = f"Add patients, set split.{name}: 0, or give the splits yourself (split.by: given)."
+            fewer = f"set split.{name}: 0, or " if config.split.by == "patient" or name == "val" else ""
+            remedy = f"Add patients, {fewer}give the splits yourself (split.by: given)."
             findings.append(Finding("empty_split", f"split {name}", what, remedy))
     evaluated = config.evaluate.split
     if not any(case.split == evaluated for case in cases) and not any(evaluated in one.where for one in findings):

@@ -50,6 +50,8 @@ class Finding:
         The file (with the line of a table), the folder or the case.
     what, remedy:
         What is wrong, and what to do.
+    others:
+        The other places that it is about, as the copies of an image.
     """
 
     defect: str
@@ -57,6 +59,7 @@ class Finding:
     what: str
     remedy: str = ""
     severity: Severity = "stop"
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
@@ -75,8 +78,8 @@ class Entry:
         As the data says; "" where it says nothing.
     where:
         Where the target was written: the line of a table or a folder; "" where it is the image itself.
-    centre:
-        Where it was acquired, as the data say.
+    centre, fold:
+        Where it was acquired, and the fold of a k-fold split, as the data say.
     scanner, burned_in, modality, defects, patient_key:
         As the DICOM header says (``medrail.read.Series``); "" and () elsewhere.
     """
@@ -91,6 +94,7 @@ class Entry:
     id: str = ""
     where: str = ""
     centre: str = ""
+    fold: int | None = None
     scanner: str = ""
     burned_in: str = ""
     modality: str = ""
@@ -109,6 +113,12 @@ class Listing:
 def split_named(text: str) -> SplitName | None:
     """The split that a folder's name or a table's cell means ("Training" -> "train"), or None."""
     return SPLIT_WORDS.get(re.sub(r"[\s-]+", "_", text.strip().lower()))
+
+
+def fold_named(text: str) -> int | None:
+    """The fold that a table's cell means ("3", and "3.0" as spreadsheets write it), or None."""
+    number = text.strip().removesuffix(".0")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -169,7 +179,7 @@ def only_images(
 
 def _is_known_inside(path: Path) -> bool:
     try:
-        return sniff(path) != "npz"
+        return sniff(path) not in ("npz", "zip")
     except (ReadError, OSError):
         return False
 
@@ -211,27 +221,29 @@ def none_found(folder: Path, what: str, remedy: str) -> CaseError:
     return CaseError(f"no {what} found", where=str(folder), remedy=remedy)
 
 
-def patient_search(data: DataConfig) -> re.Pattern[str] | None:
-    """``data.patient_pattern`` compiled, or None where there is none.
+def pattern_search(data: DataConfig, what: Literal["patient", "centre"]) -> re.Pattern[str] | None:
+    """``data.patient_pattern`` or ``data.centre_pattern`` compiled, or None where there is none.
 
     Raises
     ------
     ConfigError
         If it is not a regular expression, or has no group.
     """
-    if not data.patient_pattern:
+    text = data.patient_pattern if what == "patient" else data.centre_pattern
+    if not text:
         return None
     try:
-        pattern = re.compile(data.patient_pattern)
+        pattern = re.compile(text)
     except re.error as error:
-        raise _pattern_error(f"{data.patient_pattern!r} is not a regular expression: {error}") from None
+        raise _pattern_error(what, f"{text!r} is not a regular expression: {error}") from None
     if pattern.groups < 1:
-        raise _pattern_error(f"{data.patient_pattern!r} has no group", "Put the patient in brackets, as (person\\d+)_")
+        example = "(person\\d+)_" if what == "patient" else "^([^/]+)/"
+        raise _pattern_error(what, f"{text!r} has no group", f"Put the {what} in brackets, as {example}")
     return pattern
 
 
-def _pattern_error(message: str, suggestion: str = "") -> ConfigError:
-    problem = Problem("data.patient_pattern", message, suggestion)
+def _pattern_error(what: str, message: str, suggestion: str = "") -> ConfigError:
+    problem = Problem(f"data.{what}_pattern", message, suggestion)
     return ConfigError("1 mistake", problems=(problem,), where="configuration")
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from medrail.cases.layouts.annotation import NOTHING, Grid, class_indices
 from medrail.cases.listing import shown
 from medrail.config import DataConfig
 from medrail.errors import CaseError
-from medrail.read import on_grid, read_mask
+from medrail.read import Place, on_grid, read_mask, slide_facts
 from medrail.types import Case, Image, Voxels
 
 
@@ -20,7 +21,7 @@ def read_target_mask(case: Case, image: Image, data: DataConfig) -> Image:
     Parameters
     ----------
     case:
-        ``case.target`` is the mask's path.
+        ``case.target`` is the mask's path; of a tile of a slide, the path of what was drawn on the slide.
     image:
         The case's raw image; the mask must lie on its grid. A mask whose axes are in another order or direction over
         the same voxels (a NIfTI mask of a DICOM series) is turned, without interpolation.
@@ -45,9 +46,22 @@ def read_target_mask(case: Case, image: Image, data: DataConfig) -> Image:
         raise CaseError("no mask", where=case.paths[0], remedy="Add a mask or take the case out of the data.")
     if not Path(case.target).exists():
         raise CaseError("there is no such mask file", where=case.target, remedy="Correct the path of the mask.")
+    if data.kind == "slides":
+        return Image(_drawn_on_tile(case, data), image.geometry, unit="label", source=case.target)
     mask = on_grid(read_mask(case.target), image)
     indices = _class_indices(mask.voxels, data, case.target)
     return Image(indices, image.geometry, unit="label", source=case.target)
+
+
+def _drawn_on_tile(case: Case, data: DataConfig) -> npt.NDArray[np.uint8]:
+    """(1, 1, H, W) of a tile: what was drawn at each pixel's middle; what was not drawn on is background."""
+    place, facts = Place.parse(case.item), slide_facts(case.paths[0])
+    um = facts.um(place.scan_um_per_px)
+    width, height = place.size_px or facts.size_at(place.um_per_px, place.scan_um_per_px)
+    step = (place.um_per_px / um[0], place.um_per_px / um[1])
+    drawn = class_indices(Path(case.target or ""), facts, Grid(place.x, place.y, step, width, height), data)
+    indices: npt.NDArray[np.uint8] = np.where(drawn == NOTHING, 0, drawn).astype(np.uint8)[None, None]
+    return indices
 
 
 def read_roi(case: Case, image: Image) -> Image | None:

@@ -6,22 +6,25 @@ those of the training, so whoever judges a run asks its record, not the data, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from medrail.cases.fingerprint import FileHashes, image_fingerprint
+from medrail.cases.leaked import Leaked
+from medrail.cases.leaks import Leak
+from medrail.cases.look.examine import place_of
 from medrail.cases.table import read_table, write_table
-from medrail.errors import DataError, LeakError, RunError
+from medrail.errors import DataError, RunError
 from medrail.read import read
-from medrail.types import Case, SplitName
+from medrail.types import SPLITS, Case, SplitName
 from medrail.workspace import Run, read_json, write_json
 
 FORMAT = 1
 SEEN_BEFORE: dict[SplitName, tuple[SplitName, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
 """For each split that a network can be judged on: those that must share no patient and no image with it."""
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Record:
     images: Mapping[str, str]
 
     def known(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """Those of the cases that are in the record, with the record's split and patient."""
+        """Those of the cases that are in the record, with the record's split, fold and patient."""
         recorded = ((case, self.cases[case.id]) for case in cases if case.id in self.cases)
-        return tuple(replace(case, split=then.split, patient=then.patient) for case, then in recorded)
+        return tuple(replace(case, split=then.split, patient=then.patient, fold=then.fold) for case, then in recorded)
 
     def differences(self, cases: Sequence[Case], split: SplitName) -> tuple[str, ...]:
         """A sentence for cases that were added since, and for those of ``split`` that are gone."""
@@ -56,40 +59,88 @@ class Record:
             sentences.append(f"{gone} of the run's {split} cases {'is' if gone == 1 else 'are'} no longer in the data")
         return tuple(sentences)
 
-    def refuse_leaks(self, cases: Sequence[Case], split: SplitName) -> None:
-        """Stop before a case of ``split`` is judged whose patient, or image under another name, the network has seen.
+    def leaked(self, cases: Sequence[Case], split: SplitName, found: Sequence[Leak] = ()) -> Leaked:
+        """The cases of ``split`` whose patient, or image, the network has seen.
 
         Parameters
         ----------
         cases:
             All cases as the data lie there now; a patient counts by what the record and the data say.
+        found:
+            Leaks between the splits of the record by what the images show (``medrail.cases.find_leaks_of``). Without
+            them only patients, and images that are equal to the byte with what they were in training, are told.
+        """
+        learned = {case.id: case for case in self.cases.values() if case.split in SEEN_BEFORE[split]}
+        judged = [case for case in cases if case.id in self.cases and self.cases[case.id].split == split]
+        reasons: dict[str, dict[str, str]] = {}
+        groups = _groups_found(found, [*learned.values(), *judged], {case.id for case in judged})
+        for leak, members in groups:
+            other = next(case.id for case in members if case.id in learned)
+            words = _WORDS[leak.kind].format(other=other)
+            for case in members:
+                if case.id not in learned:
+                    reasons.setdefault(case.id, {}).setdefault(leak.kind, words)
+        own = self._by_patient_and_file(judged, {case.id: case.patient for case in cases}, learned)
+        leaks = [leak for leak, _ in groups]
+        for case, other_case, kind in own:
+            if kind not in reasons.get(case.id, {}):
+                reasons.setdefault(case.id, {})[kind] = _WORDS[kind].format(other=other_case.id)
+                sides = {split, other_case.split}
+                leaks.append(
+                    Leak(kind, (place_of(case), place_of(other_case)), tuple(one for one in SPLITS if one in sides))
+                )
+        return Leaked(len(judged), tuple(leaks), {one: reasons[one] for one in sorted(reasons)})
+
+    def _by_patient_and_file(
+        self, judged: Sequence[Case], now: Mapping[str, str], learned: Mapping[str, Case]
+    ) -> list[tuple[Case, Case, Literal["exact", "patient"]]]:
+        """(judged case, one that was learned, kind); ``now`` is case -> patient as the data say now."""
+        patients = {case.patient: case for case in learned.values()}
+        patients |= {now[one]: case for one, case in learned.items() if one in now}
+        images = {self.images[one]: learned[one] for one in sorted(learned) if one in self.images}
+        found: list[tuple[Case, Case, Literal["exact", "patient"]]] = []
+        with FileHashes.of(self.run.workspace) as hashes:
+            for case in judged:
+                seen = patients.get(case.patient) or patients.get(self.cases[case.id].patient)
+                if seen:
+                    found.append((case, seen, "patient"))
+                same = images.get(_image(case, hashes))
+                if same and not _blank(case):
+                    found.append((case, same, "exact"))
+        return found
+
+    def refuse_leaks(self, cases: Sequence[Case], split: SplitName, found: Sequence[Leak] = ()) -> None:
+        """Stop before a case of ``split`` is judged that the network has seen: see ``leaked``.
 
         Raises
         ------
         LeakError
             With the cases it is so for.
         """
-        learned = {case.id for case in self.cases.values() if case.split in SEEN_BEFORE[split]}
-        now = {case.id: case.patient for case in cases}
-        patients = {self.cases[one].patient for one in learned} | {now[one] for one in learned if one in now}
-        images = {self.images[one]: one for one in sorted(learned) if one in self.images}
-        judged = [case for case in cases if case.id in self.cases and self.cases[case.id].split == split]
-        leaks = []
-        with FileHashes.of(self.run.workspace) as hashes:
-            for case in judged:
-                if case.patient in patients or self.cases[case.id].patient in patients:
-                    leaks.append(f"{case.id} (its patient)")
-                elif (same := images.get(_image(case, hashes))) and not _blank(case):
-                    leaks.append(f"{case.id} (its image is that of {same})")
-        if leaks:
-            more = f" and {len(leaks) - _NAMED} more" if len(leaks) > _NAMED else ""
-            raise LeakError(
-                f"{len(leaks)} of {len(judged)} cases to be judged were there in training: "
-                f"{', '.join(leaks[:_NAMED])}{more}",
-                needed=f"patients and images that are in none of {', '.join(SEEN_BEFORE[split])}",
-                where=str(self.run.folder),
-                remedy="Correct the data, and train anew with `medrail run`.",
-            )
+        leaked = self.leaked(cases, split, found)
+        if leaked:
+            raise leaked.error(str(self.run.folder), SEEN_BEFORE[split])
+
+
+_WORDS = {
+    "patient": "its patient",
+    "exact": "its image is that of {other}",
+    "near": "its image is nearly that of {other}",
+}
+
+
+def _groups_found(
+    found: Sequence[Leak], cases: Sequence[Case], judged: Container[str]
+) -> list[tuple[Leak, tuple[Case, ...]]]:
+    """Those leaks beyond doubt that have cases on both sides, cut down to the given cases."""
+    by_place = {place_of(case): case for case in cases}
+    groups = []
+    for leak in found:
+        members = tuple(by_place[place] for place in leak.group if place in by_place)
+        sides = {case.id in judged for case in members}
+        if leak.sure and len(sides) == 2:
+            groups.append((leak, members))
+    return groups
 
 
 def write_record(run: Run, cases: Sequence[Case]) -> None:

@@ -1,4 +1,6 @@
-"""The case table: a CSV that a person can open. id,patient,image,item,target,roi,split
+"""The case table: a CSV that a person can open.
+
+id,patient,image,item,target,roi,split,centre,fold,defects
 
 Each stage writes it anew from the data and ``split``, so what is changed in it by hand does not last: a copy of it is
 good as data of its own (``data.kind: csv``, ``data.path`` the copy, ``split.by: given``).
@@ -15,14 +17,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from medrail.cases.listing import Finding, listed, split_named
-from medrail.cases.rows import Row, Sheet, read_sheet
+from medrail.cases.layouts.rows import Row, Sheet, read_sheet
+from medrail.cases.listing import Finding, fold_named, listed, split_named
 from medrail.config import did_you_mean
 from medrail.errors import CaseError
 from medrail.types import SPLITS, Case
 from medrail.workspace import write_text
 
-HEADER = ("id", "patient", "image", "item", "target", "roi", "split")
+HEADER = ("id", "patient", "image", "item", "target", "roi", "split", "centre", "fold", "defects")
+_NEEDED = HEADER[:7]  # what a table written before the others were known has
 _HERE = "./"
 
 
@@ -51,6 +54,7 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
         target = _marked(case.target, path.parent, root) if case.target else ""
         roi = _written(case.roi, path.parent, root) if case.roi else ""
         cells = [case.id, case.patient, image, case.item, target, roi, case.split or ""]
+        cells += [case.centre, "" if case.fold is None else str(case.fold), " ".join(case.defects)]
         # The plain writer leaves a lone carriage return bare, which every reader takes for the end of the row.
         (quoting_writer if "\r" in "".join(cells) else writer).writerow(cells)
     write_text(path, buffer.getvalue())
@@ -79,12 +83,12 @@ def read_table(path: Path) -> tuple[Case, ...]:
     """
     path = Path(path)
     sheet = read_sheet(path)
-    missing = [name for name in HEADER if name not in sheet.header]
+    missing = [name for name in _NEEDED if name not in sheet.header]
     if missing:
         raise CaseError(
             f"the columns {', '.join(missing)} are missing",
             where=f"{path}, line 1",
-            needed=",".join(HEADER),
+            needed=",".join(_NEEDED),
             remedy="`medrail check` writes the case table anew.",
         )
     findings = [finding for row in sheet.rows for finding in _wrong(sheet, row)] + _doubles(sheet)
@@ -103,6 +107,10 @@ def _wrong(sheet: Sheet, row: Row) -> list[Finding]:
     if split and not split_named(split):
         remedy = did_you_mean(split, SPLITS)
         findings.append(Finding("bad_row", sheet.where(row), f"{split!r} is no split", remedy))
+    fold = row.cells.get("fold", "").strip()
+    if fold and fold_named(fold) is None:
+        remedy = "Write a whole number, as 0, 1, 2."
+        findings.append(Finding("bad_row", sheet.where(row), f"{fold!r} is no fold", remedy))
     return findings
 
 
@@ -131,6 +139,9 @@ def _case(row: Row, folder: Path) -> Case:
         split=split_named(cells.get("split", "")),
         item=cells.get("item", ""),
         roi=_absolute(roi, folder) if roi else None,
+        centre=cells.get("centre", ""),
+        fold=fold_named(cells.get("fold", "")),
+        defects=tuple(cells.get("defects", "").split()),
     )
 
 

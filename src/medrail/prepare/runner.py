@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from medrail.cases import FileHashes, read_roi, read_target_mask, source_fingerprint
+from medrail.cases.look.machine import free_memory_bytes, peak_memory_bytes, processors
+from medrail.cases.look.workers import each_in_processes
 from medrail.config import Config, DataConfig
 from medrail.errors import MedrailError
-from medrail.prepare.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
-from medrail.prepare.workers import each_in_processes
 from medrail.read import files_of, read
 from medrail.types import Case, Progress
 from medrail.workspace import Workspace, write_text

@@ -74,6 +74,7 @@ def network_spec(
         patch=patch,
         grid=() if patch else size,
         read_options=config.data.read_options,
+        slide=config.data.slide if config.data.kind == "slides" else None,
     )
 
 

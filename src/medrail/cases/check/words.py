@@ -1,0 +1,125 @@
+"""What the page of the check says, in English and Chinese; and what each kind of finding is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Both = tuple[str, str]
+
+WORDS: Mapping[str, Both] = {
+    "title": ("Check of the data", "数据检查"),
+    "disclaimer": (
+        "Not a medical device. For research and teaching only; not for diagnosis or treatment.",
+        "非医疗器械，仅供科研与教学使用，不得用于诊断或治疗。",
+    ),
+    "private": (
+        "This page holds pictures of patients and your file names: keep it as you keep the images themselves.",
+        "本页含有患者图像和文件名：请像保管原始图像一样保管它。",
+    ),
+    "ok": ("ok", "通过"),
+    "warn": ("look", "请核对"),
+    "stop": ("stop", "停止"),
+    "ok_means": ("Nothing was found that speaks against training on these data.", "未发现不宜用于训练的问题。"),
+    "warn_means": (
+        "Results can be right, but somebody should look at what is listed below.",
+        "结果可能正确，但应有人核对下列问题。",
+    ),
+    "stop_means": (
+        "What is listed below would make a result wrong, or leave none. Mend it before training.",
+        "下列问题会使结果错误或无法得到结果，请在训练前修正。",
+    ),
+    "cases": ("cases", "病例"),
+    "usable": ("usable", "可用"),
+    "patients": ("patients", "患者"),
+    "stops": ("findings that stop", "须停止的问题"),
+    "warnings": ("findings to look at", "需核对的问题"),
+    "findings": ("What was found", "发现的问题"),
+    "nothing": ("Nothing.", "无。"),
+    "counts": ("Counts", "数量"),
+    "split": ("split", "划分"),
+    "none": ("none", "无"),
+    "per_split": ("Cases in each split, by class", "各划分的病例数（按类别）"),
+    "scanners": ("Scanners", "扫描设备"),
+    "centres": ("Centres", "中心"),
+    "modalities": ("Modalities", "成像方式"),
+    "of_patients": ("Images of a patient", "每位患者的图像数"),
+    "shape": ("Sizes, spacings, intensities", "尺寸、间距与灰度"),
+    "outliers": ("Far from the others", "离群值"),
+    "sheet": ("What they look like", "图像一览"),
+    "sheet_of": ("{shown} of {all} are shown, drawn evenly.", "显示 {all} 中的 {shown} 幅，均匀抽取。"),
+    "no_picture": ("no picture", "无图像"),
+    "more": ("and {n} more of this kind; check.json lists all.", "另有 {n} 项同类问题，全部列于 check.json。"),
+    "full": (
+        "The page is kept below 5 MB: further pictures are left out.",
+        "页面大小限制在 5 MB 以内，其余图像已省略。",
+    ),
+    "below": ("Files are called by their path below", "文件名均为相对路径，位于"),
+    "remedy": ("What to do", "处理办法"),
+    "english": ("", "以下细节为英文。"),
+    "filter": ("Show only what contains", "筛选文件名"),
+    "made": ("Made by medrail {version} on {date}.", "由 medrail {version} 生成于 {date}。"),
+    "pattern": ("File names may say who the patients are", "文件名可能含有患者信息"),
+    "language": ("中文", "English"),
+}
+
+DEFECTS: Mapping[str, Both] = {
+    "patient_leak": ("One patient in several splits", "同一患者出现在多个划分中"),
+    "exact_leak": ("The same image in several splits", "相同图像出现在多个划分中"),
+    "near_leak": ("Nearly the same image in several splits", "近似图像出现在多个划分中"),
+    "perhaps_near_leak": ("Perhaps the same image in several splits", "疑似相同图像出现在多个划分中"),
+    "duplicate": ("The same image twice", "重复图像"),
+    "near_duplicate": ("Nearly the same image twice", "近似重复图像"),
+    "contradicting_labels": ("One image with different labels", "同一图像标签矛盾"),
+    "unreadable": ("Cannot be read", "无法读取"),
+    "missing_file": ("Missing file", "文件缺失"),
+    "too_much_memory": ("Needs too much memory", "所需内存过多"),
+    "not_finite": ("Values that are no numbers", "含有非数值"),
+    "blank": ("Blank image", "空白图像"),
+    "nearly_blank": ("Nearly blank image", "近乎空白的图像"),
+    "unlike_the_rest": ("Unlike the other images", "与其他图像不同"),
+    "empty_mask": ("Mask without foreground", "掩膜无前景"),
+    "mask_grid": ("Mask on another grid", "掩膜与图像网格不一致"),
+    "mask_values": ("Mask with unknown values", "掩膜含有未知取值"),
+    "unreadable_mask": ("Mask cannot be read", "掩膜无法读取"),
+    "missing_mask": ("Missing mask", "掩膜缺失"),
+    "missing_roi": ("Missing region of interest", "缺少感兴趣区域"),
+    "image_without_mask": ("Image without mask", "图像没有掩膜"),
+    "mask_without_image": ("Mask without image", "掩膜没有图像"),
+    "image_without_class": ("Image without class", "图像没有类别"),
+    "label_without_image": ("Label without image", "标签没有图像"),
+    "unlabelled": ("Without label", "没有标签"),
+    "unknown_class": ("Unknown class", "未知类别"),
+    "class_missing": ("Class missing in a split", "划分中缺少类别"),
+    "empty_split": ("Empty split", "划分为空"),
+    "no_split": ("Without split", "未指定划分"),
+    "bad_split": ("Unknown split", "未知划分"),
+    "bad_id": ("Bad id", "编号有误"),
+    "bad_row": ("Bad row", "表格行有误"),
+    "repeated_row": ("Row twice", "表格行重复"),
+    "bad_name": ("File name that is no text", "文件名不是有效文本"),
+    "ignored_file": ("File that was left out", "被忽略的文件"),
+    "no_image": ("No image in a folder", "文件夹中没有图像"),
+    "several_series": ("Several series, one target", "多个序列对应一个目标"),
+    "patient_unknown": ("Patients not known", "患者未知"),
+    "centre_unknown": ("Centre not known", "中心未知"),
+    "burned_in_text": ("Text burned into the pixels", "像素中可能有文字"),
+    "missing_slices": ("Missing slices", "层面缺失"),
+    "duplicate_slices": ("Duplicate slices", "层面重复"),
+    "uneven_spacing": ("Uneven slice spacing", "层间距不均"),
+    "gantry_tilt": ("Gantry tilt", "机架倾斜"),
+    "shifted_slices": ("Shifted slices", "层面错位"),
+    "mixed_orientation": ("Several orientations in one series", "序列内方向不一"),
+    "mixed_size": ("Several sizes in one series", "序列内尺寸不一"),
+    "localiser_in_series": ("Localiser inside a series", "序列中混有定位像"),
+    "truncated_pixel_data": ("Truncated pixel data", "像素数据不完整"),
+    "undecodable_pixel_data": ("Pixels that cannot be decoded", "像素无法解码"),
+    "unplaced_frames": ("Frames without place", "帧缺少空间位置"),
+    "not_an_image": ("DICOM object that is no image", "非图像的 DICOM 对象"),
+    "unreadable_header": ("Header that cannot be read", "文件头无法读取"),
+}
+
+
+def called(defect: str) -> Both:
+    """The title of a kind of finding; one that is not in the table is called by its own name."""
+    plain = defect.replace("_", " ")
+    return DEFECTS.get(defect, (plain[:1].upper() + plain[1:], plain))

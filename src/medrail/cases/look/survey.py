@@ -1,0 +1,162 @@
+"""All cases looked at: what is known is recalled, the rest is read, in several processes where that is sooner."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from medrail.cases.fingerprint import FileHashes
+from medrail.cases.look.examine import Facts, keep, look, recall, too_large
+from medrail.cases.look.machine import free_memory_bytes, processors
+from medrail.cases.look.workers import each_in_processes
+from medrail.config import Config
+from medrail.errors import PrepareError
+from medrail.read import files_of
+from medrail.types import Case, Progress
+
+# Work that is done within this time, or that would go on for less than that, is not worth starting processes for.
+_ALONE_S = 2.0
+_WORTH_PROCESSES_S = 4.0
+# A file from here on may need more memory than there is, and is read in a process of its own: its end is not ours.
+_LARGE_BYTES = 256 * 2**20
+# Memory of a worker: the interpreter with its libraries, and the voxels, float copies and planes of a byte of file.
+_WORKER_BYTES = 250_000_000
+_BYTES_PER_INPUT_BYTE = 16
+# Jobs of about this long keep the time between processes small beside the work.
+_JOB_S = 0.25
+_LONGEST_JOB = 500
+
+Look = Callable[[Case, Config], Facts]
+_Job = tuple[Case, ...]
+_Found = list[tuple[str, Facts | None]]  # None: the process died
+
+
+def survey(
+    cases: Sequence[Case], config: Config, hashes: FileHashes, progress: Progress | None = None
+) -> dict[str, Facts]:
+    """Case id -> what is known of it, in the order of the cases; ``hashes`` remembers it for the next time.
+
+    A case whose process the system kills gets the finding "too_much_memory", and the others go on. Interrupted, it
+    ends at once and keeps what was found.
+    """
+    facts: dict[str, Facts] = {}
+    keys: dict[str, str] = {}
+
+    def finished(case_id: str, found: Facts) -> None:
+        facts[case_id] = found
+        if case_id in keys:
+            keep(keys[case_id], found, hashes)
+        if progress:
+            progress(len(facts), len(cases), case_id)
+
+    unknown = []
+    for case in cases:
+        known = recall(case, config, hashes)
+        if isinstance(known, Facts):
+            finished(case.id, known)
+        else:
+            keys[case.id] = known
+            unknown.append(case)
+    look_at_all(unknown, config, finished)
+    return {case.id: facts[case.id] for case in cases}
+
+
+def look_at_all(
+    cases: Sequence[Case],
+    config: Config,
+    finished: Callable[[str, Facts], None],
+    workers: int | None = None,
+    look_at: Look | None = None,
+) -> None:
+    """Read each case and call ``finished`` with its id and facts, in any order.
+
+    workers:
+        Processes; 1: none but this one. None: as many as processors and memory allow, once the first cases have shown
+        that it is worth it.
+    look_at:
+        What is done with a case, a function of a module; default: ``medrail.cases.look.examine.look``.
+    """
+    look_at = look_at or look
+    queue = deque(cases)
+    large = any(_bytes_of(case) > _LARGE_BYTES for case in cases) if workers is None else workers > 1
+    seconds_each = 0.0 if large else _alone(queue, config, finished, look_at, forever=workers == 1)
+    if not queue:
+        return
+    count = workers or _workers(queue)
+    length = max(1, min(_LONGEST_JOB, int(_JOB_S / seconds_each))) if seconds_each else 1
+    if large or (count > 1 and len(queue) * seconds_each > _WORTH_PROCESSES_S):
+        _in_processes(queue, config, finished, look_at, (count, length))
+    _alone(queue, config, finished, look_at, forever=True)
+
+
+def _alone(
+    queue: deque[Case], config: Config, finished: Callable[[str, Facts], None], look_at: Look, *, forever: bool
+) -> float:
+    """Work in this process, for a while or until the queue is empty; returns the seconds a case took."""
+    begin, done = time.perf_counter(), 0
+    while queue and (forever or time.perf_counter() - begin < _ALONE_S):
+        case = queue.popleft()
+        finished(case.id, look_at(case, config))
+        done += 1
+    return (time.perf_counter() - begin) / done if done else 0.0
+
+
+def _in_processes(
+    queue: deque[Case], config: Config, finished: Callable[[str, Facts], None], look_at: Look, shape: tuple[int, int]
+) -> None:
+    """Work in ``shape`` = (processes, cases a job) until the queue is empty, or at once back where none can start."""
+    count, length = shape
+    waiting = {case.id: case for case in queue}
+    again: list[Case] = []
+
+    def done(found: _Found) -> None:
+        for case_id, facts in found:
+            if facts is None and length > 1:
+                again.append(waiting[case_id])  # one of several: which one was it?
+                continue
+            case = waiting.pop(case_id)
+            finished(case_id, too_large(case) if facts is None else facts)
+
+    try:
+        each_in_processes(partial(_job, config=config, look_at=look_at), _jobs(queue, length), count, done, _killed)
+    except PrepareError:  # no process can start: a script without the guard that spawned processes need
+        queue.clear()
+        queue.extend(waiting.values())
+        return
+    if again:
+        _in_processes(deque(again), config, finished, look_at, (count, 1))
+
+
+def _jobs(queue: deque[Case], length: int) -> Iterator[_Job]:
+    while queue:
+        yield tuple(queue.popleft() for _ in range(min(length, len(queue))))
+
+
+def _job(cases: _Job, config: Config, look_at: Look) -> _Found:
+    return [(case.id, look_at(case, config)) for case in cases]
+
+
+def _killed(cases: _Job) -> _Found:
+    return [(case.id, None) for case in cases]
+
+
+def _workers(cases: Sequence[Case] | deque[Case]) -> int:
+    largest = max(map(_bytes_of, cases))
+    free = free_memory_bytes()
+    by_memory = len(cases) if free is None else free // (_WORKER_BYTES + _BYTES_PER_INPUT_BYTE * largest)
+    return max(1, min(processors(), len(cases), by_memory))
+
+
+def _bytes_of(case: Case) -> int:
+    """Size of the files of a case's image; a member of a file of many is small."""
+    path = Path(case.paths[0])
+    if case.item and path.is_file():
+        return 0
+    files = path.rglob("*") if path.is_dir() else files_of(path)
+    try:
+        return sum(file.stat().st_size for file in files if file.is_file())
+    except OSError:
+        return 0
