@@ -10,6 +10,7 @@ from medrail import __version__
 _EPILOG = """\
 from raw images to a served model:
   medrail demo                              see the whole way on real images first
+  medrail inspect scans/                    what is there, and what is wrong with it
   medrail init my-project --data scans/     look at the data, write my-project/medrail.yaml
   medrail check my-project                  judge the data before trusting it
   medrail run my-project                    check, prepare, train, evaluate, export
@@ -32,25 +33,43 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"medrail {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_init(verbs)
-    _add_stage(verbs, "check", "judge the data: what is missing, mislabelled, duplicated or leaking", _CHECK)
-    _add_stage(verbs, "prepare", "raw images -> model-ready arrays; bad cases never stop the others", _PREPARE)
+    _add_inspect(verbs)
+    _add_convert(verbs)
+    checking = _add_stage(verbs, "check", "judge the data: what is missing, mislabelled, duplicated or leaking", _CHECK)
+    checking.add_argument("-o", "--out", metavar="DIR", help="folder for what it writes; default: the project's")
+    checking.add_argument(
+        "--fix", action="store_true", help="write a corrected case table; never touches the originals"
+    )
+    preparing = _add_stage(
+        verbs, "prepare", "raw images -> model-ready arrays; bad cases never stop the others", _PREPARE
+    )
+    _add_deidentify(verbs)
     training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
-    _add_stage(verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE)
-    _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
+    evaluating = _add_stage(
+        verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
+    )
+    exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
     _add_predict(verbs)
     _add_serve(verbs)
-    _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
+    running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
+    for parser_of_verb in (preparing, training, evaluating, exporting, running):
+        parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
     _add_demo(verbs)
     return parser
 
 
 _CHECK = """\
 PATH is a project folder, a medrail.yaml, or a folder of images without one (then the layout is inferred).
-Writes cases.csv and check.json. Exit code 1 on what would make a result wrong.
+Writes cases.csv, check.json and check.html, one page with pictures. Exit code 1 on what would make a result wrong.
+Of a folder without medrail.yaml nothing is written, unless -o says where.
+
+--fix writes cases-fixed.csv (copies left out, near copies and patients kept together, splits drawn anew),
+cases-left-out.csv with the reasons, and fix.md; then it judges the corrected table.
 
   medrail check my-project
-  medrail check scans/
+  medrail check scans/ -o report/
+  medrail check my-project --fix
 """
 _PREPARE = """\
 Runs `prepare.steps` of the configuration on every case, in parallel. Cases that are up to date are skipped; those that
@@ -93,6 +112,9 @@ Every stage compares fingerprints of its configuration and data, and is skipped 
 """
 
 
+_ACCEPT_LEAK = "go on although patients or images stand in training and in the test; every result says so"
+
+
 def _add_verb(verbs: Any, name: str, summary: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
@@ -127,6 +149,87 @@ folder or suffix; one folder of DICOM series per patient; a MedMNIST .npz. The f
     parser.add_argument("--task", choices=("classification", "segmentation"), help="default: told from the data")
     parser.add_argument("--force", action="store_true", help="overwrite an existing medrail.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+# As medrail.cases.deidentify.KEEP, which is not imported here: help is quick.
+_KEEP = (
+    "dates",
+    "shifted-dates",
+    "uids",
+    "patient-characteristics",
+    "device",
+    "institution",
+    "descriptions",
+    "safe-private",
+)
+
+
+def _add_deidentify(verbs: Any) -> None:
+    text = """\
+IN is a file or a folder of DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF or BMP. OUT is a new folder; the originals
+are never changed. DICOM PS3.15 Basic Profile: names, dates, texts and private attributes go, UIDs are mapped. Each copy
+is searched for the original's identifiers before it is written; exit code 1 if one fails, and then it is not written.
+Faces in head scans and text drawn into the pixels are not found: see docs/how-to/deidentify.md.
+
+  medrail deidentify scans/ -o clean/ --linkage secret/linkage.csv
+  medrail deidentify scans/ -o clean/ --keep shifted-dates --keep patient-characteristics --blank 0,0,640,40
+"""
+    parser = _add_verb(verbs, "deidentify", "copies of images without who they are of", text)
+    parser.add_argument("source", metavar="IN", help="file or folder of originals")
+    parser.add_argument("-o", "--out", metavar="OUT", required=True, help="new folder for the copies")
+    parser.add_argument(
+        "--keep", metavar="WHAT", choices=_KEEP, action="append", default=[], help=f"repeatable: {', '.join(_KEEP)}"
+    )
+    parser.add_argument(
+        "--blank", metavar="X,Y,W,H", action="append", default=[], help="rectangle of pixels to blank; repeatable"
+    )
+    parser.add_argument("--rules", metavar="FILE", help="YAML: rectangles by modality, manufacturer, model, size")
+    parser.add_argument("--linkage", metavar="FILE", help="CSV of old and new names, with the secret; outside of OUT")
+    parser.add_argument("--dry-run", action="store_true", help="do everything but write")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+def _add_inspect(verbs: Any) -> None:
+    text = """\
+PATH is an image, a folder tree, a zip or a DICOMDIR; names and extensions do not matter. Each DICOM series and each
+other image gets a verdict: ok; accepted (read, with defects that were accepted or repaired, because --on-defect says
+so); refused. Every defect is named, with its evidence. Nothing is written, and nothing that identifies a patient is
+shown. Exit code 1 when anything that claims to be an image is refused.
+
+  medrail inspect scans/
+  medrail inspect study.zip --on-defect resample
+  medrail inspect /media/cd/DICOMDIR --headers-only
+"""
+    parser = _add_verb(verbs, "inspect", "what a file, folder or zip holds, and what is wrong with it", text)
+    parser.add_argument("path", metavar="PATH", help="image, folder, zip or DICOMDIR; never changed")
+    _add_on_defect(parser)
+    parser.add_argument("--headers-only", action="store_true", help="do not decode pixels: quick, finds less")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+def _add_convert(verbs: Any) -> None:
+    text = """\
+Writes what medrail reads: real values (CT in HU), axes and spacing in RAS+ mm. Any other program can then compare. A
+picture without physical space gets voxels of 1 mm and no orientation. Colours become the fourth axis.
+
+  medrail convert series-folder/ -o ct.nii.gz
+  medrail convert study.zip -o ct.nii.gz --series series-1a2b3c4d
+"""
+    parser = _add_verb(verbs, "convert", "one image as NIfTI: what medrail makes of it", text)
+    parser.add_argument("path", metavar="PATH", help="image, folder, zip or DICOMDIR; never changed")
+    parser.add_argument("-o", "--out", metavar="OUT.nii.gz", required=True, help="file to write")
+    parser.add_argument("--series", metavar="ID", default="", help="which one, as `medrail inspect` calls it")
+    _add_on_defect(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_on_defect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-defect",
+        choices=("refuse", "resample", "accept"),
+        default="refuse",
+        help="what to do with a series that has a defect: default refuse; resample onto an even grid; accept as it is",
+    )
 
 
 def _add_predict(verbs: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrail.arguments import build_parser
-from medrail.cli_data import check
+from medrail.cli_data import check, convert, deidentify, inspect
 from medrail.errors import ConfigError, MedrailError
 
 if TYPE_CHECKING:
@@ -101,10 +101,15 @@ def init(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
+def _leaky(command: str, arguments: argparse.Namespace) -> str:
+    """The next command of a chain in which leaks are accepted."""
+    return f"{command} --accept-leak" if arguments.accept_leak else command
+
+
 def prepare(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project = stages.open_project(arguments.path, arguments.set)
+    project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     with console.progress() as bars:
         result = stages.prepare_cases(project, bars)
     console.stage(result)
@@ -112,14 +117,14 @@ def prepare(arguments: argparse.Namespace, console: Console) -> int:
         console.json(result.values)
     if result.failed:
         return FAILED
-    console.next_command("medrail train", arguments.path, sets=arguments.set)
+    console.next_command(_leaky("medrail train", arguments), arguments.path, sets=arguments.set)
     return OK
 
 
 def train(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project = stages.open_project(arguments.path, arguments.set)
+    project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     with console.progress() as bars:
         run, result = stages.train_run(project, arguments.run, bars)
     console.stage(result)
@@ -127,14 +132,14 @@ def train(arguments: argparse.Namespace, console: Console) -> int:
         console.json(result.values)
     from medrail.console import shown
 
-    console.next_command("medrail evaluate", shown(run.folder))
+    console.next_command(_leaky("medrail evaluate", arguments), shown(run.folder))
     return OK
 
 
 def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project, run = stages.open_run(arguments.path, arguments.set)
+    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     with console.progress() as bars:
         result = stages.evaluate_run(project, run, bars)
     console.stage(result)
@@ -144,14 +149,14 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
         return FAILED
     from medrail.console import shown
 
-    console.next_command("medrail export", shown(run.folder))
+    console.next_command(_leaky("medrail export", arguments), shown(run.folder))
     return OK
 
 
 def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project, run = stages.open_run(arguments.path, arguments.set)
+    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     result = stages.export_run(project, run)
     console.stage(result)
     if console.as_json:
@@ -247,7 +252,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
     from medrail.console import shown
 
-    project = stages.open_project(arguments.path, arguments.set)
+    project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     results: list[stages.StageResult] = []
 
     def report(result: stages.StageResult) -> None:
@@ -295,7 +300,10 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
 
 VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "init": init,
+    "inspect": inspect,
+    "convert": convert,
     "check": check,
+    "deidentify": deidentify,
     "prepare": prepare,
     "train": train,
     "evaluate": evaluate,

@@ -10,9 +10,59 @@ from medrail.errors import ConfigError
 
 if TYPE_CHECKING:
     from medrail.console import Console
-    from medrail.stages import Project
+    from medrail.inspection import Inspection
+    from medrail.stages import Project, StageResult
 
 OK, FAILED = 0, 1
+
+
+def inspect(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import inspection
+    from medrail.types import ReadOptions
+
+    path, options = Path(arguments.path), ReadOptions(on_defect=arguments.on_defect)
+    with console.progress() as bars:
+        result = inspection.inspect(
+            path,
+            options,
+            pixels=not arguments.headers_only,
+            looking=bars("Reading headers"),
+            decoding=bars("Decoding"),
+        )
+    _show(result, console)
+    if console.as_json:
+        console.json(result.to_dict())
+    return FAILED if result.failed else OK
+
+
+def _show(result: Inspection, console: Console) -> None:
+    """A table of the images, their defects below it, then what is refused and what else there is."""
+    console.grid(*result.table())
+    for title, sentences in result.sections():
+        console.line(f"\n{title}:")
+        console.bullets(sentences)
+    console.line(f"\n{result.summary}")
+
+
+def convert(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail.console import shown
+    from medrail.inspection import convert as write_one
+    from medrail.types import ReadOptions
+
+    out = Path(arguments.out)
+    image = write_one(Path(arguments.path), out, arguments.series, ReadOptions(on_defect=arguments.on_defect))
+    spacing = image.geometry.spacing_mm if image.geometry else None
+    size = " x ".join(map(str, image.grid))
+    mm = " x ".join(f"{part:.4g}" for part in spacing) + " mm" if spacing else "no physical space, written as 1 mm"
+    console.line(f"{size} voxels (D x H x W), {mm}, unit {image.unit}")
+    console.bullets([str(defect) for defect in image.defects])
+    console.line(f"-> {shown(out)}")
+    if console.as_json:
+        defects = [{"name": one.name, "evidence": one.evidence, "action": one.action} for one in image.defects]
+        affine = image.geometry.affine_ras_mm.tolist() if image.geometry else None
+        values = {"out": str(out), "shape": image.voxels.shape, "spacing_mm": spacing, "affine_ras_mm": affine}
+        console.json({**values, "unit": image.unit, "defects": defects})
+    return OK
 
 
 def check(arguments: argparse.Namespace, console: Console) -> int:
@@ -21,20 +71,23 @@ def check(arguments: argparse.Namespace, console: Console) -> int:
     path = Path(arguments.path)
     configured = path.suffix in (".yaml", ".yml") or (path / "medrail.yaml").is_file() or not path.exists()
     if configured:
-        return _check(stages.open_project(path, arguments.set), "medrail run", path, console)
+        return _check(stages.open_project(path, arguments.set), "medrail run", arguments, console)
     if arguments.set:
         raise ConfigError("--set needs a configuration", where=str(path), remedy="`medrail init` writes one.")
     with stages.inferred_project(path) as project:
         console.line(f"{path} has no medrail.yaml; judged as `medrail init` would read it.")
-        return _check(project, "medrail init my-project --data", path, console)
+        return _check(project, "medrail init my-project --data", arguments, console)
 
 
-def _check(project: Project, next_command: str, path: Path, console: Console) -> int:
+def _check(project: Project, next_command: str, arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
+    path, out = Path(arguments.path), Path(arguments.out) if arguments.out else None
     with console.progress() as bars:
-        result = stages.check(project, bars)
+        result = stages.check(project, bars, out)
     console.stage(result)
+    if arguments.fix:
+        return _fix(project, out or (project.workspace.root if project.stored else Path.cwd()), result, console)
     if console.as_json:
         console.json(result.values)
     if result.failed:
@@ -42,3 +95,54 @@ def _check(project: Project, next_command: str, path: Path, console: Console) ->
         return FAILED
     console.next_command(next_command, path)
     return OK
+
+
+def _fix(project: Project, out: Path, checked: StageResult, console: Console) -> int:
+    from medrail import stages
+
+    with console.progress() as bars:
+        result = stages.fix(project, out, bars)
+    console.stage(result)
+    if console.as_json:
+        console.json({**checked.values, "fix": result.values})
+    if result.failed:
+        console.error("the corrected table would give a wrong result still; see above what is left to do by hand")
+        return FAILED
+    return OK
+
+
+def deidentify(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail.cases.deidentify import deidentify as copy_without_identity
+    from medrail.cases.deidentify import read_options
+    from medrail.console import shown
+
+    out = Path(arguments.out)
+    options = read_options(arguments.keep, arguments.blank, Path(arguments.rules) if arguments.rules else None)
+    linkage = Path(arguments.linkage) if arguments.linkage else None
+    with console.progress() as bars:
+        report = copy_without_identity(
+            Path(arguments.source),
+            out,
+            options,
+            linkage=linkage,
+            dry_run=arguments.dry_run,
+            progress=bars("De-identifying"),
+        )
+    did = "would be written (dry run: nothing was)" if arguments.dry_run else "written"
+    console.line(f"{report.written} of {report.files} files {did}; patients: {len(report.patients)}")
+    console.table(report.table())
+    for number, reason in report.failed:
+        console.line(f"  file {number} was not written: {reason}")
+    for where, warning in sorted(report.warnings.items()):
+        console.line(f"  ! {where}: {warning}")
+    console.line(report.note)
+    if not arguments.dry_run:
+        console.line(f"-> {shown(out / 'deidentified.md')}")
+    if linkage and not arguments.dry_run:
+        console.line(f"-> {shown(linkage)}  (who is who, and the secret: keep it apart)")
+    if console.as_json:
+        console.json(report.to_dict())
+    if not report.failed:
+        return OK
+    console.error("files that could not be copied safely were left out; they are named by number, see above")
+    return FAILED

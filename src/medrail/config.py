@@ -46,6 +46,15 @@ class SlideConfig(_Stage):
     min_tissue: Annotated[float, Field(ge=0, le=1)] = Field(
         0.25, description="share of a tile that must be tissue; 0 keeps the background too"
     )
+    scan_um_per_px: Annotated[float, Field(ge=0, le=20)] = Field(
+        0.0, description="um a pixel of the finest level, for slides whose files do not say it; 0: those are refused"
+    )
+
+    @model_validator(mode="after")
+    def _tiles_advance(self) -> SlideConfig:
+        if self.overlap_px >= self.tile_px:
+            raise ValueError(f"overlap_px {self.overlap_px} leaves nothing of tiles of {self.tile_px} px to go on by")
+        return self
 
 
 class DataConfig(_Stage):
@@ -61,6 +70,9 @@ class DataConfig(_Stage):
     labels: str = Field("", description="dicom_folders: CSV with the columns patient and label or mask")
     patient_pattern: str = Field(
         "", description="regular expression searched in the path below `path`; its first group is the patient"
+    )
+    centre_pattern: str = Field(
+        "", description="regular expression searched in the path below `path`; its first group is the centre"
     )
     classes: tuple[str, ...] = Field(
         (), description="class names in the order of the network's outputs; segmentation: the first is the background"
@@ -96,14 +108,18 @@ class SplitConfig(_Stage):
     )
     folds: Annotated[int, Field(ge=2, le=100)] = Field(5, description="by: folds. How many")
     fold: Annotated[int, Field(ge=0)] = Field(0, description="by: folds. The one that is the test, counted from 0")
-    centre: str = Field("", description="by: centre. The one that is the test, as the data's column centre spells it")
-    val: Fraction = Field(0.15, description="share of the patients for validation")
+    centre: str = Field(
+        "", coerce_numbers_to_str=True, description="by: centre. The one that is the test, spelt as in the case table"
+    )
+    val: Fraction = Field(
+        0.15, description="share of the patients for validation; by: folds, centre: of those who are not the test"
+    )
     test: Fraction = Field(0.15, description="share of the patients for the test, never seen in training")
     seed: int = Field(0, description="which patients are drawn; the same seed draws the same ones")
 
     @model_validator(mode="after")
     def _leaves_training_cases(self) -> SplitConfig:
-        if self.val + self.test >= 1:
+        if self.by == "patient" and self.val + self.test >= 1:
             raise ValueError(f"val + test = {self.val + self.test:g}: nothing is left to train on")
         return self
 

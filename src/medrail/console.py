@@ -74,6 +74,15 @@ class Console:
         for name, value in rows:
             self.out.print(f"            {name:<{width}}  {value}", markup=False)
 
+    def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table with a line of names above it; columns that are empty in every row are left out."""
+        kept = [index for index in range(len(header)) if any(row[index] for row in rows)]
+        lines = [[header[index] for index in kept], *([row[index] for index in kept] for row in rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(kept))]
+        for number, line in enumerate(lines):
+            cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+            self.out.print("  ".join(cells).rstrip(), markup=False, style="bold" if number == 0 else None)
+
     def bullets(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
             self.out.print(f"  - {sentence}", markup=False)

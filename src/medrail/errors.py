@@ -10,7 +10,7 @@
     │   │   └── CorruptFile          the kind is known, the content is broken or truncated
     │   ├── GeometryError        grids, orientations or spacings do not fit
     │   ├── CaseError            a case lacks its image, its label, its patient or its split
-    │   └── LeakError            one patient stands in more than one split
+    │   └── LeakError            a patient or an image stands in more than one split
     ├── PrepareError             a preprocessing step cannot be applied to this image
     ├── InputError               an image of the wrong kind for this model
     ├── RunError                 a run folder is incomplete or belongs to another configuration
@@ -125,7 +125,7 @@ class CaseError(DataError):
 
 
 class LeakError(DataError):
-    """One patient stands in more than one split."""
+    """A patient or an image stands in more than one split, so a test would be on what was learned."""
 
 
 class PrepareError(MedrailError):

@@ -18,24 +18,42 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from medrail.cases import build_cases, check_data, read_record, write_table
+from medrail.cases import (
+    CheckReport,
+    Leaked,
+    build_cases,
+    check_data,
+    find_leaks_of,
+    leak_sentence,
+    read_record,
+    write_table,
+)
+from medrail.cases.check.page import page
 from medrail.cases.listing import counted
+from medrail.cases.record import SEEN_BEFORE
 from medrail.config import Config, load
 from medrail.errors import BundleError, CaseError, ConfigError, LeakError, RunError
 from medrail.prepare import Pipeline, Store, check_steps, outdated, prepare
 from medrail.types import Case, Progress
-from medrail.workspace import Run, Workspace, read_json, write_json
+from medrail.workspace import Run, Workspace, read_json, write_json, write_text
 
 MakeProgress = Callable[[str], "Progress | None"]
 
 
 @dataclass(frozen=True)
 class Project:
-    """A configuration and its folder. With ``stored=False`` nothing is written: data judged where it lies."""
+    """A configuration and its folder.
+
+    stored:
+        False: nothing is written, data are judged where they lie.
+    accept_leak:
+        Whether cases are judged that the network has seen in training; every result then says so.
+    """
 
     config: Config
     workspace: Workspace
     stored: bool = True
+    accept_leak: bool = False
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
@@ -46,7 +64,7 @@ class Project:
         DataError
             If the data cannot be turned into one; every bad row or file at once.
         """
-        cases = build_cases(self.config, self.workspace)
+        cases = build_cases(self.config, self.workspace, accept_leak=self.accept_leak)
         if self.stored:
             write_table(cases, self.workspace.case_table, self.workspace.root)
         return cases
@@ -68,7 +86,7 @@ class StageResult:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_project(config_path: str | Path, sets: Sequence[str] = ()) -> Project:
+def open_project(config_path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = False) -> Project:
     """Load the configuration of a project: its folder, or the file in it.
 
     Raises
@@ -76,10 +94,11 @@ def open_project(config_path: str | Path, sets: Sequence[str] = ()) -> Project:
     ConfigError
         With every mistake of the configuration at once.
     """
-    return Project(load(config_path, sets, step_check=check_steps), Workspace.of_config(config_path))
+    config = load(config_path, sets, step_check=check_steps)
+    return Project(config, Workspace.of_config(config_path), accept_leak=accept_leak)
 
 
-def open_run(path: str | Path, sets: Sequence[str] = ()) -> tuple[Project, Run]:
+def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = False) -> tuple[Project, Run]:
     """A run folder, or a project whose newest run is meant, with the configuration the run was trained with.
 
     How it is evaluated, exported and served is no part of the training: for a project that comes from its medrail.yaml
@@ -118,33 +137,93 @@ def open_run(path: str | Path, sets: Sequence[str] = ()) -> tuple[Project, Run]:
         now = load(path, sets, step_check=check_steps)
         later = {name: getattr(now, name) for name in type(now).model_fields if name not in _FIXED_BY_TRAINING}
         changed = trained.model_copy(update=later)
-    return Project(changed, run.workspace), run
+    return Project(changed, run.workspace, accept_leak=accept_leak), run
 
 
 _FIXED_BY_TRAINING = ("task", "data", "split", "prepare", "model", "train")
 
 
-def check(project: Project, make_progress: MakeProgress = lambda _: None) -> StageResult:
-    """Judge the data; the verdict "stop" makes the result ``failed``. Unchanged files are recalled, not read again."""
+def check(project: Project, make_progress: MakeProgress = lambda _: None, out: Path | None = None) -> StageResult:
+    """Judge the data; the verdict "stop" makes the result ``failed``. Unchanged files are recalled, not read again.
+
+    The verdict is written as check.json and as a page, into ``out`` where given, else into the project's folder.
+    """
+    from medrail.plan.patients import propose
+
     with _timed() as seconds:
-        report = check_data(project.config, project.workspace, make_progress("Checking cases"))
+        report = check_data(project.config, project.workspace, make_progress("Checking cases"), propose)
         values = report.to_json()
         files: tuple[Path, ...] = ()
-        if project.stored:
-            write_json(project.workspace.check_report, {**values, "problems": [list(one) for one in report.problems]})
-            files = (project.workspace.check_report,)
-        if project.stored and report.verdict != "stop":
-            files = (write_cases(project), *files)
+        stopped = _stopped(report, project)
+        if project.stored and not stopped:
+            files = (write_cases(project),)
+        if out is not None or project.stored:
+            files = (*files, *_write_check(report, project, Workspace(out) if out is not None else project.workspace))
     return StageResult(
         "check",
-        f"{counted(values['cases'], 'case')} of {counted(values['patients'], 'patient')}: {values['verdict']}",
-        facts=_columns(report.table),
+        f"{counted(values['cases'], 'case')} of {counted(values['patients'], 'patient')}: {values['verdict']}"
+        + (" (LEAK ACCEPTED)" if report.verdict == "stop" and not stopped else ""),
+        facts=(*_columns(report.table), *report.summary.lines()),
         files=files,
-        warnings=tuple(f"{where}: {what}. {remedy}" for where, what, remedy in report.problems),
+        warnings=report.lines,
         seconds=seconds(),
-        failed=report.verdict == "stop",
+        failed=stopped,
         values=values,
     )
+
+
+_LEAKS = frozenset({"exact_leak", "near_leak", "patient_leak"})
+
+
+def _stopped(report: CheckReport, project: Project) -> bool:
+    kinds = {finding.defect for finding in report.findings if finding.severity == "stop"}
+    return bool(kinds - _LEAKS if project.accept_leak else kinds)
+
+
+def fix(project: Project, out: Path, make_progress: MakeProgress = lambda _: None) -> StageResult:
+    """Write a corrected case table into a folder, and judge it; the originals are not touched.
+
+    Raises
+    ------
+    ConfigError
+        If the folder lies in the data's.
+    CaseError
+        If no case is left.
+    """
+    from medrail.cases.check.fix import correct, fixed_config, write_correction
+    from medrail.plan.patients import propose
+
+    with _timed() as seconds:
+        report = check_data(project.config, project.workspace, make_progress("Checking cases"), propose)
+        correction = correct(report, project.config)
+        files = write_correction(correction, out, project.config, project.workspace)
+        then = check_data(fixed_config(project.config, files[0]), project.workspace, make_progress("Checking again"))
+    left = len(correction.left_out)
+    return StageResult(
+        "fix",
+        f"{counted(then.cases, 'case')} of {counted(then.patients, 'patient')} kept, {left} left out; "
+        f"the corrected table: {then.verdict}",
+        facts=(*_columns(then.table), ("left out", str(left)), ("other split", str(correction.moved))),
+        notes=(f"to use it: data.kind: csv, data.path: {files[0].name}, split.by: given (and no patterns)",),
+        files=files,
+        warnings=then.lines,
+        seconds=seconds(),
+        failed=then.verdict == "stop",
+        values={
+            "table": str(files[0]),
+            "left_out": [{"id": one.id, "where": one.where, "reason": one.reason} for one in correction.left_out],
+            "joined": [list(group) for group in correction.joined],
+            "moved": correction.moved,
+            "verdict": then.verdict,
+        },
+    )
+
+
+def _write_check(report: CheckReport, project: Project, place: Workspace) -> tuple[Path, Path]:
+    values = {**report.to_json(), "problems": [list(one) for one in report.problems]}
+    write_json(place.check_report, values)
+    write_text(place.check_page, page(report, Path(project.config.data.path).name or project.config.name))
+    return place.check_page, place.check_report
 
 
 def write_cases(project: Project) -> Path:
@@ -273,39 +352,68 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
     Raises
     ------
     LeakError
-        If the network has seen a patient or an image of that split in training.
+        If the network has seen a patient or an image of that split in training, and leaks are not accepted.
     """
     from medrail.evaluate import Evaluation, evaluate
 
     with _timed() as seconds:
         network(project, run)
         record, split = read_record(run), project.config.evaluate.split
-        record.refuse_leaks(project.cases, split)
+        leaked = leaked_cases(project, run, make_progress)
         cases, differences = record.known(project.cases), record.differences(project.cases, split)
-        up_to_date = Evaluation.is_current(run, project.config, cases)
+        up_to_date = Evaluation.is_current(run, project.config, cases, leaked=leaked)
         if up_to_date:
             evaluation = Evaluation.load(run)
         else:
-            evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"))
+            evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"), leaked=leaked)
     values = evaluation.to_json()
     metrics: Mapping[str, Mapping[str, Any]] = values["metrics"]
-    facts = tuple((name, _with_interval(metric)) for name, metric in metrics.items())
+    facts = (*((name, _with_interval(metric)) for name, metric in metrics.items()), *_strata(values["strata"]))
+    said = (leak_sentence(leaked.counts),) if leaked else ()
     methods: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         methods.setdefault(metric["method"], []).append(name)
     return StageResult(
         "evaluate",
         f"{values['split']} split: {counted(values['n'], 'case')} of {counted(values['patients'], 'patient')}"
-        + (" (not all of the data: see the run's cases.csv)" if differences else ""),
+        + (" (not all of the data: see the run's cases.csv)" if differences else "")
+        + "".join(f". {sentence}" for sentence in said),
         facts=facts,
         notes=tuple(f"{', '.join(names)}: {method}" for method, names in methods.items()),
         files=(run.evaluation,),
-        warnings=(*differences, *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", []))),
+        warnings=(*said, *differences, *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", []))),
         up_to_date=up_to_date,
         seconds=seconds(),
         failed=bool(values.get("failed")),
         values=values,
     )
+
+
+def leaked_cases(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> Leaked:
+    """Those of the split to be judged that the network has seen; images that have not changed are not read again.
+
+    Raises
+    ------
+    LeakError
+        If there are any, and leaks are not accepted.
+    """
+    record, split = read_record(run), project.config.evaluate.split
+    concerned = [case for case in record.known(project.cases) if case.split in (split, *SEEN_BEFORE[split])]
+    found = find_leaks_of(project.config, project.workspace, concerned, make_progress("Looking for leaks"))
+    leaked = record.leaked(project.cases, split, found)
+    if leaked and not project.accept_leak:
+        raise leaked.error(str(run.folder), SEEN_BEFORE[split])
+    return leaked
+
+
+def _strata(strata: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> tuple[tuple[str, str], ...]:
+    """A line for each part of the cases, with the first metric."""
+    rows = []
+    for name, values in strata.items():
+        for value, metrics in values.items():
+            first, metric = next(iter(metrics.items()))
+            rows.append((f"{name}: {value}", f"{first} {_with_interval(metric)}"))
+    return tuple(rows)
 
 
 def _with_interval(metric: Mapping[str, Any]) -> str:
@@ -343,7 +451,8 @@ def export_run(project: Project, run: Run) -> StageResult:
         started = time.time()
         network(project, run)
         replaced = _bundle_there(project)
-        folder = export_bundle(run, project.config, project.workspace, read_record(run).known(project.cases))
+        cases, leaked = read_record(run).known(project.cases), leaked_cases(project, run)
+        folder = export_bundle(run, project.config, project.workspace, cases, leaked)
         manifest = verify_bundle(folder)
     model = folder / "model.onnx"
     return StageResult(
@@ -351,9 +460,14 @@ def export_run(project: Project, run: Run) -> StageResult:
         f"bundle {manifest.bundle_id}, {model.stat().st_size / 1e6:.2f} MB",
         facts=(("ONNX against torch", _agreement(manifest.parity)),),
         files=tuple(sorted(folder.iterdir())),
-        warnings=(f"replaced {replaced}; set export.version to keep several side by side",)
-        if replaced not in ("", manifest.bundle_id)
-        else (),
+        warnings=(
+            *((leak_sentence(leaked.counts),) if leaked else ()),
+            *(
+                (f"replaced {replaced}; set export.version to keep several side by side",)
+                if replaced not in ("", manifest.bundle_id)
+                else ()
+            ),
+        ),
         up_to_date=(folder / "bundle.json").stat().st_mtime < started,
         seconds=seconds(),
         values={"bundle": str(folder), "bundle_id": manifest.bundle_id, "parity": dict(manifest.parity)},
@@ -420,15 +534,17 @@ def stop_on(checked: StageResult, project: Project) -> None:
     Raises
     ------
     LeakError
-        If one patient stands in several splits.
+        If one patient, or one image, stands in several splits.
     CaseError
         For every other reason.
     """
-    kind = LeakError if checked.values["leaks"]["patient"] else CaseError
+    leaks = any(checked.values["leaks"].values())
+    kind = LeakError if leaks else CaseError
+    accepting = " --accept-leak goes on in spite of leaks, and every result then says so." if leaks else ""
     raise kind(
         "the check says stop: what is listed above would make every result wrong",
         where=str(project.workspace.root),
-        remedy=f"Mend it and repeat; `medrail check {project.workspace.root}` judges the data alone.",
+        remedy=f"Mend it and repeat; `medrail check {project.workspace.root}` judges the data alone.{accepting}",
     )
 
 

@@ -3,8 +3,9 @@
 ::
 
     DIR/medrail.yaml            the configuration
-    DIR/cases.csv               the case table: id, patient, image, item, target, roi, split
+    DIR/cases.csv               the case table: id, patient, image, item, target, roi, split, centre, fold, defects
     DIR/check.json              the verdict on the data
+    DIR/check.html              the same with pictures, for a person
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl checkpoints/
                                 network.onnx evaluation/
@@ -13,6 +14,7 @@
     DIR/logs/                   the service's logs
     DIR/mlflow.db               the tracker's mirror of the runs
     DIR/hashes.db               content hashes of the source files by size and time; may be deleted
+    DIR/headers.db              sealed DICOM headers of the source files by size and time; may be deleted
 
 Every stage writes the fingerprint of what it was made from into its own result, so a stage can tell by itself whether
 it is up to date; there is no separate record that could disagree with the files.
@@ -57,6 +59,10 @@ class Workspace:
         return self.root / "check.json"
 
     @property
+    def check_page(self) -> Path:
+        return self.root / "check.html"
+
+    @property
     def prepared(self) -> Path:
         return self.root / "prepared"
 
@@ -83,6 +89,10 @@ class Workspace:
     @property
     def file_hashes(self) -> Path:
         return self.root / "hashes.db"
+
+    @property
+    def header_cache(self) -> Path:
+        return self.root / "headers.db"
 
     def run(self, name: str) -> Run:
         return Run(self.runs / name)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Picture
 
 from medrail.bundle import load_network, write_network
+from medrail.cases import Leak, Leaked
 from medrail.errors import BundleError, CaseError, RunError
 from medrail.evaluate import Evaluation, evaluate
 from medrail.evaluate import evaluation as evaluation_room
@@ -225,3 +226,47 @@ def test_a_region_that_no_step_uses_cannot_fail_a_case(segmentation: Any) -> Non
     evaluation = evaluate(segmentation.run, segmentation.config, cases)
     assert evaluation.failed == ()
     assert evaluation.n == sum(case.split == "test" for case in cases)
+
+
+def test_parts_of_the_cases_have_metrics_of_their_own(project: Any) -> None:
+    """Two centres, and defects in some; each part is what an evaluation of it alone would say."""
+    cases = [
+        replace(case, centre="NS"[index % 2], defects=("missing_slices",) if index < 3 else ())
+        for index, case in enumerate(project.cases)
+    ]
+    evaluation = evaluate(project.run, project.config, cases)
+    assert {name: list(values) for name, values in evaluation.strata.items()} == {
+        "defects": ["with", "without"],
+        "centre": ["N", "S"],
+    }
+    assert Evaluation.load(project.run).to_json() == evaluation.to_json()
+    rows = {row["id"]: row for row in table(project.run)}
+    assert all(rows[case.id]["centre"] == case.centre for case in cases)
+    assert all(rows[case.id]["defects"] == " ".join(case.defects) for case in cases)
+    assert "leaked" not in rows[cases[0].id]
+    for value, chosen in (("N", cases[::2]), ("S", cases[1::2])):
+        alone = evaluate(project.run, project.config, chosen)
+        assert {name: one.to_json() for name, one in evaluation.strata["centre"][value].items()} == {
+            name: one.to_json() for name, one in alone.metrics.items()
+        }
+
+
+def test_parts_that_are_all_alike_or_all_different_are_left_out(classification: Any) -> None:
+    cases = [replace(case, centre="here", defects=("missing_slices",)) for case in classification.cases]
+    assert evaluate(classification.run, classification.config, cases).strata == {}
+    one = [replace(case, centre="here" if index else "") for index, case in enumerate(classification.cases)]
+    strata = evaluate(classification.run, classification.config, one).strata
+    assert {name: list(values) for name, values in strata.items()} == {"centre": ["here"]}
+
+
+def test_what_is_said_of_the_cases_makes_an_evaluation_stale(classification: Any) -> None:
+    run, config, cases = classification.run, classification.config, classification.cases
+    evaluate(run, config, cases)
+    assert Evaluation.is_current(run, config, cases)
+    assert not Evaluation.is_current(run, config, [replace(cases[0], centre="N"), *cases[1:]])
+    assert not Evaluation.is_current(run, config, [replace(cases[0], defects=("x",)), *cases[1:]])
+    leaked = Leaked(12, (Leak("exact", ("/a", "/b"), ("train", "test")),), {cases[0].id: {"exact": "words"}})
+    assert not Evaluation.is_current(run, config, cases, leaked=leaked)
+    evaluate(run, config, cases, leaked=leaked)
+    assert Evaluation.is_current(run, config, cases, leaked=leaked)
+    assert not Evaluation.is_current(run, config, cases), "without the flag the marked numbers are not current"

@@ -131,6 +131,16 @@ class Predictor:
             probabilities = probabilities.mean(axis=1, dtype=np.float64).astype(np.float32)
         return probabilities
 
+    def on_raw_grid(self, image: Image) -> FloatArray:
+        """Segmentation: the probability of each class, (K, D, H, W) on the raw image's grid, for answers put together.
+
+        Raises
+        ------
+        As a call does.
+        """
+        prepared = self.prepare(image)
+        return self._inverted(self.probabilities(prepared), prepared, image)
+
     def _run(self, batch: FloatArray) -> FloatArray:
         logits = self.backend(batch)
         spatial = batch.shape[2:] if self.spec.task == "segmentation" else ()
@@ -150,11 +160,14 @@ class Predictor:
         return () if grid[-self.spec.dims :] == size else size
 
     def _mask(self, probabilities: FloatArray, prepared: Image, image: Image) -> Image:
+        labels = np.argmax(self._inverted(probabilities, prepared, image), axis=0).astype(np.uint8)[np.newaxis]
+        return Image(labels, image.geometry, unit="label", source=image.source)
+
+    def _inverted(self, probabilities: FloatArray, prepared: Image, image: Image) -> FloatArray:
         answer = Image(probabilities, prepared.geometry, unit="arbitrary", source=image.source)
         steps: tuple[Applied, ...] = prepared.history[len(image.history) :]
-        on_raw_grid = self.pipeline.invert(answer, steps).voxels
-        labels = np.argmax(on_raw_grid, axis=0).astype(np.uint8)[np.newaxis]
-        return Image(labels, image.geometry, unit="label", source=image.source)
+        on_raw_grid: FloatArray = self.pipeline.invert(answer, steps).voxels
+        return on_raw_grid
 
     def _check_channels(self, image: Image, prepared: Image | None) -> None:
         kind = self.spec.input_kind

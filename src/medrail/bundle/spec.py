@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from medrail.config import SlideConfig
 from medrail.errors import BundleError
 from medrail.prepare import Pipeline
 from medrail.types import READ_AS_STORED, Image, ReadOptions
@@ -80,6 +81,8 @@ class NetworkSpec:
         What the raw training images were, so that images of another kind can be refused.
     read_options:
         How the raw training images were read, so that others are read in the same way.
+    slide:
+        How whole slides were cut into the tiles it was trained on; None where it was trained on something else.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class NetworkSpec:
     patch: tuple[int, ...] = ()
     grid: tuple[int, ...] = ()
     read_options: ReadOptions = READ_AS_STORED
+    slide: SlideConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("classes", "pipeline", "patch", "grid"):
@@ -119,6 +123,7 @@ class NetworkSpec:
         values = asdict(self)
         for name in ("classes", "pipeline", "patch", "grid"):
             values[name] = list(values[name])
+        values["slide"] = self.slide.model_dump(mode="json") if self.slide else None
         return values
 
     @staticmethod
@@ -132,9 +137,11 @@ class NetworkSpec:
         """
         try:
             known = dict(values)
+            slide = known.pop("slide", None)
             return NetworkSpec(
                 input_kind=InputKind(**known.pop("input_kind")),
                 read_options=ReadOptions(**known.pop("read_options", {})),
+                slide=SlideConfig(**slide) if slide is not None else None,
                 **known,
             )
         except (TypeError, KeyError, AttributeError, ValueError) as error:

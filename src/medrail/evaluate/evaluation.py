@@ -11,14 +11,15 @@ from typing import Any
 from medrail import __version__
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
-from medrail.cases import FileHashes, source_fingerprint
+from medrail.cases import FileHashes, Leaked, source_fingerprint
 from medrail.config import Config
 from medrail.errors import DataError, RunError
 from medrail.evaluate.bootstrap import Measured
 from medrail.types import Case
 from medrail.workspace import Run, read_json, source_sha256, write_json
 
-FORMAT = 1
+FORMAT = 2
+NOTHING_LEAKED = Leaked()
 EVALUATION_FILE, CASE_FILE = "evaluation.json", "cases.csv"
 
 
@@ -40,6 +41,11 @@ class Evaluation:
         Classification: counts, rows are the true classes and columns the predicted ones; else ().
     timings_ms:
         Median over the cases of prepare, model and post.
+    strata:
+        Name -> value -> metrics of the cases that have it: "defects" (with, without), "centre", "leaked" (yes, no).
+        A name by which all cases are alike is left out.
+    accepted_leaks:
+        ``medrail.cases.Leaked.to_json`` where cases were judged that the network has seen; else empty.
     """
 
     split: str
@@ -50,6 +56,8 @@ class Evaluation:
     fingerprint: str = ""
     confusion: tuple[tuple[int, ...], ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    strata: Mapping[str, Mapping[str, Mapping[str, Measured]]] = field(default_factory=dict)
+    accepted_leaks: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: split, n, patients, metrics {name: {value, low, high, n, method}}, failed, ..."""
@@ -58,7 +66,12 @@ class Evaluation:
             "split": self.split,
             "n": self.n,
             "patients": self.patients,
-            "metrics": {name: measured.to_json() for name, measured in self.metrics.items()},
+            "metrics": _to_json(self.metrics),
+            "strata": {
+                name: {value: _to_json(metrics) for value, metrics in values.items()}
+                for name, values in self.strata.items()
+            },
+            "accepted_leaks": dict(self.accepted_leaks),
             "failed": [dict(entry) for entry in self.failed],
             "confusion": [list(row) for row in self.confusion],
             "timings_ms": dict(self.timings_ms),
@@ -72,7 +85,12 @@ class Evaluation:
             split=str(values["split"]),
             n=int(values["n"]),
             patients=int(values["patients"]),
-            metrics={name: Measured.from_json(measured) for name, measured in values["metrics"].items()},
+            metrics=_from_json(values["metrics"]),
+            strata={
+                name: {value: _from_json(metrics) for value, metrics in parts.items()}
+                for name, parts in values["strata"].items()
+            },
+            accepted_leaks=dict(values["accepted_leaks"]),
             failed=tuple(dict(entry) for entry in values["failed"]),
             fingerprint=str(values["fingerprint"]),
             confusion=tuple(tuple(int(count) for count in row) for row in values["confusion"]),
@@ -108,7 +126,9 @@ class Evaluation:
             ) from None
 
     @staticmethod
-    def is_current(run: Run, config: Config, cases: Sequence[Case], split: str | None = None) -> bool:
+    def is_current(
+        run: Run, config: Config, cases: Sequence[Case], split: str | None = None, leaked: Leaked = NOTHING_LEAKED
+    ) -> bool:
         """Whether run/evaluation holds the evaluation of exactly this network on exactly these cases and settings.
 
         An evaluation by another source of medrail is not current either: its metrics may be computed differently.
@@ -119,15 +139,27 @@ class Evaluation:
             return False
         if not (run.evaluation / CASE_FILE).is_file() or not run.network.is_file():
             return False
-        return recorded.fingerprint == evaluation_fingerprint(run, config, cases, split)
+        return recorded.fingerprint == evaluation_fingerprint(run, config, cases, split, leaked)
 
 
-def evaluation_fingerprint(run: Run, config: Config, cases: Sequence[Case], split: str | None = None) -> str:
-    """SHA-256 (hex) over everything an evaluation's numbers depend on."""
+def _to_json(metrics: Mapping[str, Measured]) -> dict[str, Any]:
+    return {name: measured.to_json() for name, measured in metrics.items()}
+
+
+def _from_json(metrics: Mapping[str, Any]) -> dict[str, Measured]:
+    return {name: Measured.from_json(measured) for name, measured in metrics.items()}
+
+
+def evaluation_fingerprint(
+    run: Run, config: Config, cases: Sequence[Case], split: str | None = None, leaked: Leaked = NOTHING_LEAKED
+) -> str:
+    """SHA-256 (hex) over everything an evaluation's numbers, and what is said of them, depend on."""
     wanted = split or config.evaluate.split
     with FileHashes.of(run.workspace) as hashes:
         contents = sorted(
-            [case.id, case.patient, _content(case, config, hashes)] for case in cases if case.split == wanted
+            [case.id, case.patient, case.centre, case.defects, _content(case, config, hashes)]
+            for case in cases
+            if case.split == wanted
         )
     made_from = {
         "medrail": [__version__, source_sha256()],
@@ -138,6 +170,7 @@ def evaluation_fingerprint(run: Run, config: Config, cases: Sequence[Case], spli
         "evaluate": config.evaluate.model_dump(mode="json"),
         "masks": [list(config.data.mask_values), config.data.foreground_nonzero],
         "cases": contents,
+        "accepted_leaks": leaked.to_json(),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 

@@ -7,20 +7,27 @@ import io
 import math
 import shutil
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medrail.bundle import Predictor, load_network, overlay_png, write_mask
-from medrail.cases import read_roi, read_target_mask, target_index
+from medrail.cases import Leaked, leak_sentence, read_roi, read_target_mask, target_index
 from medrail.config import Config
 from medrail.errors import BundleError, CaseError, MedrailError
 from medrail.evaluate.bootstrap import Measured
-from medrail.evaluate.evaluation import CASE_FILE, EVALUATION_FILE, Evaluation, evaluation_fingerprint
+from medrail.evaluate.evaluation import (
+    CASE_FILE,
+    EVALUATION_FILE,
+    NOTHING_LEAKED,
+    Evaluation,
+    evaluation_fingerprint,
+)
 from medrail.evaluate.metrics import IntArray, dice, hd95, iou, slice_confusion, volume_error_ml
+from medrail.evaluate.strata import parts
 from medrail.evaluate.summary import measure_classification, measure_segmentation
 from medrail.read import read, read_mask
 from medrail.types import SPLITS, Case, Image, Progress, SplitName
@@ -43,6 +50,8 @@ class Scored:
         Segmentation: where the predicted mask was written.
     badness:
         What the table is sorted by, larger is worse.
+    defects:
+        Names of what was wrong with the image and was accepted or repaired in reading it.
     """
 
     case: Case
@@ -53,6 +62,7 @@ class Scored:
     scores: Mapping[str, float] = field(default_factory=dict)
     counts: IntArray | None = None
     mask_file: Path | None = None
+    defects: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -61,6 +71,7 @@ def evaluate(
     cases: Sequence[Case],
     progress: Progress | None = None,
     split: SplitName | None = None,
+    leaked: Leaked = NOTHING_LEAKED,
 ) -> Evaluation:
     """Evaluate a run's exported network on the raw files of one split and write run/evaluation/.
 
@@ -74,6 +85,8 @@ def evaluate(
     ----------
     split:
         "train", "val" or "test"; None: ``config.evaluate.split``.
+    leaked:
+        Cases that the network has seen in training and that are judged all the same: every result says so.
 
     Raises
     ------
@@ -85,7 +98,7 @@ def evaluate(
     wanted = split or config.evaluate.split
     chosen = _chosen(cases, wanted)
     predictor = load_network(run.folder, threads=config.serve.threads)
-    fingerprint = evaluation_fingerprint(run, config, cases, wanted)
+    fingerprint = evaluation_fingerprint(run, config, cases, wanted, leaked)
     _clear(run)
     scored: list[Scored] = []
     failed: list[Mapping[str, str]] = []
@@ -110,14 +123,16 @@ def evaluate(
         split=wanted,
         n=len(scored),
         patients=len({one.case.patient for one in scored}),
-        metrics=_measure(scored, predictor, config),
+        metrics=_marked(_measure(scored, predictor, config), leaked),
         failed=tuple(failed),
         fingerprint=fingerprint,
         confusion=_confusion(scored, predictor),
         timings_ms={name: _median(scored, name) for name in ("prepare", "model", "post")},
+        strata=_strata(scored, predictor, config, leaked),
+        accepted_leaks=leaked.to_json() if leaked else {},
     )
     worst_first = sorted(scored, key=lambda one: -one.badness)
-    write_text(run.evaluation / CASE_FILE, _table(worst_first, predictor))
+    write_text(run.evaluation / CASE_FILE, _table(worst_first, predictor, leaked))
     for one in {id(one): one for one in (*worst_first[:WORST_SHOWN], scored[0])}.values():
         _draw(run, config, predictor, one)
     evaluation.save(run)
@@ -152,12 +167,31 @@ def _score(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored
     if predictor.spec.task == "classification":
         truth = target_index(case, predictor.spec.classes)
         probabilities = tuple(prediction.probabilities[name] for name in predictor.spec.classes)
-        return Scored(case, 1 - probabilities[truth], prediction.timings_ms, truth=truth, probabilities=probabilities)
+        return Scored(
+            case,
+            1 - probabilities[truth],
+            prediction.timings_ms,
+            truth=truth,
+            probabilities=probabilities,
+            defects=_defects(case, image),
+        )
     target = read_target_mask(case, image, config.data)
     assert prediction.mask is not None  # noqa: S101 - a segmentation always has one
     scores, counts = score_masks(target, prediction.mask, predictor.spec.classes)
     mask_file = write_mask(prediction.mask, run.evaluation / "predictions", case.id)
-    return Scored(case, 1 - scores["dice"], prediction.timings_ms, scores=scores, counts=counts, mask_file=mask_file)
+    return Scored(
+        case,
+        1 - scores["dice"],
+        prediction.timings_ms,
+        scores=scores,
+        counts=counts,
+        mask_file=mask_file,
+        defects=_defects(case, image),
+    )
+
+
+def _defects(case: Case, image: Image) -> tuple[str, ...]:
+    return tuple(sorted({*case.defects, *(defect.name for defect in image.defects)}))
 
 
 def score_masks(truth: Image, predicted: Image, classes: Sequence[str]) -> tuple[dict[str, float], IntArray]:
@@ -214,6 +248,29 @@ def _measure(scored: Sequence[Scored], predictor: Predictor, config: Config) -> 
     )
 
 
+def _marked(metrics: Mapping[str, Measured], leaked: Leaked) -> dict[str, Measured]:
+    """Wherever a number goes, its method goes with it: so that is where accepted leaks are said."""
+    said = f"; {leak_sentence(leaked.counts)}" if leaked else ""
+    return {name: replace(measured, method=measured.method + said) for name, measured in metrics.items()}
+
+
+def _strata(
+    scored: Sequence[Scored], predictor: Predictor, config: Config, leaked: Leaked
+) -> dict[str, dict[str, dict[str, Measured]]]:
+    named: dict[str, Callable[[Scored], str]] = {
+        "leaked": lambda one: "yes" if one.case.id in leaked.reasons else "no",
+        "defects": lambda one: "with" if one.defects else "without",
+        "centre": lambda one: one.case.centre,
+    }
+    return {
+        name: {
+            value: _marked(_measure(part, predictor, config), NOTHING_LEAKED if name == "leaked" else leaked)
+            for value, part in values.items()
+        }
+        for name, values in parts(scored, named).items()
+    }
+
+
 def _confusion(scored: Sequence[Scored], predictor: Predictor) -> tuple[tuple[int, ...], ...]:
     if predictor.spec.task != "classification":
         return ()
@@ -228,7 +285,7 @@ def _median(scored: Sequence[Scored], name: str) -> float:
     return round(float(np.median([one.timings_ms[name] for one in scored])), 3)
 
 
-def _table(worst_first: Sequence[Scored], predictor: Predictor) -> str:
+def _table(worst_first: Sequence[Scored], predictor: Predictor, leaked: Leaked) -> str:
     classes = predictor.spec.classes
     rows: list[dict[str, Any]] = []
     for one in worst_first:
@@ -239,6 +296,8 @@ def _table(worst_first: Sequence[Scored], predictor: Predictor) -> str:
             row |= {f"p/{name}": f"{p:.6f}" for name, p in zip(classes, one.probabilities, strict=True)}
         else:
             row |= {name: f"{value:.6f}" if math.isfinite(value) else "" for name, value in one.scores.items()}
+        row |= {"centre": one.case.centre, "defects": " ".join(one.defects)}
+        row |= {"leaked": leaked.kinds(one.case.id)} if leaked else {}
         rows.append(row)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()

@@ -11,15 +11,19 @@ from typing import Any
 from medrail.bundle import Manifest, load_network, verify_bundle
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import CARD_FILE, MODEL_FILE
+from medrail.cases import Leaked
 from medrail.config import Config
 from medrail.errors import BundleError, RunError
 from medrail.evaluate import Evaluation
+from medrail.evaluate.evaluation import NOTHING_LEAKED
 from medrail.export.card import write_card
 from medrail.types import Case
 from medrail.workspace import Run, Workspace, read_json, write_text
 
 
-def export_bundle(run: Run, config: Config, workspace: Workspace, cases: Sequence[Case]) -> Path:
+def export_bundle(
+    run: Run, config: Config, workspace: Workspace, cases: Sequence[Case], leaked: Leaked = NOTHING_LEAKED
+) -> Path:
     """Put together what is shipped: model.onnx, bundle.json and card.md, with the metrics of run/evaluation.
 
     The folder is filled under another name and then renamed, so what stands at bundles/NAME/VERSION is always whole. A
@@ -31,6 +35,8 @@ def export_bundle(run: Run, config: Config, workspace: Workspace, cases: Sequenc
     cases:
         The project's cases: the evaluation must be one of this network on those of the split that the configuration
         names.
+    leaked:
+        Those of them that the network has seen in training, where that was accepted: the bundle says so.
 
     Returns
     -------
@@ -44,7 +50,7 @@ def export_bundle(run: Run, config: Config, workspace: Workspace, cases: Sequenc
     BundleError
         If the exported network is not the one that network.json describes.
     """
-    manifest, evaluation = _manifest(run, config, cases)
+    manifest, evaluation = _manifest(run, config, cases, leaked)
     folder = workspace.bundles / manifest.name / manifest.version
     folder.parent.mkdir(parents=True, exist_ok=True)
     filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
@@ -62,13 +68,13 @@ def export_bundle(run: Run, config: Config, workspace: Workspace, cases: Sequenc
     return folder
 
 
-def _manifest(run: Run, config: Config, cases: Sequence[Case]) -> tuple[Manifest, Evaluation]:
+def _manifest(run: Run, config: Config, cases: Sequence[Case], leaked: Leaked) -> tuple[Manifest, Evaluation]:
     passport: Mapping[str, Any] = read_json(run.passport)
     if not passport.get("finished"):
         raise RunError("the training is not finished", where=str(run.folder), remedy="`medrail train` goes on with it.")
     predictor = load_network(run.folder)  # checks that both files belong together, and that the engine takes them
     evaluation = Evaluation.load(run)
-    if not Evaluation.is_current(run, config, cases):
+    if not Evaluation.is_current(run, config, cases, leaked=leaked):
         raise RunError(
             f"the evaluation that lies there ({evaluation.split} split, {evaluation.n} cases) was made with another "
             "network, other settings, other data or another medrail",
@@ -78,11 +84,13 @@ def _manifest(run: Run, config: Config, cases: Sequence[Case]) -> tuple[Manifest
         )
     metrics = evaluation.to_json()["metrics"]
     parity = read_json(run.folder / NETWORK_SPEC_FILE)["parity"]
-    provenance = _provenance(run, config, passport, evaluation)
+    provenance = _provenance(run, config, passport, evaluation, leaked)
     return Manifest(config.name, config.export.version, predictor.spec, metrics, provenance, parity), evaluation
 
 
-def _provenance(run: Run, config: Config, passport: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+def _provenance(
+    run: Run, config: Config, passport: Mapping[str, Any], evaluation: Evaluation, leaked: Leaked
+) -> dict[str, Any]:
     """Fingerprints, counts and versions, but neither the project's diff nor a path."""
     code = passport.get("project") or {}
     return {
@@ -104,6 +112,8 @@ def _provenance(run: Run, config: Config, passport: Mapping[str, Any], evaluatio
             "cases": evaluation.n,
             "patients": evaluation.patients,
             "fingerprint": evaluation.fingerprint,
+            # Counts only: a bundle travels, and names of files and patients stay.
+            **({"accepted_leaks": leaked.counts} if leaked else {}),
         },
     }
 

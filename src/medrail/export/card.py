@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medrail.bundle import Manifest, NetworkSpec
+from medrail.cases import leak_sentence
 from medrail.evaluate import Evaluation
 
 _NOT_A_DEVICE = (
@@ -25,12 +26,14 @@ def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
         _purpose(spec),
         f"## How well: the {evaluation.split} split, {_count(evaluation.n, 'case')} of "
         f"{_count(evaluation.patients, 'patient')}",
+        *_leaks(evaluation),
         _metrics(manifest.metrics),
         "The brackets are 95 % intervals; the last column says how they were found. They hold for data like this split "
         "only: other scanners, protocols or patients can give other numbers. Evaluate it on your own data first.",
         *([_confusion(evaluation, spec)] if evaluation.confusion else []),
+        *_strata(evaluation),
         "## What it was trained on",
-        _training(spec, origin),
+        _training(spec, origin, leaked=bool(evaluation.accepted_leaks)),
         "## Preprocessing, part of the bundle",
         "\n".join(f"{number}. {_step(step)}" for number, step in enumerate(spec.pipeline, 1)) or "None.",
         "## Where it comes from",
@@ -60,6 +63,29 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def _leaks(evaluation: Evaluation) -> list[str]:
+    """What must be known before any of the numbers is read."""
+    if not evaluation.accepted_leaks:
+        return []
+    return [
+        f"**{leak_sentence(evaluation.accepted_leaks)}.** The numbers below are not what unseen patients will give; "
+        "do not compare or publish them as such."
+    ]
+
+
+def _strata(evaluation: Evaluation) -> list[str]:
+    """One metric for each part of the cases, where they have parts."""
+    rows = []
+    for name, values in evaluation.to_json()["strata"].items():
+        for value, metrics in values.items():
+            metric, measured = next(iter(metrics.items()))
+            interval = f"[{_number(measured['low'])}, {_number(measured['high'])}]"
+            cells = [_cell(f"{name}: {value}"), _cell(metric), _number(measured["value"]), interval, str(measured["n"])]
+            rows.append(f"| {' | '.join(cells)} |")
+    head = ["| cases | metric | value | 95 % interval | n |", "|---|---|---|---|---|"]
+    return ["\n".join([*head, *rows])] if rows else []
+
+
 def _confusion(evaluation: Evaluation, spec: NetworkSpec) -> str:
     names = [_cell(name) for name in spec.classes]
     rows = [f"| true class | {' | '.join(f'taken for {name}' for name in names)} |", "|---" * (len(names) + 1) + "|"]
@@ -69,7 +95,7 @@ def _confusion(evaluation: Evaluation, spec: NetworkSpec) -> str:
     return "\n".join(rows)
 
 
-def _training(spec: NetworkSpec, origin: Mapping[str, Any]) -> str:
+def _training(spec: NetworkSpec, origin: Mapping[str, Any], *, leaked: bool) -> str:
     data = origin.get("data", {})
     train = f"{_count(data.get('train_cases', 0), 'case')} of {_count(data.get('train_patients', 0), 'patient')}"
     if data.get("val_cases"):
@@ -80,10 +106,15 @@ def _training(spec: NetworkSpec, origin: Mapping[str, Any]) -> str:
     else:
         chosen = "; there were no validation cases, so the last weights were kept"
     model = origin.get("model", {})
+    apart = (
+        "Some of the evaluated cases, or their patients, were in it: see above."
+        if leaked
+        else "No patient is in two splits by what the case table says of patients."
+    )
     return (
         f"{train}{chosen}. Raw images: {spec.input_kind}. "
         f"Network: {model.get('name', '?')}, {spec.dims}-D, {origin.get('epochs', '?')} epochs, seed "
-        f"{origin.get('seed', '?')}. No patient is in two splits by what the case table says of patients."
+        f"{origin.get('seed', '?')}. {apart}"
     )
 
 
