@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no shared data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that a test starts, touches the user's cache of headers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDRAIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def anisotropic_geometry(spacing_mm: tuple[float, float, float] = (5.0, 0.7, 0.9)) -> Geometry:

@@ -14,7 +14,6 @@
     DIR/logs/                   the service's logs
     DIR/mlflow.db               the tracker's mirror of the runs
     DIR/hashes.db               content hashes of the source files by size and time; may be deleted
-    DIR/headers.db              sealed DICOM headers of the source files by size and time; may be deleted
 
 Every stage writes the fingerprint of what it was made from into its own result, so a stage can tell by itself whether
 it is up to date; there is no separate record that could disagree with the files.
@@ -31,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrail.errors import BundleError, RunError
+from medrail.errors import BundleError, ConfigError, RunError
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,6 @@ class Workspace:
     def file_hashes(self) -> Path:
         return self.root / "hashes.db"
 
-    @property
-    def header_cache(self) -> Path:
-        return self.root / "headers.db"
-
     def run(self, name: str) -> Run:
         return Run(self.runs / name)
 
@@ -122,10 +117,19 @@ def find_bundle(path: str | Path) -> Path:
 
     Raises
     ------
+    ConfigError
+        If there is no such path.
     BundleError
-        If there is none.
+        If there is no bundle.
     """
     path = Path(path)
+    if not path.exists():
+        raise ConfigError(
+            "there is no such file or folder",
+            needed="a bundle's folder, or a project folder with bundles",
+            where=str(path),
+            remedy="Look for a mistyped name; `medrail export` makes bundles.",
+        )
     if (path / "bundle.json").is_file():
         return path
     root = path if path.is_dir() else path.parent

@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medrail.errors import MedrailError
+from medrail.read.dicom import alike as alike_module
+from medrail.read.dicom.alike import Alike
 from medrail.read.dicom.extent import pixel_defect
 from medrail.read.dicom.header import KEYWORDS, Header, header_of
 from medrail.read.dicom.headers import look
@@ -130,16 +132,137 @@ def test_headers_broken_anywhere_read_as_pydicom_reads_them_or_not_at_all(data, 
         assert replace(outcome, pixel_defect="") == quick
 
 
+def test_files_of_several_series_that_are_read_in_turn_read_as_alone(slices, tmp_path):
+    """The layouts that files share must not lend one file's values to another."""
+    paths = []
+    for number, dataset in enumerate(slices * 3):
+        dataset.SeriesInstanceUID = f"1.2.{number % 3}"
+        dataset.EchoNumbers, dataset.InstanceNumber = "2" if number % 2 else "02", str(number)
+        dataset.AcquisitionTime, dataset.RescaleIntercept = f"1015{number:02}", -1000 - number % 4
+        dataset.ManufacturerModelName = "model" * (number % 3)
+        if number == 7:
+            dataset.BurnedInAnnotation = "YES"
+        path = tmp_path / f"{number:03}"
+        path.write_bytes(encoded(dataset, ImplicitVRLittleEndian if number % 5 == 4 else ExplicitVRLittleEndian))
+        paths.append(path)
+    assert len(set(map(by_pydicom, paths))) == len(paths)
+    for order in (paths, paths[::-1], paths[::3] + paths[1::3] + paths[2::3]):
+        alike = Alike()
+        assert [alike.header(path) for path in order] == [by_pydicom(path) for path in order]
+
+
+def test_each_file_of_pydicom_reads_the_same_after_all_others():
+    alike = Alike()
+    for path in TEST_FILES + TEST_FILES[::-1]:
+        assert alike.header(path) == Alike().header(path), path.name
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_varying_sequences_and_headers_longer_than_the_window_read_as_alone(syntax, slice_of, tmp_path):
+    paths = []
+    for number in range(12):
+        slice_of.ReferencedImageSequence[0].PurposeOfReferenceCodeSequence[0].CodeValue = "1" * (number + 1)
+        slice_of.InstanceNumber, slice_of.DoseGridScaling = str(number), f"{number // 4}.5"
+        slice_of.private_block(0x0019, "A MAKER").add_new(
+            1, "OB", bytes([number]) * (20_000 + number if number % 4 else 2)
+        )
+        slice_of.private_block(0x0021, "A MAKER", create=True).add_new(1, "OB", bytes(1000 * number))
+        path = tmp_path / f"{number}"
+        path.write_bytes(encoded(slice_of, syntax))
+        paths.append(path)
+    expected = [by_pydicom(path) for path in paths]
+    alike = Alike()
+    assert [alike.header(path) for path in paths] == expected
+    assert [alike.header(path) for path in paths[::-1]] == expected[::-1]
+
+
+def test_slices_of_a_series_are_not_walked_one_by_one(slice_of, tmp_path, monkeypatch):
+    walked = []
+    whole_walk = alike_module.Walk.elements
+    monkeypatch.setattr(alike_module.Walk, "elements", lambda walk: walked.append(1) or whole_walk(walk))
+    alike = Alike()
+    for number in range(50):
+        slice_of.SOPInstanceUID, slice_of.InstanceNumber = f"1.2.{number}", str(number)
+        slice_of.ImagePositionPatient, slice_of.AcquisitionTime = [1, 2.5, number * 1.25], f"1015{number:02}"
+        path = tmp_path / f"{number}"
+        path.write_bytes(encoded(slice_of, ExplicitVRLittleEndian))
+        assert alike.header(path) == by_pydicom(path)
+    assert len(walked) == 1
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), syntax=st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
+def test_files_like_others_and_broken_anywhere_read_as_alone(data, syntax, slice_of, tmp_path):
+    whole = encoded(slice_of, syntax)
+    end = len(whole) - len(slice_of.PixelData)
+    alike = Alike()
+    for number in range(data.draw(st.integers(2, 6), label="files")):
+        content = bytearray(whole)
+        for _ in range(data.draw(st.integers(0, 2), label="changes")):
+            at = data.draw(st.integers(132, end - 1), label="at")
+            if data.draw(st.booleans(), label="cut or grow"):
+                content[at : at + data.draw(st.integers(0, 4), label="removed")] = data.draw(st.binary(max_size=4))
+            else:
+                content[at] = data.draw(st.one_of(st.sampled_from(b"\0\1\2\xff AZ\\019.-+e"), st.integers(0, 255)))
+        if data.draw(st.booleans(), label="truncate"):
+            del content[data.draw(st.integers(132, len(content)), label="length") :]
+        path = tmp_path / f"{number}"
+        path.write_bytes(bytes(content))
+        assert look(path, alike) == look(path) or same_refusal(look(path, alike), look(path))
+
+
+def same_refusal(a: object, b: object) -> bool:
+    """Errors are equal by their words."""
+    return type(a) is type(b) and not isinstance(a, Header) and str(a.error) == str(b.error)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), syntax=st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
+def test_slices_with_any_values_read_as_alone(data, syntax, slice_of, tmp_path):
+    """As files of real series differ: by whole values of other lengths, and elements that come and go."""
+    alike = Alike()
+    pick = {
+        "SOPInstanceUID": st.sampled_from(["1.2.3", "1.2.3.45", ""]),
+        "ImagePositionPatient": st.lists(st.sampled_from(["1", "-2.50", "1e3", "0"]), min_size=3, max_size=3),
+        "AcquisitionTime": st.sampled_from(["101500", "101501.5", ""]),
+        "TriggerTime": st.sampled_from(["1", "2.5", None]),
+        "InstanceNumber": st.sampled_from(["1", "12", "-3", None]),
+        "ImageType": st.sampled_from([["ORIGINAL", "PRIMARY"], ["DERIVED", "SECONDARY", "MOSAIC"], "LOCALIZER"]),
+        "RescaleSlope": st.sampled_from(["1", "2.5", "0", None]),
+        "PixelPaddingValue": st.sampled_from([0, 2000, None]),
+        "PixelRepresentation": st.sampled_from([0, 1]),
+        "SpecificCharacterSet": st.sampled_from(["ISO_IR 100", "ISO_IR 13", None]),
+        "Rows": st.sampled_from([7, 9]),
+        "Modality": st.sampled_from(["CT", "MR", "PT", "OT"]),
+        "PatientName": st.sampled_from(["Meier^Anna", "MEIER^Anna^^^", "", None]),
+        "PatientBirthDate": st.sampled_from(["19560317", "", None]),
+        "StudyInstanceUID": st.sampled_from(["1.2.3", "1.2.4"]),
+    }
+    for number in range(6):
+        for keyword, values in pick.items():
+            value = data.draw(values, label=keyword)
+            if value is None and keyword in slice_of:
+                delattr(slice_of, keyword)
+            elif value is not None:
+                setattr(slice_of, keyword, value)
+        path = tmp_path / f"{number}"
+        path.write_bytes(encoded(slice_of, syntax))
+        expected, found = by_pydicom(path), alike.header(path)
+        assert found is None or replace(found, pixel_defect="") == expected
+
+
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=24)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.tuples(TEXT, TEXT, TEXT),
+    name=st.binary(max_size=20),
+    born=st.one_of(st.sampled_from(["19560317", "1956.03.17", "19560317-19560318", ""]), TEXT),
     numbers=st.lists(st.one_of(st.floats(-1e6, 1e6).map(lambda x: f"{x:.8g}"), TEXT), min_size=2, max_size=3),
     charset=st.sampled_from(["", "ISO_IR 100", "ISO_IR 13", "\\ISO 2022 IR 87", "GB18030"]),
 )
-def test_any_text_in_the_wanted_elements_reads_the_same(texts, numbers, charset, slice_of, tmp_path):
+def test_any_text_in_the_wanted_elements_reads_the_same(texts, name, born, numbers, charset, slice_of, tmp_path):
     def put(keyword: str, vr: str, value: str) -> None:
         raw = value.encode("ascii")
         dataset[keyword] = pydicom.dataelem.RawDataElement(
@@ -152,9 +275,13 @@ def test_any_text_in_the_wanted_elements_reads_the_same(texts, numbers, charset,
     put("Manufacturer", "LO", texts[0])
     put("ImageType", "CS", texts[1])
     put("PatientID", "LO", texts[2])
+    put("PatientName", "PN", "@" * len(name) + "@" * 12)
+    put("PatientBirthDate", "DA", born)
     put("PixelSpacing", "DS", "\\".join(numbers))
     path = tmp_path / "slice"
     dataset.save_as(path, enforce_file_format=True)
+    # Any bytes for a name: pydicom writes none that are not of the character set.
+    path.write_bytes(path.read_bytes().replace(b"@" * (len(name) + 12), name + b"Meier^Anna  "))
     assert by_walk(path) in (None, by_pydicom(path))
 
 

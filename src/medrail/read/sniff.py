@@ -70,6 +70,8 @@ def sniff(path: str | Path) -> str:
     with Guard(path, "file"):
         if path.is_dir():
             raise UnsupportedFormat("is a folder", needed="a file", where=str(path))
+        if path.exists() and not path.is_file():
+            raise UnsupportedFormat("is a pipe, a socket or a device", needed="a file", where=str(path))
         head = _head(path)
     if not head:
         raise CorruptFile("is empty (0 bytes)", needed="an image", where=str(path), remedy="Copy it again.")
@@ -80,7 +82,7 @@ def sniff(path: str | Path) -> str:
     known = _known(head, path) or (_zip_kind(path) if head.startswith(b"PK\x03\x04") else "")
     if known:
         return "slide" if known == "tiff" and is_slide_tiff(path) else known
-    looks_like, remedy = _foreign(head)
+    looks_like, remedy = _foreign(head, path)
     raise UnsupportedFormat(f"looks like {looks_like}", needed=_READABLE, where=str(path), remedy=remedy)
 
 
@@ -133,6 +135,14 @@ def _is_analyze(head: bytes) -> bool:
     return len(head) >= 348 and head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and head[38:39] == b"r"
 
 
+def _is_mgh(head: bytes) -> bool:
+    """Version 1, four sizes, and a type of voxel of FreeSurfer's format, all big-endian."""
+    if len(head) < 24:
+        return False
+    version, *sizes, voxel_type = struct.unpack_from(">6i", head)
+    return version == 1 and min(sizes) > 0 and voxel_type in (0, 1, 3, 4)
+
+
 def _is_bare_dicom(head: bytes) -> bool:
     """A data set without the preamble, as old scanners wrote: group 0002 or 0008 comes first."""
     if len(head) < 16:
@@ -157,7 +167,7 @@ def _zip_kind(path: Path) -> str:
     return "" if is_office(names) or not names else "zip"
 
 
-def _foreign(head: bytes) -> tuple[str, str]:
+def _foreign(head: bytes, path: Path) -> tuple[str, str]:
     for magic, name, remedy in _FOREIGN:
         if head.startswith(magic):
             return name, remedy
@@ -165,6 +175,8 @@ def _foreign(head: bytes) -> tuple[str, str]:
         return "an Office document or an empty zip", "Export the image itself."
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "a WebP picture", "Save it as PNG."
+    if _is_mgh(_gunzipped(head, path)):
+        return "a FreeSurfer MGH volume", "Convert it to NIfTI, as with mri_convert."
     if head.startswith(b"\x1f\x8b"):
         return "a gzip file that holds no NIfTI image", "Unpack it first."
     if _is_analyze(head):

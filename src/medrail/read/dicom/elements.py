@@ -25,7 +25,9 @@ def read_values(dataset: Any, keyword: str) -> Sequence[Any]:
         value = dataset.get(keyword)
         if value is None or value == "":
             return ()
-        return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]
+        if isinstance(value, tuple):
+            return value
+        return list(value) if hasattr(value, "append") else [value]
     except Exception as error:  # noqa: BLE001  (a broken element raises anything when it is first touched)
         raise _unreadable(keyword, error) from None
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from medrail.errors import MedrailError
 from medrail.read.dicom.elements import read_text, read_whole
+from medrail.read.dicom.source import Readable
 
 UNDEFINED = 0xFFFFFFFF
 _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"  # Sequence Delimitation Item, PS3.5 section 7.5
@@ -33,7 +34,7 @@ class PixelPlace:
     length: int
 
 
-def pixel_defect(dataset: Any, place: PixelPlace | None, file: BinaryIO, size: int) -> str:
+def pixel_defect(dataset: Any, place: PixelPlace | None, file: Readable, size: int) -> str:
     """What is wrong with the extent of a file's pixels, in words with numbers; "" when they are all there.
 
     Parameters
@@ -45,16 +46,25 @@ def pixel_defect(dataset: Any, place: PixelPlace | None, file: BinaryIO, size: i
     file, size:
         The file, open for reading, and its size in bytes.
     """
+    return missing_pixels(place, pixel_bytes(dataset, place), file, size)
+
+
+def missing_pixels(place: PixelPlace | None, expected: int | None, file: Readable, size: int) -> str:
+    """As ``pixel_defect``, where the number of bytes that ``pixel_bytes`` gives is known."""
     if place is None:
         return "the file ends before its pixels begin"
     if place.length == UNDEFINED:
         return "" if _closes(place.offset, file, size) else "the file ends within its compressed pixels"
-    try:
-        expected = _native_bytes(dataset, place.keyword)
-    except MedrailError:
-        return ""  # what is missing there is another defect
     found = max(min(place.length, size - place.offset), 0)
-    return f"{found:,} of {expected:,} bytes of pixels are there" if found < expected else ""
+    return "" if expected is None or found >= expected else f"{found:,} of {expected:,} bytes of pixels are there"
+
+
+def pixel_bytes(dataset: Any, place: PixelPlace | None) -> int | None:
+    """The bytes that native pixels take; None where the header does not say, which is another defect."""
+    try:
+        return _native_bytes(dataset, place.keyword) if place else None
+    except MedrailError:
+        return None
 
 
 def _native_bytes(dataset: Any, keyword: str) -> int:
@@ -67,7 +77,7 @@ def _native_bytes(dataset: Any, keyword: str) -> int:
     return (pixels * halves * bits // 2 + 7) // 8
 
 
-def _closes(offset: int, file: BinaryIO, size: int) -> bool:
+def _closes(offset: int, file: Readable, size: int) -> bool:
     """Whether the fragments end with their delimiter (PS3.5, A.4): at the file's end, else after the last of them."""
     if size - len(_DELIMITER) >= offset:
         file.seek(size - len(_DELIMITER))

@@ -5,8 +5,8 @@ References are to DICOM PS3.3 (information objects).
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ import pydicom
 from pydicom.uid import UID
 
 from medrail.errors import CorruptFile, UnsupportedFormat
+from medrail.read.dicom import who
 from medrail.read.dicom.elements import first_item, read_numbers, read_text, read_whole
-from medrail.read.dicom.frames import image_type_of, planes_of
+from medrail.read.dicom.frames import image_type_of, next_plane, planes_of
 from medrail.read.dicom.mosaic import is_mosaic, tile_planes
 from medrail.read.dicom.plane import Plane, direction_name
 from medrail.read.dicom.values import PET_KEYWORDS, Activity, activity_of, needs_private
 
 __all__ = ["KEYWORDS", "Header", "Plane", "direction_name", "header_of"]
 
-# Read from each header; everything else (names, dates, ...) is not even parsed when a folder is indexed.
+# Read from each header; everything else is not even parsed when a folder is indexed.
 KEYWORDS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -35,6 +36,7 @@ KEYWORDS = [
     "NumberOfFrames",
     "SamplesPerPixel",
     "PhotometricInterpretation",
+    "PresentationLUTShape",
     "BitsAllocated",
     "BitsStored",
     "PixelRepresentation",
@@ -47,10 +49,9 @@ KEYWORDS = [
     "RescaleType",
     "ModalityLUTSequence",
     "PixelPaddingValue",
+    "RedPaletteColorLookupTableDescriptor",
     "Manufacturer",
     "ManufacturerModelName",
-    "PatientID",
-    "IssuerOfPatientID",
     "BurnedInAnnotation",
     "InstanceNumber",
     "AcquisitionNumber",
@@ -65,6 +66,10 @@ KEYWORDS = [
     "TemporalPositionIdentifier",
     "DiffusionBValue",
     "DiffusionGradientOrientation",
+    "SequenceName",
+    "ConvolutionKernel",
+    "KVP",
+    "SeriesNumber",
     "ConcatenationUID",
     "SpacingBetweenSlices",
     "SliceVector",
@@ -74,7 +79,11 @@ KEYWORDS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-KEYWORDS += [keyword for keyword in PET_KEYWORDS if keyword not in KEYWORDS]
+KEYWORDS += [keyword for keyword in (*PET_KEYWORDS, *who.KEYWORDS) if keyword not in KEYWORDS]
+# What may be another in every slice of a series; ``next_header`` reads these alone.
+OF_A_SLICE = frozenset(
+    ["SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "TriggerTime", "AcquisitionTime", "ContentTime"]
+)
 
 _AS_MASK = "Convert it to a NIfTI mask on its image's grid, as with dcm2niix or highdicom."
 _REFUSED = {
@@ -90,9 +99,12 @@ _STANDARD_ROOT = "1.2.840.10008."
 # Numbers with a meaning: their sign must not be turned for display.
 _QUANTITATIVE = frozenset({"CT", "MR", "PT", "NM", "RTDOSE"})
 _VOLUMES = frozenset({"CT", "MR", "PT"})
+_UNSAID = frozenset(
+    ["", "none", "null", "nil", "nan", "n/a", "na", "unknown", "unspecified", "undefined", "anonymous", "anonymized"]
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """One DICOM image file. The identifiers serve grouping only and are never shown.
 
@@ -102,10 +114,16 @@ class Header:
         Burned In Annotation (C.7.6.1.1.5): "YES", "NO" or "".
     pixel_defect:
         Evidence that the file ends before its pixels do, found without decoding; "" where there is none.
-    patient_key:
-        A digest of Patient ID and its issuer, equal for files of one patient; "" where there is no Patient ID.
+    patient_key, issuer_key, study_key, series_key, person_key:
+        Digests of whose it is (``who.Who``), to be compared.
     tiles:
         A mosaic's number of tiles along each side, else 0; ``rows`` x ``columns`` is a tile then, and each is a plane.
+    palette_bits:
+        Of the colours that a palette gives (C.7.6.3.1.5), else 0.
+    inverse:
+        Presentation LUT Shape (C.11.6) turns grey values that MONOCHROME2 does not.
+    between_mm:
+        Spacing Between Slices, where it may be read as the distance of two slices' centres, else None.
     activity:
         Of PET: what its rescaled values mean, and by what they are multiplied.
     frame_uid, concatenation_uid:
@@ -113,6 +131,10 @@ class Header:
     """
 
     path: Path
+    planes: tuple[Plane, ...]
+    instance_number: int | None
+    instance_uid: str = field(repr=False)
+    pixel_defect: str
     modality: str
     kind: str
     rows: int
@@ -122,23 +144,29 @@ class Header:
     bits_stored: int
     signed: bool
     photometric: str
-    planes: tuple[Plane, ...]
     thickness_mm: float | None
     rescaled: bool
     rescale_type: str
     image_type: tuple[str, ...]
     has_lut: bool = False
     tiles: int = 0
+    palette_bits: int = 0
+    inverse: bool = False
+    between_mm: float | None = None
     activity: Activity | None = None
     scanner: str = ""
     burned_in: str = ""
-    instance_number: int | None = None
-    pixel_defect: str = ""
     patient_key: str = field(default="", repr=False)
+    issuer_key: str = field(default="", repr=False)
+    study_key: str = field(default="", repr=False)
+    person_key: str = field(default="", repr=False)
     series_uid: str = field(default="", repr=False)
-    instance_uid: str = field(default="", repr=False)
     frame_uid: str = field(default="", repr=False)
     concatenation_uid: str = field(default="", repr=False)
+
+    @property
+    def series_key(self) -> str:
+        return who.series_key(self.series_uid)
 
     @property
     def placed(self) -> bool:
@@ -152,13 +180,20 @@ class Header:
 
     @property
     def inverted(self) -> bool:
-        """MONOCHROME1 (C.7.6.3.1.2): 0 is white. Turned for pictures, where black must be air; kept for quantities."""
-        return self.photometric == "MONOCHROME1" and self.modality not in _QUANTITATIVE
+        """MONOCHROME1 (C.7.6.3.1.2), or the same said by Presentation LUT Shape: 0 is white.
+
+        Turned for pictures, where black must be air; kept for quantities.
+        """
+        return (self.photometric == "MONOCHROME1" or self.inverse) and self.modality not in _QUANTITATIVE
 
     @property
     def hounsfield(self) -> bool:
-        """CT whose rescaled numbers are HU: no Rescale Type means HU (C.8.2.1.1.4), another one names another unit."""
-        return self.modality == "CT" and self.rescaled and self.rescale_type in ("", "HU", "HU_MOD")
+        """CT whose rescaled numbers are HU: no Rescale Type means HU (C.8.2.1.1.4), another one names another unit.
+
+        Neither colours nor a localiser, which is a projection, are.
+        """
+        slices = self.samples == 1 and not self.palette_bits and self.planes[0].part != "LOCALIZER"
+        return self.modality == "CT" and slices and self.rescaled and self.rescale_type in ("", "HU", "HU_MOD")
 
     @property
     def grid(self) -> str:
@@ -169,7 +204,7 @@ class Header:
         return f"{self.rows} x {self.columns} {direction}"
 
 
-def header_of(dataset: Any, path: Path) -> Header:
+def header_of(dataset: Any, path: Path, pixel_defect: str = "") -> Header:
     """A parsed data set -> Header.
 
     Raises
@@ -189,8 +224,13 @@ def header_of(dataset: Any, path: Path) -> Header:
     if is_mosaic(image_type) and len(planes) == 1:
         planes, tiles = tile_planes(dataset, path, planes[0], rows, columns)
         rows, columns = rows // tiles, columns // tiles
+    whose, photometric = who.who_of(dataset), read_text(dataset, "PhotometricInterpretation").upper()
     return Header(
         path=path,
+        planes=planes,
+        instance_number=_instance_number(dataset),
+        instance_uid=read_text(dataset, "SOPInstanceUID"),
+        pixel_defect=pixel_defect,
         modality=modality,
         kind=_kind(dataset),
         rows=rows,
@@ -199,24 +239,47 @@ def header_of(dataset: Any, path: Path) -> Header:
         bits_allocated=bits,
         bits_stored=read_whole(dataset, "BitsStored", bits),
         signed=read_whole(dataset, "PixelRepresentation", 0) == 1,
-        photometric=read_text(dataset, "PhotometricInterpretation").upper(),
-        planes=planes,
+        photometric=photometric,
         thickness_mm=_thickness(dataset),
         rescaled=_has_rescale(dataset),
         rescale_type=read_text(_value_mapping(dataset), "RescaleType").upper(),
         image_type=image_type,
         has_lut=bool(dataset.get("ModalityLUTSequence")),
         tiles=tiles,
+        palette_bits=_palette_bits(dataset),
+        inverse=read_text(dataset, "PresentationLUTShape").upper() == "INVERSE" and photometric == "MONOCHROME2",
+        between_mm=_between(dataset),
         activity=_activity(dataset, path) if modality == "PT" else None,
         scanner=_scanner(dataset),
         burned_in=read_text(dataset, "BurnedInAnnotation").upper(),
-        instance_number=_instance_number(dataset),
-        patient_key=_patient_key(dataset),
+        patient_key=whose.patient_key,
+        issuer_key=whose.issuer_key,
+        study_key=whose.study_key,
+        person_key=whose.person_key,
         series_uid=read_text(dataset, "SeriesInstanceUID"),
-        instance_uid=read_text(dataset, "SOPInstanceUID"),
         frame_uid=read_text(dataset, "FrameOfReferenceUID"),
         concatenation_uid=read_text(dataset, "ConcatenationUID"),
     )
+
+
+_COMMON = attrgetter(*(one.name for one in fields(Header)[5:]))
+
+
+def common_part(header: Header) -> tuple[Any, ...] | None:
+    """What the headers of all slices have in common whose elements other than ``OF_A_SLICE`` are equal to this one's.
+
+    None where slices have nothing in common for sure: for multi-frame objects, dose grids, mosaics and PET.
+    """
+    if len(header.planes) != 1 or header.tiles or header.activity or header.modality == "RTDOSE":
+        return None
+    return (header.planes[0], *_COMMON(header))
+
+
+def next_header(common: tuple[Any, ...], dataset: Any, path: Path, pixel_defect: str = "") -> Header:
+    """As ``header_of`` with what is known from another slice; ``dataset`` needs the elements ``OF_A_SLICE`` only."""
+    plane = next_plane(common[0], dataset)
+    number, uid = _instance_number(dataset), read_text(dataset, "SOPInstanceUID")
+    return Header(path, (plane,), number, uid, pixel_defect, *common[1:])
 
 
 def _activity(dataset: Any, path: Path) -> Activity:
@@ -225,9 +288,23 @@ def _activity(dataset: Any, path: Path) -> Activity:
     return activity_of(dataset)
 
 
+def _palette_bits(dataset: Any) -> int:
+    try:
+        descriptor = read_numbers(dataset, "RedPaletteColorLookupTableDescriptor", 3)
+    except CorruptFile:
+        return 0  # decoding will name it
+    return int(descriptor[2]) if descriptor else 0
+
+
 def _scanner(dataset: pydicom.Dataset) -> str:
-    maker, model = read_text(dataset, "Manufacturer"), read_text(dataset, "ManufacturerModelName")
+    maker, model = (_said(dataset, name) for name in ("Manufacturer", "ManufacturerModelName"))
     return model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
+
+
+def _said(dataset: pydicom.Dataset, keyword: str) -> str:
+    """A text; "" for the words that converters write where they do not know it."""
+    text = read_text(dataset, keyword)
+    return "" if text.lower().strip(" .-_<>()[]'\"") in _UNSAID else text
 
 
 def _instance_number(dataset: pydicom.Dataset) -> int | None:
@@ -235,12 +312,6 @@ def _instance_number(dataset: pydicom.Dataset) -> int | None:
         return read_whole(dataset, "InstanceNumber", 0) or None
     except CorruptFile:
         return None  # serves to tell copies apart, never to order
-
-
-def _patient_key(dataset: pydicom.Dataset) -> str:
-    patient = read_text(dataset, "PatientID")
-    issuer = read_text(dataset, "IssuerOfPatientID")
-    return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest() if patient else ""
 
 
 def _sop_class(dataset: pydicom.Dataset) -> str:
@@ -288,6 +359,16 @@ def _value_mapping(dataset: pydicom.Dataset) -> Any:
 def _has_rescale(dataset: pydicom.Dataset) -> bool:
     mapping = _value_mapping(dataset)
     return None not in (read_numbers(mapping, "RescaleSlope", 1), read_numbers(mapping, "RescaleIntercept", 1))
+
+
+def _between(dataset: pydicom.Dataset) -> float | None:
+    """None for less than the thickness: some converters write the gap between the slices' faces."""
+    try:
+        between = read_numbers(dataset, "SpacingBetweenSlices", 1)
+    except CorruptFile:
+        return None
+    least = 0.99 * (_thickness(dataset) or _THINNEST_MM)
+    return between[0] if between and least <= between[0] < _THICKEST_MM else None
 
 
 def _thickness(dataset: pydicom.Dataset) -> float | None:

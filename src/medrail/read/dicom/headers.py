@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrail.errors import MedrailError, UnsupportedFormat
+from pydicom.datadict import tag_for_keyword
+
+from medrail.errors import MedrailError, ReadError, UnsupportedFormat
+from medrail.read.dicom.alike import Alike
 from medrail.read.dicom.dicomdir import is_dicomdir, referenced
+from medrail.read.dicom.elements import read_text
 from medrail.read.dicom.extent import pixel_defect
 from medrail.read.dicom.header import KEYWORDS, Header, header_of
 from medrail.read.dicom.pixels import parse
-from medrail.read.dicom.quick import find_pixels, walk_open
+from medrail.read.dicom.quick import find_pixels
+from medrail.read.dicom.source import Source
 from medrail.read.dicom.walk import find_files
 from medrail.read.guard import Guard
 from medrail.read.sniff import sniff
@@ -26,15 +32,24 @@ _DICOM_ENDINGS = frozenset({".dcm", ".dicom", ".ima"})
 # DICOM objects that are no picture, or not one that is read: they may lie among images and spoil nothing.
 _OTHER_OBJECTS = ("holds no picture", "is a DICOM ", "is a whole-slide")
 _TELL_EVERY = 50
+_SERIES_UID, _MODALITY = (tag_for_keyword(name) or 0 for name in ("SeriesInstanceUID", "Modality"))
+_UID = re.compile(r"[0-9.]{1,64}\Z")
+CLOSED_FOLDER = "closed_folder"
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A DICOM file that should be an image and cannot be used."""
+    """A DICOM file that should be an image and cannot be used.
+
+    series_uid, modality:
+        What could still be read of them, else "": they say which series may have lost a slice, and are never shown.
+    """
 
     path: Path
     defect: Defect
     error: MedrailError
+    series_uid: str = field(default="", repr=False)
+    modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,9 @@ def _looked_at(root: Path, cache: HeaderCache | None, progress: Progress | None)
         paths, missing = referenced(root)
         yield from (_refused(path, error) for path, error in missing)
     else:
-        paths = list(find_files(root))
+        closed: list[Path] = []
+        paths = list(find_files(root, closed))
+        yield from map(_closed, closed)
     yield from look_at(paths, cache, progress)
 
 
@@ -95,18 +112,23 @@ def look_at(
     paths: Iterable[Path], cache: HeaderCache | None = None, progress: Progress | None = None
 ) -> Iterator[Outcome]:
     """What each file is, one after another."""
-    paths = list(paths)
-    for number, path in enumerate(paths, 1):
-        yield look(path) if cache is None else cache.remembered(path, look)
+    paths, look_now = list(paths), partial(look, alike=Alike())
+    outcomes = map(look_now, paths) if cache is None else cache.outcomes(paths, look_now)
+    for number, outcome in enumerate(outcomes, 1):
+        yield outcome
         if progress and (number % _TELL_EVERY == 0 or number == len(paths)):
             progress(number, len(paths))
 
 
-def look(path: Path) -> Outcome:
-    """What one file is: the header of a DICOM image, or why it is none. Reads the beginning of the file only."""
-    header = _quick_header(path)
-    if header is not None:
-        return header
+def look(path: Path, alike: Alike | None = None) -> Outcome:
+    """What one file is: the header of a DICOM image, or why it is none. Reads the beginning of the file only.
+
+    ``alike`` remembers what the files before had in common, and makes it quick.
+    """
+    return (alike or Alike()).header(path) or _looked_closer(path)
+
+
+def _looked_closer(path: Path) -> Outcome:
     try:
         kind = sniff(path)
         if kind != "dicom":
@@ -123,33 +145,41 @@ def look(path: Path) -> Outcome:
         return Foreign(path, "", error) if _size(path) == 0 else _refused(path, error)
 
 
-def _quick_header(path: Path) -> Header | None:
-    """The header without pydicom; None where pydicom, or another reader, must have the word."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            elements = walk_open(file, size)
-            if elements is None:
-                return None
-            header = header_of(elements, path)
-            evidence = pixel_defect(elements, elements.pixels, file, size)
-    except (OSError, MedrailError, ValueError, TypeError, OverflowError):
-        return None
-    return replace(header, pixel_defect=evidence) if evidence else header
-
-
 def _with_extent(header: Header, dataset: Any) -> Header:
     """For a header that pydicom parsed: is the file long enough?"""
-    with header.path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        understood, place = find_pixels(file, size)
-        evidence = pixel_defect(dataset, place, file, size) if understood else ""
+    with Source(header.path) as file:
+        understood, place = find_pixels(file, file.size)
+        evidence = pixel_defect(dataset, place, file, file.size) if understood else ""
     return replace(header, pixel_defect=evidence) if evidence else header
 
 
 def _refused(path: Path, error: MedrailError) -> Refused:
     name = "not_an_image" if isinstance(error, UnsupportedFormat) else "unreadable_header"
-    return Refused(path, Defect(name, error.found, "refused"), error)
+    return Refused(path, Defect(name, error.found, "refused"), error, *_series_of(path))
+
+
+def _series_of(path: Path) -> tuple[str, str]:
+    """Series Instance UID and modality of a broken file, as far as they can be read.
+
+    A value at which the file ends may be the half of one: it counts where something follows it.
+    """
+    try:
+        with Guard(path, "DICOM"):
+            dataset = parse(path, KEYWORDS)
+            uid, modality = read_text(dataset, "SeriesInstanceUID"), read_text(dataset, "Modality").upper()
+            last = max(dataset.keys(), default=0)
+    except MedrailError:
+        return "", ""
+    return uid if last > _SERIES_UID and _UID.match(uid) else "", modality if last > _MODALITY else ""
+
+
+def _closed(folder: Path) -> Refused:
+    error = ReadError(
+        "is a folder that may not be opened by this user, so nothing in it was looked at",
+        where=str(folder),
+        remedy="Change its permissions, or ask its owner.",
+    )
+    return Refused(folder, Defect(CLOSED_FOLDER, error.found, "refused"), error)
 
 
 def _is_empty(outcome: Foreign) -> bool:
