@@ -161,6 +161,110 @@ def mixed_spacing(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
     return Fault(broken, "mixed_size", f"{count} with other pixels", volumes=2)
 
 
+def _some(slices: Sequence[Dataset], rng: np.random.Generator) -> list[int]:
+    """Every second slice, one to three at the end, or one anywhere."""
+    count, last = len(slices), len(slices) - int(rng.integers(1, 4))
+    ways = [list(range(1, count, 2)), list(range(last, count)), [int(rng.integers(0, count))]]
+    return ways[int(rng.integers(0, len(ways)))]
+
+
+def mixed_patients(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Some slices of another patient and study, or of another study, or of another patient."""
+    broken, chosen, way = copied(slices), _some(slices, rng), int(rng.integers(0, 3))
+    study = generate_uid()
+    for index in chosen:
+        if way < 2:
+            broken[index].StudyInstanceUID = study
+        if way != 1:
+            broken[index].PatientID, broken[index].PatientName = "PID-0815", "Secretive^Sam"
+    return Fault(broken, "mixed_patients", f"{chosen}, way {way}", volumes=2)
+
+
+def mixed_image_type(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Some slices derived, or of another object class."""
+    broken, chosen, derived = copied(slices), _some(slices, rng), rng.random() < 0.7
+    for index in chosen:
+        if derived:
+            broken[index].ImageType = ["DERIVED", "SECONDARY", *list(slices[0].ImageType)[2:]]
+        else:
+            kind = "1.2.840.10008.5.1.4.1.1.7"
+            broken[index].SOPClassUID = broken[index].file_meta.MediaStorageSOPClassUID = kind
+    return Fault(broken, "mixed_image_type", f"{chosen}", volumes=2)
+
+
+def mixed_frame(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Some slices on another frame of reference."""
+    broken, chosen, frame = copied(slices), _some(slices, rng), generate_uid()
+    for index in chosen:
+        broken[index].FrameOfReferenceUID = frame
+    return Fault(broken, "mixed_frame", f"{chosen}", volumes=2)
+
+
+def mixed_values(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Some slices with another Rescale Type, with other signs, or (where there is one) without rescaling."""
+    broken, chosen = copied(slices), _some(slices, rng)
+    way = str(rng.choice(["type", "sign", *(["none"] if "RescaleSlope" in slices[0] else [])]))
+    for dataset in (broken[index] for index in chosen):
+        if way == "type":
+            dataset.RescaleType = "US"
+        elif way == "sign":
+            dataset.PixelRepresentation = 1 - dataset.PixelRepresentation
+        else:
+            del dataset.RescaleSlope, dataset.RescaleIntercept
+    return Fault(broken, "mixed_values", f"{chosen}, {way}", volumes=2)
+
+
+def mixed_reconstruction(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Two reconstructions slice by slice in turn, under one Series Instance UID."""
+    broken = copied(slices)
+    keyword, values = [("ConvolutionKernel", "B20f B70f"), ("KVP", "80 140"), ("SeriesNumber", "3 4")][
+        int(rng.integers(0, 3))
+    ]
+    for index, dataset in enumerate(broken):
+        setattr(dataset, keyword, values.split()[index % 2])
+    return Fault(broken, "mixed_reconstruction", keyword)
+
+
+def resent_series(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """The whole series a second time, an hour later, with identifiers of its own."""
+    first, again = copied(slices), copied(slices)
+    for index, (dataset, other) in enumerate(zip(first, again, strict=True)):
+        dataset.ContentTime, other.ContentTime = f"1000{index:02d}", f"1100{index:02d}"
+        renew(other)
+    return Fault([*first, *again], "phases_by_time_only", "all slices again")
+
+
+def cine_phases(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Three phases at each table position, acquired one position after another, beginning with any phase."""
+    phases = []
+    for number in range(3):
+        for index, dataset in enumerate(copied(slices)):
+            renew(dataset)
+            dataset.pop("TriggerTime", None)
+            dataset.AcquisitionTime = dataset.ContentTime = f"12{index:02d}{number:02d}"
+            values = np.frombuffer(dataset.PixelData, "<i2") + 100 * ((number + index) % 3)
+            dataset.PixelData = values.astype("<i2").tobytes()
+            phases.append(dataset)
+    return Fault(phases, "phases_by_time_only", "three phases")
+
+
+def duplicate_beside(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Copies whose position went through another rounding: up to 3 % of the spacing beside, 0.1 mm at most."""
+    fault = duplicate_identical(slices, rng)
+    for dataset in fault.slices[len(slices) :]:
+        renew(dataset)
+        move(dataset, min(0.03 * spacing_of(slices), 0.1) * float(rng.uniform(-1, 1)) * normal_of(slices[0]))
+    return fault
+
+
+def every_second(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Every second slice lost, where the header says how far apart they were."""
+    broken = copied(slices)
+    for dataset in broken:
+        dataset.SpacingBetweenSlices = dataset.SliceThickness = round(spacing_of(slices), 4)
+    return Fault(broken[::2], "sparse_slices", "every second slice")
+
+
 def localiser(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
     """One or two scouts of another size, at right angles, under the volume's Series Instance UID."""
     scouts = copied(slices[: int(rng.integers(1, 3))])
@@ -232,6 +336,22 @@ def slice_words(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
     return Fault(broken, "", "per-slice words")
 
 
+def unsaid(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """Frame of reference, study or Patient ID missing in some slices, as tools that edit files leave them."""
+    broken, keyword = copied(slices), str(rng.choice(["FrameOfReferenceUID", "StudyInstanceUID", "PatientID"]))
+    for index in rng.choice(len(slices), int(rng.integers(1, len(slices))), replace=False).tolist():
+        setattr(broken[index], keyword, "")
+    return Fault(broken, "", f"{keyword} missing in some")
+
+
+def two_voltages(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
+    """The base of the skull with another tube voltage than the rest, as sequential head CT is scanned."""
+    broken, start = copied(slices), int(rng.integers(1, len(slices)))
+    for index, dataset in enumerate(broken):
+        dataset.KVP = "140" if index < start else "120"
+    return Fault(broken, "", f"two tube voltages, from slice {start} on")
+
+
 def rounded(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
     """Positions rounded to 0.1 mm, where slices are not nearer than 0.6 mm."""
     broken = copied(slices)
@@ -264,11 +384,11 @@ def two_echoes(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
 
 def time_points(slices: Sequence[Dataset], rng: np.random.Generator) -> Fault:
     """Two time points of one series, told apart by what the scanner writes, the second 5000 brighter."""
-    way = str(rng.choice(["TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "ContentTime"]))
+    way = str(rng.choice(["TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "AcquisitionTime"]))
 
     def change(dataset: Dataset, number: int) -> None:
-        if way == "ContentTime":
-            dataset.ContentTime = f"12{10 + number}{int(rng.integers(0, 59)):02d}.25"
+        if way == "AcquisitionTime":
+            dataset.AcquisitionTime = f"12{10 + number}{int(rng.integers(0, 59)):02d}.25"
         elif way == "TriggerTime":
             dataset.TriggerTime = round(400.0 * number + float(rng.uniform(0, 9)), 1)
         else:
@@ -291,6 +411,15 @@ FAULTS: Mapping[str, Inject] = {
         mixed_orientation,
         mixed_size,
         mixed_spacing,
+        mixed_patients,
+        mixed_image_type,
+        mixed_frame,
+        mixed_values,
+        mixed_reconstruction,
+        resent_series,
+        cine_phases,
+        duplicate_beside,
+        every_second,
         localiser,
         truncated,
         undecodable,
@@ -298,6 +427,15 @@ FAULTS: Mapping[str, Inject] = {
     )
 }
 HARMLESS: Mapping[str, Inject] = {
-    inject.__name__: inject for inject in (shuffled_names, shuffled_numbers, without_extension, slice_words, rounded)
+    inject.__name__: inject
+    for inject in (
+        shuffled_names,
+        shuffled_numbers,
+        without_extension,
+        slice_words,
+        rounded,
+        unsaid,
+        two_voltages,
+    )
 }
 SEVERAL: Mapping[str, Inject] = {inject.__name__: inject for inject in (two_echoes, time_points)}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -273,3 +277,38 @@ def test_a_broken_dicomdir_is_refused(tmp_path, slices, save_slices):
         path.write_bytes(content[:keep])
         with pytest.raises(MedrailError):
             read(path)
+
+
+_WAITS = """
+import sys, tempfile, time
+from pathlib import Path
+from medrail.read.archive import unpacked
+tempfile.tempdir = sys.argv[2]
+with unpacked(Path(sys.argv[1])) as inside:
+    print(sum(path.is_file() for path in inside.folder.rglob("*")), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_of_a_zip_is_left_by_a_process_that_is_ended(how, slices, save_slices, tmp_path, temporary):
+    path = zipped(save_slices(slices), tmp_path / "study.zip")
+    other = subprocess.Popen([sys.executable, "-c", _WAITS, path, temporary], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "5\n"
+        (left,) = temporary.iterdir()
+        os.utime(left, (0, 0))
+        read(path)  # in use: not to be deleted
+        assert left.exists()
+        other.send_signal(how)
+        assert other.wait(20) == (143 if how == signal.SIGTERM else -how)
+    finally:
+        other.kill()
+        other.stdout.close()
+        other.wait()
+    assert left.exists() == (how == signal.SIGKILL)
+    (temporary / "medrail-zip-of another kind").mkdir()
+    read(path)
+    assert [folder.name for folder in temporary.iterdir()] == ["medrail-zip-of another kind"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

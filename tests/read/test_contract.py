@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -185,3 +187,10 @@ def test_errors_of_threads_do_not_disturb_each_other(writers, anisotropic_image,
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(64)))
     assert warnings.filters == before
+
+
+def test_decoders_are_loaded_with_the_first_image_that_needs_them():
+    slow = {"imagecodecs", "tifffile", "nibabel", "cv2", "openslide", "dicomanonymizer", "torch"}
+    code = f"import sys, medrail.read; print(sorted({slow!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

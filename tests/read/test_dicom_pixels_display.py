@@ -140,3 +140,13 @@ def test_the_first_of_several_windows_and_a_frames_own():
     group.FrameVOILUTSequence = [own]
     dataset.SharedFunctionalGroupsSequence = [group]
     np.testing.assert_array_equal(decoded(dataset, APPLY), first)
+
+
+@pytest.mark.parametrize("modality", ["DX", "CT"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE", ""])
+def test_the_presentation_shape_turns_a_picture_once(modality, photometric, shape):
+    dataset = radiograph(RAMP, PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    dataset.Modality = modality
+    turned = modality == "DX" and (photometric == "MONOCHROME1" or shape == "INVERSE")
+    np.testing.assert_array_equal(decoded(dataset)[0, 0], 4095 - RAMP if turned else RAMP)

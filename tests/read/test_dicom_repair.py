@@ -139,10 +139,10 @@ def test_copies_with_other_pixels_stay_refused(seed, tmp_path):
     slices, fault, _, call = read_broken("duplicate_different", seed, tmp_path, RESAMPLE, filled=False)
     with pytest.raises(MedrailError, match=r"duplicate slices: 2 slices .* differ"):
         call()
-    first = read(write_files(fault.slices, tmp_path / "a", np.random.default_rng(1)), options=ACCEPT)
-    again = read(write_files(fault.slices[::-1], tmp_path / "b", np.random.default_rng(2)), options=ACCEPT)
-    np.testing.assert_array_equal(first.voxels, again.voxels)
-    assert first.grid[0] == len(slices)
+    # To choose one of them, slice by slice, could mix contrasts in one volume.
+    with pytest.raises(MedrailError, match=r"duplicate slices: 2 slices .* differ"):
+        read(write_files(fault.slices, tmp_path / "a", np.random.default_rng(1)), options=ACCEPT)
+    assert len(fault.slices) > len(slices)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -168,7 +168,12 @@ def test_a_localiser_is_set_apart(seed, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "series", volume.item).voxels, image.voxels)
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("undecodable", "duplicate_different")])
+# Refused when their pixels are seen; and what interpolation does not mend.
+DIFFERENT = ("undecodable", "duplicate_different", "cine_phases")
+TORN = ("mixed_patients", "mixed_image_type", "mixed_frame", "mixed_values", "mixed_reconstruction")
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in DIFFERENT])
 @pytest.mark.parametrize("options", [RESAMPLE, ACCEPT], ids=["resample", "accept"])
 def test_what_is_promised_is_what_is_read(name, options, tmp_path):
     """Shape, affine and unit by headers alone equal those of the image, for every part."""
@@ -176,6 +181,9 @@ def test_what_is_promised_is_what_is_read(name, options, tmp_path):
         folder = tmp_path / str(seed)
         _, _, series, _ = read_broken(name, seed, folder, options, filled=False)
         for one in series:
+            if name in TORN and options == RESAMPLE:
+                assert one.verdict == "refused"
+                continue
             image = read(folder / "series", one.item, options)
             if name == "truncated":
                 continue  # the loss is known, its slices are not counted

@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 
 from medrail.errors import CorruptFile, GeometryError, MedrailError, ReadError
 from medrail.read import read, series_in
+from medrail.read.dicom import series as series_module
 from medrail.types import Image
 
 IDENTIFIERS = ("Secretive", "Sally", "4711")
@@ -280,3 +281,31 @@ def test_ct_in_other_units_is_not_called_hu(rescale_type, slices, save_slices):
     for dataset in slices:
         dataset.RescaleType = rescale_type
     assert read(save_slices(slices)).unit == "arbitrary"
+
+
+def test_the_series_of_one_folder_are_read_with_one_scan_until_a_file_changes(
+    slices, make_slices, anisotropic_image, save_slices, monkeypatch
+):
+    folder = save_slices(slices)
+    for number, dataset in enumerate(make_slices(anisotropic_image)):
+        dataset.SeriesInstanceUID = "1.2.3"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}"
+        dataset.save_as(folder / f"second{number}.dcm")
+    scans = []
+    real = series_module.scan
+    monkeypatch.setattr(series_module, "scan", lambda *given: scans.append(given) or real(*given))
+    items = [one.item for one in series_in(folder)]
+    assert len(items) == 2
+    scans.clear()
+    for item in items * 3:
+        np.testing.assert_array_equal(read(folder, item).voxels, anisotropic_image.voxels)
+    assert len(scans) == 1
+    (folder / "second2.dcm").unlink()
+    refused = 0
+    for item in items:
+        try:
+            read(folder, item)
+        except GeometryError as error:
+            refused += "missing" in str(error)
+    assert refused == 1
+    assert len(scans) == 2

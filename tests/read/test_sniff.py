@@ -20,6 +20,7 @@ FOREIGN = {
     "a gzip file that holds no NIfTI": gzip.compress(b"hello" * 200),
     "an unknown kind of file": bytes(range(7, 207)),
     "a Python pickle": b"\x80\x02}q\x00.",
+    "a FreeSurfer MGH volume": bytes.fromhex("00000001 00000100 00000100 00000100 00000001 00000000") + bytes(2000),
     "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(40),
 }
 
@@ -32,6 +33,14 @@ def test_what_is_no_image_is_named(looks_like, tmp_path):
         read(path)
     assert "DICOM, NIfTI" in caught.value.needed
     assert str(path) in str(caught.value)
+
+
+def test_a_packed_mgh_volume_is_named_too(tmp_path):
+    path = tmp_path / "orig.mgz"
+    path.write_bytes(gzip.compress(FOREIGN["a FreeSurfer MGH volume"]))
+    with pytest.raises(UnsupportedFormat, match="a FreeSurfer MGH volume") as caught:
+        read(path)
+    assert "mri_convert" in caught.value.remedy
 
 
 def test_zip_archives_are_told_from_documents(tmp_path):

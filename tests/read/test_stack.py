@@ -94,3 +94,16 @@ def test_any_positions_have_a_layout_of_bounded_size(positions, on_defect, seed)
     assert layout.targets_mm.size <= 2 * len(planes) + 2
     assert sorted(index for place in layout.places for index in place) == list(range(len(planes)))
     assert np.isfinite(layout.geometry.affine_ras_mm).all()
+
+
+@pytest.mark.parametrize(("degrees", "count", "names"), [(0.45, 300, ["gantry_tilt"]), (0.45, 60, []), (0.02, 300, [])])
+def test_a_long_stack_may_not_lean_far_in_all(degrees, count, names):
+    """A small angle moves the last of many slices by millimetres; of few, or a smaller one, by less than one."""
+    orientation = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    side = np.tan(np.radians(degrees))
+    planes = [Plane((0.0, round(index * side, 3), float(index)), orientation, (0.7, 0.9)) for index in range(count)]
+    layout = lay_out(planes)
+    assert [defect.name for defect in layout.defects] == names
+    straight = lay_out(planes, on_defect="resample")
+    if names:
+        np.testing.assert_allclose(straight.shifts_px[-1, 0] * 0.7, side * (count - 1), atol=0.01)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from medrail.errors import CorruptFile, MedrailError, ReadError, UnsupportedFormat
 from medrail.read.guard import Guard
+from medrail.read.private_folder import private_folder
 
 # A whole-body CT with its reconstructions is 2 to 4 GB; what is larger is unpacked by hand, where one sees it grow.
 MAX_BYTES = 16 << 30
@@ -63,7 +64,7 @@ class Unpacked:
 def unpacked(path: Path) -> Iterator[Unpacked]:
     """``with unpacked("study.zip") as inside:`` gives its files in ``inside.folder``; afterwards they are gone.
 
-    Errors that leave the ``with`` name the zip, not the folder.
+    Errors that leave the ``with`` name the zip, not the folder. See ``private_folder`` for processes that are ended.
 
     Raises
     ------
@@ -72,8 +73,7 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
     ReadError
         If it is larger than the limits, encrypted, or has a name that leads out of its folder or is a link.
     """
-    with tempfile.TemporaryDirectory(prefix="medrail-", ignore_cleanup_errors=True) as name:
-        folder = Path(name).resolve()
+    with private_folder() as folder:
         inside = Unpacked(folder, path)
         try:
             with Guard(path, "zip"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,9 @@ def read(path: str | Path, item: str = "", options: ReadOptions = READ_AS_STORED
     path:
         A file of any kind in ``READERS``, told by its content; a folder, a zip or a DICOMDIR with one image.
     item:
-        Which image is meant where there are several: a series of the folder (``series_in`` lists them), or a member
-        of a MedMNIST npz as ``train_images/12``, or a part of a whole slide (``medrail.read.place``).
+        Which image is meant where there are several: a series of the folder (``series_in`` lists them), or a file by
+        its path inside the folder or zip; a member of a MedMNIST npz as ``train_images/12``; or a part of a whole slide
+        (``medrail.read.place``).
     options:
         What to do where a file leaves a choice.
 
@@ -90,6 +91,9 @@ def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader
     with Guard(path, "path"):
         is_folder = path.is_dir()
     if is_folder:
+        named = PurePosixPath(item)
+        if item and not named.is_absolute() and ".." not in named.parts and (path / named).is_file():
+            return _read(path / named, "", options, readers)
         return read_series(path, item, options)
     kind = sniff(path)
     if holds_many(path, kind):

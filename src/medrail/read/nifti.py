@@ -14,7 +14,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
 
@@ -72,6 +71,8 @@ def _native_colour(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _read_header(path: Path) -> Any:
+    import nibabel  # slow to load, and only NIfTI needs it
+
     with path.open("rb") as file:
         compressed = file.read(2) == _GZIP
     with gzip.open(path) if compressed else path.open("rb") as file:
@@ -182,10 +183,11 @@ def _disagreement(header: Any, shape: tuple[int, ...], options: ReadOptions) -> 
     return (Defect("sform_qform_disagree", evidence, "the sform is used"),)
 
 
-def write_nifti(image: Image, path: str | Path) -> None:
+def write_nifti(image: Image, path: str | Path, pixel_mm: tuple[float, float] | None = None) -> None:
     """(C, D, H, W) -> NIfTI-1 (W, H, D[, C]) in ``path``, whole or not at all, with the same bytes each time.
 
-    Without geometry the file gets axes of 1 mm and the codes that say "no orientation known".
+    Without geometry the file gets the codes that say "no orientation known", and pixels of ``pixel_mm`` (along H, W),
+    else of 1 mm.
 
     Raises
     ------
@@ -196,13 +198,15 @@ def write_nifti(image: Image, path: str | Path) -> None:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise UnsupportedFormat("another ending", needed=".nii or .nii.gz", where=str(path))
     with Guard(path, "NIfTI to be written"):
-        content = _encode(image)
+        content = _encode(image, pixel_mm)
         if path.name.endswith(".gz"):
             content = gzip.compress(content, _GZIP_LEVEL, mtime=0)
         _write_whole(path, content)
 
 
-def _encode(image: Image) -> bytes:
+def _encode(image: Image, pixel_mm: tuple[float, float] | None) -> bytes:
+    import nibabel
+
     voxels = image.voxels.transpose(3, 2, 1, 0)
     if image.channels == 1:
         voxels = voxels[..., 0]
@@ -212,7 +216,10 @@ def _encode(image: Image) -> bytes:
         voxels = voxels.astype(np.float32)
     elif voxels.dtype.kind not in "iuf":
         raise UnsupportedFormat(f"voxels of type {voxels.dtype.name}", needed="integers or floating point numbers")
-    affine = np.eye(4) if image.geometry is None else image.geometry.affine_ras_mm[:, [2, 1, 0, 3]]
+    height_mm, width_mm = pixel_mm or (1.0, 1.0)
+    affine = np.diag([width_mm, height_mm, 1.0, 1.0])
+    if image.geometry is not None:
+        affine = image.geometry.affine_ras_mm[:, [2, 1, 0, 3]]
     nifti = nibabel.Nifti1Image(native(voxels), affine, dtype=voxels.dtype)
     code = "unknown" if image.geometry is None else "scanner"
     nifti.set_sform(affine, code)

@@ -48,6 +48,23 @@ def read_npz(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) 
         return Image(voxels, unit=_UNITS.get(voxels.dtype.name, "arbitrary"), source=str(path))
 
 
+def npz_pictures(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each array of pictures; nothing is unpacked.
+
+    Raises
+    ------
+    ReadError
+        CorruptFile for a broken archive.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    with Guard(path, "npz"), zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".npy") and not name.endswith("_labels.npy"):
+                with archive.open(name) as member:
+                    found[name.removesuffix(".npy")] = _declared(member)[0]
+    return {name: shape for name, shape in found.items() if len(shape) in (3, 4)}
+
+
 def _example(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         names = sorted(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))

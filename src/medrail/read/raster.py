@@ -11,7 +11,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
@@ -92,7 +91,7 @@ def _decode(path: Path, *, indices: bool) -> Array:
         check_picture(*picture.size)
         _check_frames(picture)
         stored = _stored(picture, path)
-        picture.load()
+        _load(picture)
         if stored.bits == 16 and picture.mode in ("RGB", "RGBA", "RGBX", "CMYK"):
             pixels = _decode_deep_colour(path, picture)
         else:
@@ -100,6 +99,17 @@ def _decode(path: Path, *, indices: bool) -> Array:
         # Both decoders turn a TIFF upright by themselves, and nothing else.
         orientation = 1 if picture.format == "TIFF" else int(picture.getexif().get(_ORIENTATION, 1))
     return _upright(pixels[None], orientation)
+
+
+def _load(picture: Pillow.Image) -> None:
+    try:
+        picture.load()
+    except (OSError, SyntaxError) as error:
+        if "truncated" not in str(error):
+            raise
+        raise CorruptFile(
+            "is truncated: the file ends before its pixels do", needed="the whole file", remedy="Copy it again."
+        ) from None
 
 
 def _is_for_tifffile(path: Path) -> bool:
@@ -193,6 +203,8 @@ def _as_stored(pixels: Array, stored: _Stored) -> Array:
 
 def _decode_deep_colour(path: Path, checked: Pillow.Image) -> Array:
     """16 bits a channel by OpenCV; Pillow has already decoded it once, which finds what is truncated."""
+    import cv2
+
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or checked.mode == "CMYK":
         raise UnsupportedFormat(

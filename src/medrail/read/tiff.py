@@ -7,14 +7,16 @@ PhotometricInterpretation (262), Orientation (274), ExtraSamples (338).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from medrail.errors import CorruptFile, UnsupportedFormat
 from medrail.read.limits import check_picture, check_voxels
+
+if TYPE_CHECKING:  # loaded with the first TIFF that needs it
+    import tifffile
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +40,8 @@ def decode_tiff(path: Path) -> Array:
     ReadError
         If it declares too many pixels.
     """
+    import tifffile
+
     with tifffile.TiffFile(path) as file:
         pages = _full_size_pages(file)
         first = pages[0]
@@ -58,12 +62,16 @@ def decode_tiff(path: Path) -> Array:
 
 def orientation_of(path: Path) -> int:
     """The tag Orientation of the first page, 1 (upright) where there is none."""
+    import tifffile
+
     with tifffile.TiffFile(path) as file:
         tag = _page(file, 0).tags.get(274)
         return int(tag.value) if tag is not None else 1
 
 
 def _page(file: tifffile.TiffFile, index: int) -> tifffile.TiffPage:
+    import tifffile
+
     page = file.pages[index]
     if not isinstance(page, tifffile.TiffPage):
         raise UnsupportedFormat("keeps its pages in a way that is not read", needed="a plain TIFF", remedy=_REMEDY)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -100,6 +99,8 @@ def overview_um(facts: SlideFacts, scan_um_per_px: float | None, tile_um: float)
 
 def tissue_mask(rgb: RGB, least_px: float = 0.0) -> Mask:
     """(H, W, 3) uint8 -> (H, W) bool; fragments and holes of fewer than ``least_px`` pixels are filled up."""
+    import cv2
+
     smooth = cv2.GaussianBlur(np.ascontiguousarray(rgb), (3, 3), 0)
     high = smooth.max(axis=-1)
     low = smooth.min(axis=-1)
@@ -112,6 +113,8 @@ def tissue_mask(rgb: RGB, least_px: float = 0.0) -> Mask:
 
 
 def _otsu(saturation: npt.NDArray[np.uint8]) -> float:
+    import cv2
+
     least, most = (255 * share for share in _THRESHOLDS)
     if saturation.size == 0:
         return most
@@ -121,6 +124,8 @@ def _otsu(saturation: npt.NDArray[np.uint8]) -> float:
 
 def _without_small(mask: Mask, least_px: float) -> Mask:
     """The mask without its connected pieces (over edges, not corners) of fewer pixels."""
+    import cv2
+
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     large = statistics[:, cv2.CC_STAT_AREA] >= least_px
     large[0] = False

@@ -19,7 +19,7 @@ from medrail.read.dicom.mosaic import tiles
 from medrail.read.dicom.pixels import decode, parse
 from medrail.read.dicom.resample import regrid
 from medrail.read.dicom.stack import Layout, lay_out
-from medrail.read.dicom.volume import Volume
+from medrail.read.dicom.volume import Volume, files_named
 from medrail.read.guard import Guard
 from medrail.read.limits import check_voxels
 from medrail.read.scaling import rescale
@@ -169,7 +169,8 @@ def _loss(lost: Sequence[Header], group: Group) -> Defect:
     if normal is not None:
         places = sorted(float(np.array(header.planes[0].position_lps_mm) @ normal) for header in lost)
         at = ", at " + ", ".join(f"{place:.4g}" for place in places[:5]) + " mm along the normal"
-    return Defect(name, f"{len(lost)} of {len(group.headers)} files{at}", "left out")
+    names = files_named([header.path for header in lost], [header.path for header in group.headers])
+    return Defect(name, f"{len(lost)} of {len(group.headers)} files ({names}){at}", "left out")
 
 
 def _one_a_place(voxels: Array, layout: Layout, options: ReadOptions) -> Array:
@@ -179,7 +180,7 @@ def _one_a_place(voxels: Array, layout: Layout, options: ReadOptions) -> Array:
     kept, start = [], 0
     for number, place in enumerate(layout.places):
         digests = [sha256(voxels[:, start + copy].tobytes()).digest() for copy in range(len(place))]
-        if options.on_defect != "accept" and len(set(digests)) > 1:
+        if len(set(digests)) > 1:  # to choose among them could mix contrasts in one volume
             evidence = f"{len(place)} slices {layout.along_mm[number]:.4g} mm from the first differ in their pixels"
             raise refusal([Defect("duplicate_slices", evidence)], repairable=False)
         kept.append(start + digests.index(min(digests)))

@@ -2,7 +2,8 @@
 
 Which decoder, and why (measured on mutated streams, see docs/reference/dicom.md): libjpeg-turbo (3.x: 8 and 12 bits,
 lossless) and OpenJPEG and CharLS never crashed; the lossless-only JPEG decoders, the HTJ2K decoder and the DICOM RLE
-decoder of the same package do, so they are not used: OpenJPEG reads HTJ2K too, and RLE is taken apart here.
+decoder of the same package do, so they are not used: OpenJPEG reads HTJ2K too, and RLE is taken apart here. The package
+is loaded with the first compressed picture.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from pydicom.uid import (
@@ -136,6 +136,8 @@ def _jpeg(data: bytes, stream: Stream, layout: Layout) -> Array:
 
 
 def _libjpeg(data: bytes, stream: Stream, layout: Layout) -> Array:
+    import imagecodecs
+
     if stream.samples == 1:
         return np.asarray(imagecodecs.jpeg8_decode(data))
     if stream.kind == "dct":
@@ -160,10 +162,14 @@ def _may_have_run_out(pixels: Array, stream: Stream) -> bool:
 
 
 def _jpeg_ls(data: bytes, stream: Stream, layout: Layout) -> Array:
+    import imagecodecs
+
     return np.asarray(imagecodecs.jpegls_decode(data))
 
 
 def _jpeg_2000(data: bytes, stream: Stream, layout: Layout) -> Array:
+    import imagecodecs
+
     return np.asarray(imagecodecs.jpeg2k_decode(data))
 
 
@@ -187,6 +193,8 @@ def _run_lengths(data: bytes, layout: Layout) -> Array:
 
 def _segment(data: bytes, length: int) -> npt.NDArray[np.uint8]:
     """One PackBits segment of ``length`` bytes; a byte of padding may follow it, packed or unpacked."""
+    import imagecodecs
+
     for content in (data, data[:-1]):
         try:
             unpacked = imagecodecs.packbits_decode(content)

@@ -6,6 +6,7 @@ References are to DICOM PS3.3 (information objects).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from medrail.errors import CorruptFile, GeometryError
 from medrail.read.dicom.elements import Numbers, first_item, read_numbers, read_text, read_values, read_whole
 from medrail.read.dicom.plane import Plane
+from medrail.read.dicom.private import private_b_value
 
 _LOCALISER_WORDS = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVEY"})
 # Words of Image Type (C.7.6.1.1.2, value 3 and later) under which MR keeps pictures of another quantity.
@@ -24,11 +26,14 @@ _COMPONENTS = frozenset(
     ]
 )
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-_HINTS = ("AcquisitionNumber", "EchoTime", "InversionTime", "FlipAngle", "FrameReferenceTime")
+_RECONSTRUCTED = ("ConvolutionKernel", "KVP", "SeriesNumber")
+_HINTS = ("EchoTime", "InversionTime", "FlipAngle", "FrameReferenceTime")
 _HINTED = frozenset({"MR", "CT", "PT"})
 # Beyond these a header is broken or made to harm: a long functional MR has 1e5 frames, a scanner's table 2 m.
 _MOST_FRAMES = 500_000
 _FARTHEST_MM, _LARGEST_PIXEL_MM, _SMALLEST_PIXEL_MM = 1e5, 1e3, 1e-6
+# Pixels of 32 bits times more than this leave 32-bit real numbers; times less than this they are all 0.
+_LARGEST_SCALE, _SMALLEST_SLOPE = 1e28, 1e-28
 
 
 def planes_of(dataset: Any, modality: str) -> Iterator[Plane]:
@@ -52,6 +57,7 @@ def planes_of(dataset: Any, modality: str) -> Iterator[Plane]:
 
 
 def image_type_of(dataset: Any, keyword: str = "ImageType") -> tuple[str, ...]:
+    """The words of Image Type (C.7.6.1.1.2), or of ``keyword``, in capitals; () where there are none."""
     return tuple(str(part).strip().upper() for part in read_values(dataset, keyword))
 
 
@@ -74,21 +80,49 @@ def rescale_of(dataset: Any) -> tuple[float, float]:
     intercept = (read_numbers(dataset, "RescaleIntercept", 1) or (0.0,))[0]
     if slope == 0:
         raise CorruptFile("RescaleSlope is 0", needed="a slope that keeps the picture", remedy="Export it again.")
+    _check_scale(slope, intercept)
     return slope, intercept
+
+
+def _check_scale(slope: float, intercept: float = 0.0) -> None:
+    if not (_SMALLEST_SLOPE <= abs(slope) <= _LARGEST_SCALE and abs(intercept) <= _LARGEST_SCALE):
+        raise CorruptFile(
+            f"its pixels are scaled by {slope:.3g} and moved by {intercept:.3g}",
+            needed=f"numbers up to {_LARGEST_SCALE:.0e}, so that real values can be 32-bit numbers",
+            remedy="Export it again.",
+        )
 
 
 def place_of(place: Any, axes: Any, measures: Any) -> tuple[Numbers | None, Numbers | None, Numbers | None]:
     """Position, orientation as unit vectors, and pixel spacing; None where the data set does not say."""
-    position = read_numbers(place, "ImagePositionPatient", 3)
+    position = position_of(place)
     orientation = read_numbers(axes, "ImageOrientationPatient", 6)
     spacing = read_numbers(measures, "PixelSpacing", 2)
     if orientation is not None:
         orientation = _unit_vectors(orientation)
+    if position is None and spacing is not None and not any(spacing):
+        spacing = None  # so some projection radiographs say that they have none
     if spacing is not None and not _SMALLEST_PIXEL_MM <= min(spacing) <= max(spacing) <= _LARGEST_PIXEL_MM:
         raise GeometryError(f"PixelSpacing is {spacing} mm", needed="two positive numbers", remedy="Export it again.")
+    return position, orientation, spacing
+
+
+def position_of(place: Any) -> Numbers | None:
+    position = read_numbers(place, "ImagePositionPatient", 3)
     if position is not None:
         _check_reach(position)
-    return position, orientation, spacing
+    return position
+
+
+def next_plane(plane: Plane, dataset: Any) -> Plane:
+    """The frame of a classic slice that differs from another one's in its position and times only."""
+    times, position = _times_of(dataset) if plane.times else (), position_of(dataset)
+    if position is not None and plane.spacing_mm is None:
+        raise CorruptFile("has a position, and the slice before it no pixel spacing")  # so it is read for itself
+    return Plane(
+        *(position, plane.orientation, plane.spacing_mm, plane.slope, plane.intercept),
+        *(plane.part, plane.marks, plane.hints, times),
+    )
 
 
 def _classic_plane(dataset: Any, modality: str) -> Plane:
@@ -97,16 +131,29 @@ def _classic_plane(dataset: Any, modality: str) -> Plane:
     if modality not in _HINTED:
         return Plane(*common)
     marks = ("", *(read_text(dataset, name) for name in ("EchoNumbers", "TemporalPositionIdentifier")))
-    hints = (" ".join(image_type[2:]), *(_number_text(dataset, name) for name in _HINTS))
+    hints = (
+        *(" ".join(image_type[2:]), _number_text(dataset, "AcquisitionNumber")),
+        *(read_text(dataset, name) for name in _RECONSTRUCTED),
+        *(_number_text(dataset, name) for name in _HINTS),
+    )
     return Plane(
         *common,
-        marks=(*marks, _number_text(dataset, "DiffusionBValue")),
-        hints=(*hints, read_text(dataset, "DiffusionGradientOrientation")),
-        times=(
-            _number(dataset, "TriggerTime"),
-            _clock_s(dataset, "AcquisitionTime"),
-            _clock_s(dataset, "ContentTime"),
-        ),
+        marks=(*marks, _number_text(dataset, "DiffusionBValue") or _private_b_text(dataset, modality)),
+        hints=(*hints, *(read_text(dataset, name) for name in ("DiffusionGradientOrientation", "SequenceName"))),
+        times=_times_of(dataset),
+    )
+
+
+def _private_b_text(dataset: Any, modality: str) -> str:
+    number = private_b_value(dataset) if modality == "MR" else None
+    return "" if number is None else f"{number:.5g}"
+
+
+def _times_of(dataset: Any) -> tuple[float | None, ...]:
+    return (
+        _number(dataset, "TriggerTime"),
+        _clock_s(dataset, "AcquisitionTime"),
+        _clock_s(dataset, "ContentTime"),
     )
 
 
@@ -136,6 +183,7 @@ def _enhanced_plane(group: _Groups, object_type: tuple[str, ...], modality: str)
     component = read_text(kind, "ComplexImageComponent").upper()
     gradient = first_item(diffusion, "DiffusionGradientDirectionSequence")
     trigger_ms = _number(group("CardiacSynchronizationSequence"), "NominalCardiacTriggerDelayTime")
+    kernel = read_text(group("CTReconstructionSequence"), "ConvolutionKernel")
     return Plane(
         *places,
         *rescale_of(group("PixelValueTransformationSequence")),
@@ -148,7 +196,7 @@ def _enhanced_plane(group: _Groups, object_type: tuple[str, ...], modality: str)
         ),
         hints=(
             " ".join(frame_type[2:]),
-            read_text(content, "FrameAcquisitionNumber"),
+            *(read_text(content, "FrameAcquisitionNumber"), kernel, "", ""),
             read_text(gradient, "DiffusionGradientOrientation"),
             _number_text(group("TemporalPositionSequence"), "TemporalPositionTimeOffset"),
             "" if trigger_ms is None else f"{trigger_ms:.6g}",
@@ -167,6 +215,7 @@ def _dose_planes(dataset: Any, frames: int) -> Iterator[Plane]:
     if offsets[0] != 0:
         raise GeometryError("dose frame offsets that do not begin with 0", needed="offsets from the first frame")
     scale = read_numbers(dataset, "DoseGridScaling", 1) or (1.0,)
+    _check_scale(scale[0])
     for offset in offsets:
         yield Plane(_moved_along(first, offset), first.orientation, first.spacing_mm, scale[0], 0.0)
 
@@ -237,7 +286,11 @@ def _number_text(dataset: Any, keyword: str) -> str:
 def _clock_s(dataset: Any, keyword: str) -> float | None:
     """Seconds since midnight of a TM, or of the clock in a DT (PS3.5, table 6.2-1); None where it is neither."""
     text = read_text(dataset, keyword)
-    text = text[8:] if keyword.endswith("DateTime") else text.replace(":", "")
+    return _seconds(text[8:] if keyword.endswith("DateTime") else text.replace(":", ""))
+
+
+@lru_cache(maxsize=1024)  # slices of a series share many of their times
+def _seconds(text: str) -> float | None:
     try:
         hours, minutes, seconds = int(text[:2]), int(text[2:4] or 0), float(text[4:].split("+")[0].split("-")[0] or 0)
     except ValueError:

@@ -1,15 +1,16 @@
 """Frames that make one volume together: by series and geometry first, then by echo, time point, b-value, phase.
 
-What a volume is, is decided in three steps. (1) Frames of another size, orientation, kind of picture, frame of
-reference or stack never share a volume. (2) Nor do frames of another echo, temporal position or b-value, where the
-header names these. (3) Where several frames still lie at each position, they are told apart by the attributes that take
-the same values at every position, or by their times when each position has as many. What remains are duplicates.
+What a volume is, is decided in three steps. (1) Frames of another patient, study, size, orientation, kind of picture,
+frame of reference or stack never share a volume. (2) Nor do frames of another echo, temporal position or b-value,
+where the header names these. (3) Where several frames still lie at each position, they are told apart by the attributes
+that take the same values at every position, or by their times where these prove it. What remains are duplicates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ import numpy as np
 from medrail.read.dicom.header import Header
 from medrail.read.dicom.plane import Plane, same_axes
 from medrail.read.dicom.stack import in_order, lay_out
+from medrail.read.dicom.uptake import settled
 
 _STACK, _ACQUISITION = 0, 1  # places in Plane.marks and Plane.hints
+RECONSTRUCTION = (2, 3, 4)  # places in Plane.hints: convolution kernel, tube voltage, series number
+_TRIGGER, _CONTENT = 0, 2  # places in Plane.times
 _LEAST_STACK = 3  # slices, below which an acquisition number does not make a volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of one file."""
 
@@ -67,25 +71,30 @@ class Group:
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
-        """By time: the temporal position, then the acquisition's time, then the other marks."""
-        times = [min((t for t in column if t is not None), default=0.0) for column in zip(*self._times(), strict=False)]
-        return (_number(self.marks[2:3]), *times, tuple(_number((mark,)) for mark in self.marks), self.marks)
+        """By time: temporal position, times, acquisition number; then echo, b-value, instance number, direction.
 
-    def _times(self) -> list[tuple[float | None, ...]]:
-        return [plane.times for plane in self.planes]
+        Nothing in it depends on the files' names, and volumes for which it is equal have no order.
+        """
+        acquisition = min(_number((_hint(frame, _ACQUISITION),)) for frame in self.frames)
+        instance = min((frame.header.instance_number or 0, frame.number) for frame in self.frames)
+        hints = min(frame.plane.hints for frame in self.frames)
+        marks = tuple(_number((mark,)) for mark in self.marks)
+        return (_number(self.marks[2:3]), _earliest(self.frames), acquisition, marks, self.marks, instance, hints)
 
 
 def grouped(headers: Iterable[Header]) -> list[Group]:
     """All volumes and pictures of some files, sorted by the first file of each."""
     families: dict[Hashable, list[list[Frame]]] = {}
     alone: list[Group] = []
-    for header in headers:
+    known = settled(headers)
+    mixed = _mixed_series(known)
+    for header in known:
         frames = [Frame(header, number) for number in range(len(header.planes))]
         if not header.placed:
             alone.append(Group(tuple(frames), ("alone", header.instance_uid, str(header.path))))
             continue
         for frame in frames:
-            _sort_in(frame, families)
+            _sort_in(frame, families, series_of(header) in mixed)
     groups = list(alone)
     for key, by_axes in families.items():
         for index, family in enumerate(by_axes):
@@ -98,8 +107,32 @@ def _once(groups: Sequence[Group]) -> list[Header]:
     return list({id(frame.header): frame.header for group in groups for frame in group.frames}.values())
 
 
-def _sort_in(frame: Frame, families: dict[Hashable, list[list[Frame]]]) -> None:
-    by_axes = families.setdefault(family_of(frame), [])
+def series_of(header: Header) -> str:
+    """The series that a file says it belongs to; its folder where it says none."""
+    return header.series_uid or str(header.path.parent)
+
+
+def owner_of(header: Header) -> tuple[str, ...]:
+    """Whose the slice is, and on which frame of reference it lies: the same in all files of a series that say it."""
+    return header.patient_key, header.issuer_key, header.study_key, header.frame_uid
+
+
+def _mixed_series(headers: Sequence[Header]) -> set[str]:
+    """Series of several patients, studies or frames of reference. A file that does not say is no other one's."""
+    first: dict[str, list[str]] = {}
+    mixed = set[str]()
+    for header in headers:
+        owner = owner_of(header)
+        said = first.setdefault(series_of(header), ["", "", "", ""])
+        for index, one in enumerate(owner):
+            said[index] = said[index] or one
+            if one and one != said[index]:
+                mixed.add(series_of(header))
+    return mixed
+
+
+def _sort_in(frame: Frame, families: dict[Hashable, list[list[Frame]]], mixed: bool) -> None:
+    by_axes = families.setdefault((*family_of(frame), *(owner_of(frame.header) if mixed else ())), [])
     for family in by_axes:
         if same_axes(family[0].plane, frame.plane):
             family.append(frame)
@@ -108,13 +141,13 @@ def _sort_in(frame: Frame, families: dict[Hashable, list[list[Frame]]]) -> None:
 
 
 def family_of(frame: Frame) -> tuple[Hashable, ...]:
-    """What all volumes of one grid and kind have in common, apart from their axes, compared with a tolerance."""
+    """What all volumes of one grid and kind have in common, apart from their axes and ``owner_of``."""
     header, plane = frame.header, frame.plane
     return (
-        header.series_uid or str(header.path.parent),
+        series_of(header),
         *(header.rows, header.columns, header.samples, header.bits_allocated, header.signed, header.photometric),
-        *(header.modality, header.kind, header.rescaled, header.rescale_type, header.frame_uid, bool(header.tiles)),
-        header.activity.unit if header.activity else "",
+        *(header.modality, header.kind, header.rescaled, header.rescale_type, bool(header.tiles)),
+        header.activity.declared if header.activity else "",  # one unit and factor then: ``settled``
         *(plane.part, plane.marks[_STACK] if plane.marks else ""),
     )
 
@@ -150,6 +183,31 @@ def separated(frames: Sequence[Frame]) -> list[list[Frame]]:
     return sorted(parts, key=_by_hints(telling)) if len(parts) > 1 else [list(frames)]
 
 
+def by_number(group: Group) -> list[Group]:
+    """The volumes of which Instance Number alone says that they follow one another; else the group as it is.
+
+    Every position must have as many frames, and each run of numbers pass through all positions in one and the same
+    order: then no volume can have got a slice of another.
+    """
+    places, frames = _places(group.frames), group.frames
+    numbers = {id(frame): frame.header.instance_number or 0 for frame in frames}
+    if len(places) < _LEAST_STACK or any(len(place) != len(places[0]) for place in places) or len(places[0]) == 1:
+        return [group]
+    if 0 in numbers.values() or len(set(numbers.values())) < len(frames):
+        return [group]
+    rank = {id(frame): index for index, place in enumerate(places) for frame in place}
+    ordered = sorted(frames, key=lambda frame: numbers[id(frame)])
+    runs = [ordered[start : start + len(places)] for start in range(0, len(ordered), len(places))]
+    way = [rank[id(frame)] for frame in runs[0]]
+    if len(set(way)) < len(way) or any([rank[id(frame)] for frame in run] != way for run in runs):
+        return [group]
+    first = group.marks[0] if group.marks else ""
+    return [
+        replace(group, frames=tuple(run), marks=(f"{first}/{index:05d}", *group.marks[1:]))
+        for index, run in enumerate(runs)
+    ]
+
+
 def _places(frames: Sequence[Frame]) -> list[list[Frame]]:
     *_, places = in_order([frame.plane for frame in frames])
     return [[frames[index] for index in place] for place in places]
@@ -180,21 +238,48 @@ def _earliest(part: Sequence[Frame]) -> tuple[float, ...]:
 def _tells_apart(places: Sequence[Sequence[Frame]], index: int) -> bool:
     """Whether an attribute takes several values, the same ones at every position."""
     values = {_hint(frame, index) for frame in places[0]}
+    if index in RECONSTRUCTION and "" in values:
+        return False  # a copy that lost it, as some tools write
     return len(values) > 1 and all({_hint(frame, index) for frame in place} == values for place in places[1:])
 
 
 def _phases(part: list[Frame]) -> list[list[Frame]]:
-    """Phases by time: the k-th frame in time at each position, where every position has as many and no time twice."""
+    """Phases by time: the k-th frame in time at each position.
+
+    Only by the time since the trigger, or where one whole volume was acquired after another: the k-th frame of a cine
+    at each table position may be of any phase. The content time of a file is that of its making, of a copy as well.
+    """
+    for clock, phases in _by_clock(part):
+        made = clock == _CONTENT and len(part[0].header.planes) == 1
+        if clock == _TRIGGER or (not made and _in_turn(phases, clock)):
+            return phases
+    return [part]
+
+
+def told_by_time(group: Group) -> int:
+    """How many frames there are at every position, where times tell them apart and do not prove of which volume."""
+    _, phases = next(_by_clock(group.frames), (0, ()))
+    return len(phases)
+
+
+def _by_clock(part: Sequence[Frame]) -> Iterator[tuple[int, list[list[Frame]]]]:
+    """Each clock by which all frames at a position differ, where every position has as many; frames in its order."""
     places = _places(part)
     count = len(places[0])
     if count == 1 or any(len(place) != count for place in places):
-        return [part]
+        return
     for clock in range(max(len(frame.plane.times) for frame in part)):
         columns = [[frame.plane.times[clock] for frame in place if clock < len(frame.plane.times)] for place in places]
         if all(None not in times and len(set(times)) == count for times in columns):
             ordered = [sorted(place, key=lambda frame: frame.plane.times[clock] or 0.0) for place in places]
-            return [list(phase) for phase in zip(*ordered, strict=True)]
-    return [part]
+            yield clock, [list(phase) for phase in zip(*ordered, strict=True)]
+
+
+def _in_turn(parts: Sequence[Sequence[Frame]], clock: int) -> bool:
+    """Whether each part was over before another began."""
+    spans = [[frame.plane.times[clock] or 0.0 for frame in part] for part in parts]
+    spans.sort(key=min)
+    return all(max(one) <= min(other) for one, other in pairwise(spans))
 
 
 def _acquisitions(frames: Sequence[Frame], crowded: bool) -> list[list[Frame]]:

@@ -9,7 +9,8 @@ the same).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from medrail.read.dicom.plane import Plane
 
 _GROUP = 0x0029
 _CREATOR = "SIEMENS CSA HEADER"
-_WANTED = ("NumberOfImagesInMosaic", "SliceNormalVector", "ProtocolSliceNumber")
+_WANTED = ("NumberOfImagesInMosaic", "SliceNormalVector", "B_value", "DiffusionGradientDirection")
 _MAX_TAGS, _MAX_ITEMS, _MAX_TILES = 1024, 4096, 1024
 _LARGEST_STEP_MM = 1e3
 
 
 def is_mosaic(image_type: Sequence[str]) -> bool:
+    """Whether a file's one picture shows the slices of a volume side by side, as Siemens writes functional MR."""
     return "MOSAIC" in image_type
 
 
@@ -53,22 +55,19 @@ def tile_planes(dataset: Any, path: Path, whole: Plane, rows: int, columns: int)
     normal = np.array(csa.get("SliceNormalVector", ()), dtype=np.float64)
     step = read_numbers(dataset, "SpacingBetweenSlices", 1) or read_numbers(dataset, "SliceThickness", 1)
     side = ceil(sqrt(count)) if 0 < count <= _MAX_TILES else 0
-    if (
-        not side
-        or normal.shape != (3,)
-        or not step
-        or not 0 < step[0] < _LARGEST_STEP_MM
-        or not whole.placed
-        or rows % side
-        or columns % side
-    ):
+    if not side or normal.shape != (3,) or not whole.placed:
         raise _refusal("whose private header does not say how many slices it holds and where they lie")
-    if csa.get("ProtocolSliceNumber", (0.0,))[0] > 0:
-        raise _refusal("whose slices are numbered backwards")
+    if not step or not 0 < step[0] < _LARGEST_STEP_MM:
+        raise _refusal("that does not say how far apart its slices lie")
+    if rows % side or columns % side:
+        raise _refusal(
+            f"of {rows} x {columns} pixels, which cannot be cut into {side} x {side} tiles for its {count} slices"
+        )
+    # In whatever order the slices were numbered, the sign of the normal says to which side the tiles follow.
     along = whole.normal if float(normal @ whole.normal) > 0 else -whole.normal
     if abs(float(normal @ along)) < 0.99:
         raise _refusal("whose slice normal is not perpendicular to its rows and columns")
-    first = _first_tile(whole, rows, columns, side)
+    first, whole = _first_tile(whole, rows, columns, side), _with_diffusion(whole, csa)
     places = [tuple(float(x) for x in first + index * step[0] * along) for index in range(count)]
     return tuple(_at(whole, place) for place in places), side
 
@@ -90,17 +89,17 @@ def _first_tile(whole: Plane, rows: int, columns: int, side: int) -> npt.NDArray
 
 
 def _at(whole: Plane, place: Numbers) -> Plane:
-    return Plane(
-        place,
-        whole.orientation,
-        whole.spacing_mm,
-        whole.slope,
-        whole.intercept,
-        whole.part,
-        whole.marks,
-        whole.hints,
-        whole.times,
-    )
+    return replace(whole, position_lps_mm=place)
+
+
+def _with_diffusion(whole: Plane, csa: Mapping[str, Numbers]) -> Plane:
+    """With the b-value and the gradient's direction of the private header, where no other element says."""
+    if len(whole.marks) != 4:
+        return whole
+    b_value = whole.marks[3] or "".join(f"{number:.5g}" for number in csa.get("B_value", ())[:1])
+    direction = "\\".join(f"{number:.4g}" for number in csa.get("DiffusionGradientDirection", ()))
+    hints = (*whole.hints, direction) if direction else whole.hints
+    return replace(whole, marks=(*whole.marks[:3], b_value), hints=hints)
 
 
 def _csa_bytes(dataset: Any, path: Path) -> bytes:

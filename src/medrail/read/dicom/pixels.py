@@ -30,6 +30,7 @@ from medrail.read.dicom.fragments import Frames
 from medrail.read.dicom.header import Header
 from medrail.read.dicom.layout import Layout, frames_declared, layout_of
 from medrail.read.dicom.native import native_frames
+from medrail.read.dicom.private import PRIVATE_TAGS
 from medrail.read.dicom.tables import table_of
 from medrail.read.limits import MAX_VOXEL_BYTES, check_voxels
 from medrail.types import READ_AS_STORED, ReadOptions
@@ -51,7 +52,8 @@ _VIDEO = ("1.2.840.10008.1.2.4.10", "1.2.840.10008.1.2.7.")
 def parse(path: Path, keywords: list[str] | None = None) -> pydicom.Dataset:
     """A DICOM file's data set; with ``keywords`` only those elements, and no pixels."""
     _refuse_deflate_bomb(path)
-    return pydicom.dcmread(path, force=True, stop_before_pixels=keywords is not None, specific_tags=keywords)
+    tags: list[Any] | None = None if keywords is None else [*keywords, *PRIVATE_TAGS]
+    return pydicom.dcmread(path, force=True, stop_before_pixels=keywords is not None, specific_tags=tags)
 
 
 def decode(

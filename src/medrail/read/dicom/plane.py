@@ -13,7 +13,7 @@ ORIENTATION_TOLERANCE = 1e-3
 SPACING_TOLERANCE_MM = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plane:
     """One frame: its position, its axes, and how its stored values become real ones.
 
@@ -67,9 +67,14 @@ def same_orientation(a: Plane, b: Plane) -> bool:
     return _close(a.orientation, b.orientation, ORIENTATION_TOLERANCE)
 
 
+def same_spacing(a: Plane, b: Plane) -> bool:
+    """Whether two frames have pixels of the same size, within its rounding."""
+    return _close(a.spacing_mm, b.spacing_mm, SPACING_TOLERANCE_MM)
+
+
 def same_axes(a: Plane, b: Plane) -> bool:
     """Whether two frames have the same orientation and pixel spacing."""
-    return same_orientation(a, b) and _close(a.spacing_mm, b.spacing_mm, SPACING_TOLERANCE_MM)
+    return same_orientation(a, b) and same_spacing(a, b)
 
 
 def _close(a: Numbers | None, b: Numbers | None, tolerance: float) -> bool:

@@ -11,9 +11,10 @@ from medrail.errors import GeometryError, MedrailError, ReadError, UnsupportedFo
 from medrail.read.dicom.assemble import assemble
 from medrail.read.dicom.group import Group, grouped
 from medrail.read.dicom.header import KEYWORDS, Header, header_of
-from medrail.read.dicom.headers import Foreign, Refused, look, outcomes_in
+from medrail.read.dicom.headers import CLOSED_FOLDER, Foreign, Refused, look, outcomes_in
 from medrail.read.dicom.pixels import parse
 from medrail.read.dicom.volume import Series, Volume, volumes_of
+from medrail.read.dicom.walk import find_files
 from medrail.read.guard import Guard
 from medrail.types import READ_AS_STORED, Defect, Image, Progress, ReadOptions
 
@@ -32,7 +33,7 @@ class Scan:
     groups:
         Frames that fit together, one group a volume or picture.
     refused:
-        Files that should be images and cannot be used; those that may be a lost slice spoil the series beside them.
+        Files that should be images and cannot be used; those that may be a lost slice spoil their series.
     others:
         DICOM objects that hold no picture, or none that is read.
     foreign:
@@ -50,7 +51,8 @@ class Scan:
         return tuple(
             file
             for file in self.refused
-            if not isinstance(file.error, UnsupportedFormat) or file.error.found.startswith("looks like")
+            if file.defect.name != CLOSED_FOLDER
+            and (not isinstance(file.error, UnsupportedFormat) or file.error.found.startswith("looks like"))
         )
 
 
@@ -109,12 +111,11 @@ def read_series(folder: Path, item: str = "", options: ReadOptions = READ_AS_STO
     GeometryError
         If the series is no volume: see ``DEFECTS``, and ``ReadOptions.on_defect`` for what can be done.
     """
-    found = scan(folder)
+    found, volumes = _volumes_in(folder, options) if item else _judged(scan(folder), options)
     where = str(folder)
     with Guard(folder, "DICOM series"):
         if not found.groups:
             raise _nothing(found, where)
-        volumes = volumes_of(found.groups, found.broken, options)
         return assemble(_chosen(volumes, item, options), options, source=where)
 
 
@@ -138,6 +139,37 @@ def scan(folder: Path, cache: HeaderCache | None = None, progress: Progress | No
     return Scan(tuple(grouped(headers)), tuple(refused), tuple(others), tuple(foreign))
 
 
+_State = tuple[tuple[str, int, int, int], ...]
+_Judged = tuple[Scan, list[Volume]]
+_last: tuple[_State, ReadOptions, _Judged] | None = None
+
+
+def _volumes_in(folder: Path, options: ReadOptions) -> _Judged:
+    """What a folder holds; kept while none of its files changes, since the items of a folder are read one by one."""
+    global _last  # one slot, replaced whole: threads at worst scan once more
+    state = _state(folder)
+    known = _last
+    if known is None or known[:2] != (state, options):
+        known = _last = (state, options, _judged(scan(folder), options))
+    return known[2]
+
+
+def _judged(found: Scan, options: ReadOptions) -> _Judged:
+    return found, volumes_of(found.groups, found.broken, options)
+
+
+def _state(folder: Path) -> _State:
+    """Path, size and times of every file; those that cannot be asked count by their path."""
+    state = [(str(folder), 0, 0, 0)]
+    for path in find_files(folder) if folder.exists() else ():
+        try:
+            status = path.stat()
+            state.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        except OSError:
+            state.append((str(path), -1, 0, 0))
+    return tuple(state)
+
+
 def _volumes(headers: Sequence[Header], options: ReadOptions) -> list[Volume]:
     return volumes_of(grouped(headers), (), options)
 
@@ -151,6 +183,10 @@ def _nothing(found: Scan, where: str) -> MedrailError:
             needed=error.needed,
             where=where,
             remedy=error.remedy,
+        )
+    if not found.foreign:
+        return ReadError(
+            "holds no image", where=where, remedy="Name the folder that holds the images, or the file itself."
         )
     return ReadError(
         "holds no DICOM image", needed="the slices of one series", where=where, remedy="Give the image file itself."

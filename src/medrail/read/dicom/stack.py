@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,10 @@ from medrail.types import Defect, FloatArray, Geometry, OnDefect
 # Scanners round positions to 0.1 mm, each coordinate for itself; what lies further from an even grid is misplaced.
 POSITION_TOLERANCE_MM = 0.15
 POSITION_TOLERANCE_SPACINGS = 0.2
-# Two slices nearer than this share of the usual gap (and 0.05 mm) lie at one position.
-SAME_POSITION_SPACINGS, SAME_POSITION_MM = 0.02, 0.05
+# Two slices nearer than this share of the usual gap (and 0.15 mm) lie at one position.
+SAME_POSITION_SPACINGS, SAME_POSITION_MM = 0.05, 0.15
 TILT_TOLERANCE_DEGREES = 0.5
+LEAN_TOLERANCE_MM = 1.0  # of the last slice against the first, however long the stack is
 # So many equal gaps in a row are a region scanned with another spacing, fewer are slices that were lost.
 REGION_GAPS = 3
 _BASE_SHARE = 1 / 3
@@ -136,10 +138,13 @@ def in_order(planes: Sequence[Plane]) -> tuple[Plane, FloatArray, FloatArray, _P
     positions, along = positions[order], along[order]
     gaps = np.diff(along)
     apart = gaps[gaps > 1e-4]
-    usual = float(np.median(apart)) if apart.size else 0.0
+    # Not the median: where every slice has a copy beside it, half of the gaps are no gaps.
+    usual = float(np.quantile(apart, 0.75)) if apart.size else 0.0
     begins = np.concatenate([[True], gaps >= min(SAME_POSITION_MM, max(SAME_POSITION_SPACINGS * usual, 1e-4))])
     starts = np.flatnonzero(begins)
-    places = tuple(tuple(int(index) for index in part) for part in np.split(order, starts[1:]))
+    frames: list[int] = order.tolist()
+    bounds = [*starts.tolist(), len(frames)]
+    places = tuple(tuple(frames[begin:end]) for begin, end in pairwise(bounds))
     return first, positions[starts], along[starts], places
 
 
@@ -245,8 +250,10 @@ def _lean(along: FloatArray, inward: FloatArray) -> tuple[list[_Found], FloatArr
         beside = _beside(inward, extent, slope)
     found: list[_Found] = []
     tilt = float(np.degrees(np.arctan(np.linalg.norm(slope))))
-    if tilt > TILT_TOLERANCE_DEGREES and np.linalg.norm(slope) * extent[-1] > POSITION_TOLERANCE_MM:
-        found.append(("gantry_tilt", f"each slice is shifted sideways, {tilt:.1f} degrees from the normal"))
+    leaning_mm = float(np.linalg.norm(slope) * extent[-1])
+    if (tilt > TILT_TOLERANCE_DEGREES and leaning_mm > POSITION_TOLERANCE_MM) or leaning_mm > LEAN_TOLERANCE_MM:
+        evidence = f"{tilt:.2g} degrees from the normal, {leaning_mm:.3g} mm from the first to the last"
+        found.append(("gantry_tilt", f"each slice is shifted sideways, {evidence}"))
     off = np.flatnonzero(beside > POSITION_TOLERANCE_MM)
     if off.size:
         evidence = f"{off.size} lie up to {beside.max():.3g} mm beside the line of the others, at "
@@ -288,7 +295,7 @@ def _action(name: str, on_defect: OnDefect, spacing: _Spacing, step_mm: float) -
             f"interpolated linearly onto a grid of {step_mm:.4g} mm",
             f"stacked every {step_mm:.4g} mm, the median step",
         ),
-        "duplicate_slices": ("copies with equal pixels dropped", "one slice of each position kept"),
+        "duplicate_slices": ("copies with equal pixels dropped", "copies with equal pixels dropped"),
         "gantry_tilt": ("resampled to an orthogonal grid", "stacked as it is, with a sheared affine"),
         "shifted_slices": ("moved back by linear interpolation", "stacked as it is"),
     }[name]

@@ -1,20 +1,27 @@
 """What the numbers of a PET image mean: activity, or the standardised uptake value (SUV) by body weight.
 
 Sources: DICOM PS3.3 C.8.9.1 (PET series: Units, Decay Correction, Corrected Image), C.8.9.2 (PET isotope); the rules
-for the reference time and the private elements follow QIBA's "SUV vendor-neutral pseudo-code".
+for the private elements follow QIBA's "SUV vendor-neutral pseudo-code". Times are in ``pet_times``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
 from math import isfinite
 from typing import Any
 
-import pydicom
-
 from medrail.errors import CorruptFile
-from medrail.read.dicom.elements import first_item, read_numbers, read_text, read_values
+from medrail.read.dicom.elements import read_numbers, read_text, read_values
+from medrail.read.dicom.pet_times import (
+    NotInHeader,
+    acquisition,
+    is_made_later,
+    private_value,
+    seconds_since_injection,
+)
 from medrail.types import Unit
 
 # Read for SUV; an index has to ask its parser for these as well.
@@ -29,162 +36,167 @@ PET_KEYWORDS = [
     "SeriesTime",
     "AcquisitionDate",
     "AcquisitionTime",
+    "TimezoneOffsetFromUTC",
     "RadiopharmaceuticalInformationSequence",
 ]
 
+# What the factor is made of.
+_OF_SERIES = ("Units", "SUVType", "DecayCorrection", "DecayCorrectionDateTime", "PatientWeight", "SeriesDate",
+              "SeriesTime", "TimezoneOffsetFromUTC")  # fmt: skip
+_OF_ISOTOPE = ("RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartDateTime",
+               "RadiopharmaceuticalStartTime")  # fmt: skip
 _PHILIPS = 0x7053, "Philips PET Private Group"
-_GE = 0x0009, "GEMS_PETD_01"
-_SUV_ELEMENT, _ACTIVITY_ELEMENT, _SCAN_ELEMENT = 0x00, 0x09, 0x0D
+_SUV_ELEMENT, _ACTIVITY_ELEMENT = 0x00, 0x09
 # A mouse gets about 1e6 Bq, a person 1e8; less than this was written in MBq.
 _LEAST_DOSE_BQ = 1e4
 _MOST_WEIGHT_KG = 500.0
-_MOST_HALF_LIVES = 20
 _GRAMS = 1000.0
 
 
 @dataclass(frozen=True)
 class Activity:
-    """``factor`` times the rescaled values are in ``unit``; ``reason`` says why they are no SUV, "" where they are."""
+    """``factor`` times the rescaled values are in ``unit``; ``reason`` says why they are no SUV, "" where they are.
+
+    declared:
+        Units as the header has them: values of several units never share an image.
+    acquired_s:
+        When this file was acquired; compared within its series only. None where the header does not say.
+    basis:
+        A digest of all that the factor is made of but the acquisition's time; equal for all files of a whole series.
+    """
 
     unit: Unit
     factor: float = 1.0
     reason: str = ""
-
-
-class _NotInHeader(Exception):
-    """What lacks for an SUV; never leaves this module."""
+    declared: str = ""
+    acquired_s: float | None = None
+    basis: str = field(default="", repr=False)
 
 
 def activity_of(dataset: Any) -> Activity:
-    """A PET file's data set -> what its rescaled values (slope and intercept applied) mean.
+    """A PET file's data set -> what its rescaled values (slope and intercept applied) mean, by this file alone.
 
-    Never raises: an element that cannot be read is a reason. All files of one series get the same factor, since only
-    elements of the series enter, except for times, which are compared but not used per slice.
+    Never raises: an element that cannot be read is a reason. What holds for the series, ``activity_of_series`` says.
     """
     try:
-        units = read_text(dataset, "Units").upper()
-        if units == "GML":
-            return _already_suv(dataset)
-        factor = 1.0
-        if units == "CNTS":
-            suv = _private(dataset, _PHILIPS, _SUV_ELEMENT)
-            if suv:
-                return Activity("SUV", suv)
-            factor = _private(dataset, _PHILIPS, _ACTIVITY_ELEMENT) or 0.0
-        if not factor or units not in ("BQML", "CNTS"):
-            return Activity("arbitrary", reason="Units are neither BQML nor GML, nor counts with their scale")
+        declared = read_text(dataset, "Units").upper()
     except CorruptFile:
         return Activity("arbitrary", reason="Units cannot be read")
+    unit, factor, reason = _meaning(dataset, declared)
+    return Activity(unit, factor, reason, declared, _acquired_s(dataset), _basis(dataset))
+
+
+def activity_of_series(files: Sequence[Activity]) -> Activity:
+    """One decision for all files of a series that declare the same unit: that of the earliest acquisition.
+
+    Beds are acquired one after another; only the first can show that the time of the series, to which all of them are
+    corrected, is a later one. A file without its time may be the first. Files that differ in weight, dose, or times of
+    injection or series have no SUV.
+    """
+    first = min(files, key=lambda one: -float("inf") if one.acquired_s is None else one.acquired_s)
+    if len({one.basis for one in files}) == 1:
+        return Activity(first.unit, first.factor, first.reason, first.declared)
+    unit: Unit = "Bq/ml" if first.declared == "BQML" else "arbitrary"
+    return Activity(unit, reason="its files differ in weight, dose, times or scale", declared=first.declared)
+
+
+def _meaning(dataset: Any, declared: str) -> tuple[Unit, float, str]:
+    if declared == "GML":
+        return _already_suv(dataset)
+    factor = 1.0
+    if declared == "CNTS":
+        suv = _private(dataset, _SUV_ELEMENT)
+        if suv:
+            return "SUV", suv, ""
+        factor = _private(dataset, _ACTIVITY_ELEMENT) or 0.0
+    if not factor or declared not in ("BQML", "CNTS"):
+        return "arbitrary", 1.0, "Units are neither BQML nor GML, nor counts with their scale"
     try:
-        return Activity("SUV", factor * _per_activity(dataset))
-    except _NotInHeader as lack:
-        return Activity("Bq/ml", factor, str(lack))
+        return "SUV", factor * _per_activity(dataset), ""
+    except NotInHeader as lack:
+        return "Bq/ml", factor, str(lack)
     except CorruptFile as error:
-        return Activity("Bq/ml", factor, error.found)
+        return "Bq/ml", factor, error.found
 
 
-def suv_factor(dataset: Any) -> tuple[float | None, str]:
-    """What rescaled values are multiplied by to become SUV by body weight (g/ml), or None and the reason."""
-    activity = activity_of(dataset)
-    return (activity.factor, "") if activity.unit == "SUV" else (None, activity.reason)
+def _acquired_s(dataset: Any) -> float | None:
+    try:
+        moment = acquisition(dataset)
+    except (NotInHeader, CorruptFile):
+        return None
+    # Without an offset from UTC: any one will do, since seconds of one series are compared.
+    return None if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _basis(dataset: Any) -> str:
+    """What enters into the factor, as text that cannot be read back; elements that cannot be read are alike."""
+    try:
+        isotope, corrected = _isotope(dataset), str(_is_corrected(dataset))
+    except CorruptFile:
+        isotope, corrected = None, "unreadable"
+    found = [_text(dataset, name) for name in _OF_SERIES] + [_text(isotope, name) for name in _OF_ISOTOPE]
+    found += [corrected, *(str(_private(dataset, element)) for element in (_SUV_ELEMENT, _ACTIVITY_ELEMENT))]
+    return hashlib.sha256("\0".join(found).encode()).hexdigest()[:16]
+
+
+def _text(dataset: Any, keyword: str) -> str:
+    try:
+        return read_text(dataset, keyword)
+    except CorruptFile:
+        return "unreadable"
 
 
 def needs_private(dataset: Any) -> bool:
     """Whether private elements decide, so that an index that left them out must parse the whole header."""
-    return read_text(dataset, "Units").upper() == "CNTS"
+    return _text(dataset, "Units").upper() == "CNTS" or is_made_later(dataset)
 
 
-def _already_suv(dataset: Any) -> Activity:
-    if read_text(dataset, "SUVType").upper() in ("", "BW"):
-        return Activity("SUV")
-    return Activity("arbitrary", reason="its SUV is not by body weight")
+def _already_suv(dataset: Any) -> tuple[Unit, float, str]:
+    if _text(dataset, "SUVType").upper() in ("", "BW"):
+        return "SUV", 1.0, ""
+    return "arbitrary", 1.0, "its SUV is not by body weight"
 
 
 def _per_activity(dataset: Any) -> float:
     """SUV of 1 Bq/ml: body weight in g over the dose in Bq, as it was at the time to which the image is corrected."""
-    corrected = {str(part).upper() for part in read_values(dataset, "CorrectedImage")}
-    if not {"ATTN", "DECAY"} <= corrected:
-        raise _NotInHeader("Corrected Image does not name ATTN and DECAY")
+    if not _is_corrected(dataset):
+        raise NotInHeader("Corrected Image does not name ATTN and DECAY")
     weight_kg = _positive(dataset, "PatientWeight")
     if weight_kg > _MOST_WEIGHT_KG:
-        raise _NotInHeader("PatientWeight is not in kg")
-    isotope = first_item(dataset, "RadiopharmaceuticalInformationSequence")
+        raise NotInHeader("PatientWeight is not in kg")
+    isotope = _isotope(dataset)
     dose_bq = _positive(isotope, "RadionuclideTotalDose")
     if dose_bq < _LEAST_DOSE_BQ:
-        raise _NotInHeader("RadionuclideTotalDose is not in Bq")
+        raise NotInHeader("RadionuclideTotalDose is not in Bq")
     correction = read_text(dataset, "DecayCorrection").upper()
     if correction == "START":
         half_life_s = _positive(isotope, "RadionuclideHalfLife")
-        dose_bq *= 2.0 ** -(_seconds_since_injection(dataset, isotope, half_life_s) / half_life_s)
+        dose_bq *= 2.0 ** -(seconds_since_injection(dataset, isotope, half_life_s) / half_life_s)
     elif correction != "ADMIN":
-        raise _NotInHeader("Decay Correction is neither START nor ADMIN")
+        raise NotInHeader("Decay Correction is neither START nor ADMIN")
     return weight_kg * _GRAMS / dose_bq
 
 
-def _seconds_since_injection(dataset: Any, isotope: Any, half_life_s: float) -> float:
-    scan = _reference(dataset)
-    injected = _moment(read_text(isotope, "RadiopharmaceuticalStartDateTime"))
-    if injected is None:
-        injected = _moment(f"{scan:%Y%m%d}{read_text(isotope, 'RadiopharmaceuticalStartTime')}", time_needed=True)
-        if injected is None:
-            raise _NotInHeader("the time of injection is missing")
-        if injected > scan:
-            injected -= timedelta(days=1)  # injected before midnight
-    elapsed_s = (scan - injected).total_seconds()
-    if not 0 <= elapsed_s <= _MOST_HALF_LIVES * half_life_s:
-        raise _NotInHeader("the time of injection does not fit the time of the scan")
-    return elapsed_s
+def _is_corrected(dataset: Any) -> bool:
+    return {"ATTN", "DECAY"} <= {str(part).upper() for part in read_values(dataset, "CorrectedImage")}
 
 
-def _reference(dataset: Any) -> datetime:
-    """The time to which START corrects: that of the series, unless the series was made later from another one."""
-    enhanced = _moment(read_text(dataset, "DecayCorrectionDateTime"))
-    if enhanced is not None:
-        return enhanced
-    series = _moment(read_text(dataset, "SeriesDate") + read_text(dataset, "SeriesTime"), time_needed=True)
-    acquired = _moment(read_text(dataset, "AcquisitionDate") + read_text(dataset, "AcquisitionTime"), time_needed=True)
-    if series is not None and acquired is not None and series <= acquired:
-        return series
-    scan = _moment(str(_private_value(dataset, _GE, _SCAN_ELEMENT) or ""), time_needed=True)
-    if scan is None:
-        lack = "is missing" if series is None or acquired is None else "is later than its acquisition"
-        raise _NotInHeader(f"the time of the series {lack}, so that the time of decay correction is unknown")
-    return scan
-
-
-def _moment(text: str, *, time_needed: bool = False) -> datetime | None:
-    """YYYYMMDDHHMMSS.FFFFFF of DA + TM, or DT (PS3.5 6.2), without its offset from UTC; None where it is none."""
-    digits, _, fraction = text.split("+")[0].split("-")[0].replace(":", "").strip().partition(".")
-    if len(digits) < (10 if time_needed else 14) or not digits.isdigit() or len(digits) > 14:
-        return None
-    try:
-        whole = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S")
-        return whole + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0)
-    except ValueError:
-        return None
+def _isotope(dataset: Any) -> Any:
+    items = read_values(dataset, "RadiopharmaceuticalInformationSequence")
+    return items[0] if items else None
 
 
 def _positive(dataset: Any, keyword: str) -> float:
     number = read_numbers(dataset, keyword, 1) if dataset is not None else None
     if number is None or number[0] <= 0:
-        raise _NotInHeader(f"{keyword} is missing or not positive")
+        raise NotInHeader(f"{keyword} is missing or not positive")
     return number[0]
 
 
-def _private(dataset: Any, block: tuple[int, str], element: int) -> float | None:
-    """A positive number of a private block; None where there is none."""
+def _private(dataset: Any, element: int) -> float | None:
+    """A positive number of Philips' private block; None where there is none."""
     try:
-        number = float(_private_value(dataset, block, element) or 0)
+        number = float(private_value(dataset, _PHILIPS, element) or 0)
     except (TypeError, ValueError):
         return None
     return number if isfinite(number) and number > 0 else None
-
-
-def _private_value(dataset: Any, block: tuple[int, str], element: int) -> Any:
-    if not isinstance(dataset, pydicom.Dataset):
-        return None
-    try:
-        value = dataset.private_block(*block)[element].value
-    except Exception:  # noqa: BLE001  (absent, or a broken element, which raises anything)
-        return None
-    return value.decode("ascii", "replace").strip("\0 ") if isinstance(value, bytes) else value

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+import os
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from medrail.errors import MedrailError
 from medrail.read.dicom.defects import REFUSED, refusal
-from medrail.read.dicom.group import Frame, Group
+from medrail.read.dicom.doubts import doubts
+from medrail.read.dicom.group import Frame, Group, by_number
 from medrail.read.dicom.header import Header
 from medrail.read.dicom.headers import Refused
-from medrail.read.dicom.plane import direction_name, same_orientation
+from medrail.read.dicom.plane import direction_name, same_orientation, same_spacing
 from medrail.read.dicom.stack import Layout, lay_out
+from medrail.read.dicom.torn import TORN, torn
 from medrail.types import Defect, OnDefect, ReadOptions, Unit
 
 Verdict = Literal["ok", "accepted", "refused"]
+_NAMED, _NAMED_PARTS = 3, 5  # files, and parts of a series, that evidence names
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class Series:
         "ok": read as it is. "accepted": read, with defects that were accepted or repaired. "refused": not read.
     kind:
         Name of the DICOM object, as "CT Image Storage".
-    patient_key:
-        Equal for series of one patient, "" where unknown; for comparing within one process, never written anywhere.
+    patient_key, issuer_key, study_key, series_key, person_key:
+        Digests of whose it is (``who.Who``), "" where unknown: to be compared, never shown, in no project.
     """
 
     item: str
@@ -53,6 +57,10 @@ class Series:
     burned_in: str = ""
     kind: str = ""
     patient_key: str = field(default="", repr=False)
+    issuer_key: str = field(default="", repr=False)
+    study_key: str = field(default="", repr=False)
+    series_key: str = field(default="", repr=False)
+    person_key: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         return f"{self.item} ({self.modality or 'no modality'}, {' x '.join(map(str, self.shape[1:]))})"
@@ -86,17 +94,21 @@ class Volume:
 
 
 def volumes_of(groups: Sequence[Group], broken: Sequence[Refused], options: ReadOptions) -> list[Volume]:
-    """A verdict on every group, in their order; ``broken`` files spoil the series that lie beside them."""
-    apart = _set_apart(groups)
+    """A verdict on every group, in their order; ``broken`` files spoil the series that they belong to."""
+    groups, numbered = _separated(groups, options.on_defect)
+    apart, lost, pieces = _set_apart(groups), _lost(groups, broken), torn(groups, options.on_defect)
     volumes: list[Volume] = []
     names: set[str] = set()
     for members in _members(groups, options):
         layouts = [_layout(group, options.on_defect) for group in members]
-        found = [*_beside(members, broken, options.on_defect), *_cut_off(members, options.on_defect)]
+        found = [defect for group in members for defect in pieces.get(id(group), ())]
+        found += [*_beside(members, lost, options.on_defect), *_cut_off(members, options.on_defect)]
         found += _unplaced(members[0], options.on_defect)
-        found += [defect for layout in layouts if layout for defect in layout.defects]
-        found += _unlike(members, layouts)
-        found += [defect for group in members for defect in apart.get(id(group), ())]
+        for group, layout in zip(members, layouts, strict=True):
+            alone = id(group) not in apart or not apart[id(group)]
+            found += [*doubts(group, layout, options.on_defect, alone), *(layout.defects if layout else ())]
+        found += [*_unlike(members, layouts), *_unordered(members)]
+        found += [defect for group in members for defect in (*apart.get(id(group), ()), *numbered.get(id(group), ()))]
         volumes.append(_judged(members, [layout for layout in layouts if layout], list(dict.fromkeys(found)), names))
     return volumes
 
@@ -110,7 +122,22 @@ def _members(groups: Sequence[Group], options: ReadOptions) -> Iterator[tuple[Gr
             key = group.family
         families.setdefault(key, []).append(group)
     for family in families.values():
-        yield tuple(sorted(family, key=lambda group: group.sort_key))
+        yield tuple(sorted(family, key=lambda group: (group.sort_key, min(map(_canonical, group.frames)))))
+
+
+def _separated(groups: Sequence[Group], on_defect: OnDefect) -> tuple[list[Group], dict[int, tuple[Defect, ...]]]:
+    """Accepted: volumes that only instance numbers tell apart, with the defect of each, by ``id`` of the group."""
+    if on_defect != "accept":
+        return list(groups), {}
+    found, named = list[Group](), dict[int, tuple[Defect, ...]]()
+    for group in groups:
+        parts = by_number(group) if group.placed and len(group.first.planes) == 1 else [group]
+        found += parts
+        if len(parts) > 1:
+            evidence = f"{len(parts)} slices at each of {len(parts[0].frames)} positions"
+            defect = Defect("duplicate_slices", evidence, f"separated into {len(parts)} volumes by Instance Number")
+            named |= {id(part): (defect,) for part in parts}
+    return found, named
 
 
 def _layout(group: Group, on_defect: OnDefect) -> Layout | None:
@@ -131,19 +158,64 @@ def _cut_off(groups: Sequence[Group], on_defect: OnDefect) -> list[Defect]:
     cut = [header for header in headers if header.pixel_defect]
     if not cut:
         return []
-    evidence = f"{len(cut)} of {len(headers)} files: {cut[0].pixel_defect}"
+    names = files_named([header.path for header in cut], [header.path for header in headers])
+    evidence = f"{len(cut)} of {len(headers)} files ({names}): {cut[0].pixel_defect}"
     alone = len(cut) == len(headers)
     return [Defect("truncated_pixel_data", evidence, REFUSED if on_defect == "refuse" or alone else "left out")]
 
 
-def _beside(groups: Sequence[Group], broken: Sequence[Refused], on_defect: OnDefect) -> list[Defect]:
-    """Files that cannot be read may be slices of a series in the same folder: it must not pass for whole."""
-    folders = {header.path.parent for group in groups for header in group.headers}
-    near = [file for file in broken if file.path.parent in folders]
+def _lost(groups: Sequence[Group], broken: Sequence[Refused]) -> dict[str, list[Refused]]:
+    """Files that cannot be read, by the series that may have lost a slice with each: it must not pass for whole.
+
+    That is the series whose UID can still be read. A file without one belongs to the series in its folder, where that
+    is the only one made of slices and the file does not say another modality; beside several it spoils none.
+    """
+    found: dict[str, list[Refused]] = {}
+    modalities: dict[Path, dict[str, str]] = {}
+    for group in groups if broken else ():
+        if _may_lose(group):
+            for header in group.headers:
+                modalities.setdefault(header.path.parent, {})[_series_key(header)] = header.modality
+    for file in broken:
+        near = modalities.get(file.path.parent, {})
+        key = file.series_uid or (next(iter(near)) if len(near) == 1 else "")
+        if key and (file.series_uid or file.modality in ("", near[key])):
+            found.setdefault(key, []).append(file)
+    return found
+
+
+def _series_key(header: Header) -> str:
+    return header.series_uid or str(header.path.parent)
+
+
+def _may_lose(group: Group) -> bool:
+    """Pictures and multi-frame objects are whole by themselves."""
+    return group.placed and any(len(header.planes) == 1 or header.concatenation_uid for header in group.headers)
+
+
+def _beside(groups: Sequence[Group], lost: Mapping[str, list[Refused]], on_defect: OnDefect) -> list[Defect]:
+    """A lost multi-frame object is a lost time point, where these are channels."""
+    near = lost.get(_series_key(groups[0].first), []) if _may_lose(groups[0]) or len(groups) > 1 else []
     if not near:
         return []
-    evidence = f"{len(near)} file(s) beside it cannot be read, as {near[0].path.name}: {near[0].error.found}"
+    evidence = f"{len(near)} file(s) of it or beside it cannot be read, as {near[0].path.name}: {near[0].error.found}"
     return [Defect("unreadable_header", evidence, REFUSED if on_defect == "refuse" else "left out")]
+
+
+def files_named(some: Sequence[Path], files: Sequence[Path]) -> str:
+    """Some of a series' files by their names, below the folder that holds all of them."""
+    folder = os.path.commonpath([path.parent for path in files])
+    names = [path.relative_to(folder).as_posix() for path in some[:_NAMED]]
+    return ", ".join(names) + (f" and {len(some) - _NAMED} more" if len(some) > _NAMED else "")
+
+
+def _unordered(groups: Sequence[Group]) -> list[Defect]:
+    """Channels of one image need an order that does not come from the files' names."""
+    same = len(groups) - len({repr(group.sort_key) for group in groups})
+    if not same:
+        return []
+    evidence = f"{same + 1} of {len(groups)} have the same times, numbers, b-value and direction, or none"
+    return [Defect("unordered_time_points", evidence, REFUSED)]
 
 
 def _unlike(groups: Sequence[Group], layouts: Sequence[Layout | None]) -> list[Defect]:
@@ -184,26 +256,37 @@ def _mixture(group: Group, volumes: Sequence[Group], scouts: int) -> Iterator[De
     rest = [other for other in volumes if other.planes[0].marks[:1] == plane.marks[:1]]
     turned = [other for other in rest if not same_orientation(other.planes[0], plane)]
     if turned:
-        yield Defect("mixed_orientation", _counts([group, *turned]), action)
-    size = _size(group)
-    sized = [other for other in rest if _size(other) != size and same_orientation(other.planes[0], plane)]
+        yield Defect("mixed_orientation", _parts(rest), action)
+    sized = [other for other in rest if not _same_size(group, other) and same_orientation(other.planes[0], plane)]
     if sized:
-        yield Defect("mixed_size", _counts([group, *sized]), action)
+        yield Defect("mixed_size", _parts([group, *sized]), action)
 
 
-def _size(group: Group) -> tuple[float, ...]:
-    return group.first.rows, group.first.columns, *(round(size, 2) for size in group.planes[0].spacing_mm or ())
+def _same_size(one: Group, other: Group) -> bool:
+    """With the tolerance by which ``group`` keeps slices together: what it tears apart must be named."""
+    sizes = [(group.first.rows, group.first.columns) for group in (one, other)]
+    return sizes[0] == sizes[1] and same_spacing(one.planes[0], other.planes[0])
 
 
-def _counts(groups: Sequence[Group]) -> str:
-    texts = []
-    for group in groups[:5]:
+def _parts(groups: Sequence[Group]) -> str:
+    """What a series is made of: the same sentence for each of its parts, with axes only where the rest is alike."""
+    slices: dict[str, dict[str, int]] = {}
+    for group in groups:
         plane = group.planes[0]
-        axes = ", ".join(f"{cosine:.2f}" for cosine in plane.orientation or ())
-        size = f"{group.first.rows} x {group.first.columns}"
         spacing = " x ".join(f"{size:.4g}" for size in plane.spacing_mm or ())
-        texts.append(f"{len(group.frames)} slices {size} {direction_name(plane)} [{axes}] {spacing} mm")
-    return "; ".join(texts) + ("; ..." if len(groups) > 5 else "")
+        kind = f"{group.first.rows} x {group.first.columns} {direction_name(plane)}, {spacing} mm"
+        axes = ", ".join(f"{round(cosine, 2) + 0.0:.2f}" for cosine in plane.orientation or ())
+        by_axes = slices.setdefault(kind, {})
+        by_axes[axes] = by_axes.get(axes, 0) + len(group.frames)
+    texts = [_part(kind, by_axes) for kind, by_axes in sorted(slices.items())]
+    return "; ".join(texts[:_NAMED_PARTS]) + ("; ..." if len(texts) > _NAMED_PARTS else "")
+
+
+def _part(kind: str, by_axes: Mapping[str, int]) -> str:
+    total = sum(by_axes.values())
+    many = f" along {len(by_axes)} directions" if len(by_axes) > 2 else ""
+    turned = " and ".join(f"[{axes}]" for axes in sorted(by_axes)) if len(by_axes) == 2 else ""
+    return f"{total} slice{'s' if total != 1 else ''} {kind}{many}{f' along {turned}' if turned else ''}"
 
 
 def _judged(groups: Sequence[Group], layouts: Sequence[Layout], defects: list[Defect], names: set[str]) -> Volume:
@@ -219,8 +302,8 @@ def _judged(groups: Sequence[Group], layouts: Sequence[Layout], defects: list[De
     affine = tuple(tuple(float(x) for x in row) for row in geometry.affine_ras_mm) if geometry else None
     headers = [header for group in groups for header in group.headers]
     series = Series(
-        item=_named(groups, names),
-        files=tuple(dict.fromkeys(header.path for header in headers)),
+        item=_named(groups, names, alone=any(defect.name in TORN for defect in defects)),
+        files=tuple({str(header.path): header.path for header in headers}.values()),
         modality=first.modality,
         shape=(_channels(first) * len(groups), depth, rows, columns),
         spacing_mm=geometry.spacing_mm if geometry else None,
@@ -232,6 +315,10 @@ def _judged(groups: Sequence[Group], layouts: Sequence[Layout], defects: list[De
         burned_in=next((text for text in ("YES", "NO") if any(h.burned_in == text for h in headers)), ""),
         kind=first.kind,
         patient_key=first.patient_key,
+        issuer_key=first.issuer_key,
+        study_key=first.study_key,
+        series_key=first.series_key,
+        person_key=first.person_key,
     )
     alone = len(headers) == 1 and any(defect.name == "truncated_pixel_data" for defect in refused)
     error = refusal(refused, repairable=not alone) if refused else None
@@ -248,16 +335,18 @@ def unit_of(header: Header) -> Unit:
         return "HU"
     if header.activity:
         return header.activity.unit
+    if header.photometric == "PALETTE COLOR":
+        return "uint16" if header.palette_bits > 8 else "uint8"
     if header.bits_allocated <= 8 and not header.has_lut:
         return "uint8"
     return "uint16" if _channels(header) == 3 and header.bits_allocated == 16 else "arbitrary"
 
 
-def _named(groups: Sequence[Group], names: set[str]) -> str:
+def _named(groups: Sequence[Group], names: set[str], alone: bool) -> str:
     """A name from what the header says of the volume, whatever its files are called and in whatever order they come."""
     frame = min((frame for group in groups for frame in group.frames), key=_canonical)
     header, plane = frame.header, frame.plane
-    alone = len(header.planes) > 1 or not plane.placed
+    alone = alone or len(header.planes) > 1 or not plane.placed
     axes = [round(number, 2) + 0.0 for number in (*(plane.orientation or ()), *(plane.spacing_mm or ()))]
     key = (
         *(header.series_uid, header.instance_uid if alone or not header.series_uid else ""),
