@@ -126,3 +126,24 @@ def test_facts_are_kept(workspace: Workspace) -> None:
         hashes.keep("key", "value")
     with FileHashes.of(workspace) as hashes:
         assert hashes.fact("key") == "value"
+
+
+def test_a_folder_counts_the_files_that_reading_meets(tmp_path: Path) -> None:
+    """Hidden ones not, those behind links do, and one that cannot be read does not stop: reading decides about it."""
+    folder, elsewhere = tmp_path / "p1", tmp_path / "elsewhere"
+    for place in (folder, elsewhere, folder / ".trash"):
+        place.mkdir()
+    (folder / "1").write_bytes(b"one")
+    case = Case("a", "p", (str(folder),))
+    seen = [source_fingerprint(case)]
+    (folder / ".trash" / "2").write_bytes(b"two")
+    (folder / ".hidden").write_bytes(b"three")
+    assert source_fingerprint(case) == seen[0]
+    (elsewhere / "3").write_bytes(b"three")
+    (folder / "link").symlink_to(elsewhere)
+    seen.append(source_fingerprint(case))
+    (folder / "dangling").symlink_to(tmp_path / "nowhere")
+    seen.append(source_fingerprint(case))
+    (tmp_path / "nowhere").write_bytes(b"there after all")
+    seen.append(source_fingerprint(case))
+    assert len(set(seen)) == 4

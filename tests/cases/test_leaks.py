@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cases.conftest import make_config
 from cases.near.test_near import image, scene
+from medrail.cases.check.judge import leak_finding
 from medrail.cases.leaks import doubtful_leaks, duplicates, find_leaks, near_of
 from medrail.cases.near.pairs import NearPair, signature_of
 from medrail.types import Case, SplitName
@@ -81,4 +83,18 @@ def test_a_chain_of_copies_is_one_group() -> None:
     cases = [case("a", "train"), case("b", "train"), case("c", "test"), case("d", "test")]
     (leak,) = find_leaks(cases, facts)
     assert leak.group == ("a.png", "b.png", "c.png")
+    assert "as a.png" in leak.evidence[1]
+    assert "mirror" in leak.evidence[1] or "flip" in leak.evidence[1]
+    assert "crop" in leak.evidence[2]
+
+
+def test_each_member_of_a_chain_has_its_own_evidence() -> None:
+    picture = scene(1, 240, 300)
+    facts = {"a": known(picture), "b": known(picture), "c": known(picture[:, ::-1].copy())}
+    cases = [case("a", "train"), case("b", "test"), case("c", "test")]
+    near = next(leak for leak in find_leaks(cases, facts) if leak.kind == "near")
+    assert near.evidence[:2] == ("the same pixels as b.png", "the same pixels as a.png")
+    assert "correlation" in near.evidence[2]
+    told = leak_finding(near, make_config("classification", {"kind": "class_folders", "path": "."})).what
+    assert "b.png (the same pixels as a.png), c.png (as a.png, " in told
     assert len(near_of(cases, facts)) >= 2

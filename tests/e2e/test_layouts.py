@@ -95,6 +95,7 @@ def dicom_folders(data: Path) -> Path:
     """One series of 6 slices a patient, labelled in labels.csv."""
     template = dcmread(get_testdata_file("CT_small.dcm"))
     for number in range(2 * PATIENTS):
+        template.StudyInstanceUID = generate_uid()
         series, folder = generate_uid(), data / f"p{number:02d}" / "series"
         folder.mkdir(parents=True)
         for position in range(6):

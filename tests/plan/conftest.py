@@ -72,6 +72,7 @@ def save_series(folder: Path, slices: int = 10, seed: int = 0) -> Path:
     series, frame = generate_uid(entropy_srcs=[str(folder)]), generate_uid(entropy_srcs=[str(folder), "frame"])
     for number in range(slices):
         dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        dataset.StudyInstanceUID = f"{series[:60]}.1"
         dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = series, frame
         dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(folder), str(number)])
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

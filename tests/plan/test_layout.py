@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import generate_uid
 
-from medrail.errors import CaseError, DataError
+from medrail.errors import CaseError, ConfigError, DataError
 from medrail.plan import DRAWINGS, LOOKERS, Layout, look, plan
+from medrail.plan.layout import list_entries
+from medrail.read.dicom.walk import find_files
 
 Maker = Callable[..., Path]
 
@@ -315,7 +319,7 @@ def test_a_table_that_is_none_of_images(tmp_path: Path, content: str, wanted: st
 
 
 def test_a_missing_path(tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match="no such file or folder"):
+    with pytest.raises(ConfigError, match="no such file or folder"):
         look(tmp_path / "absent")
 
 
@@ -346,3 +350,82 @@ def test_regions_of_interest_in_a_table_are_pointed_out(tmp_path: Path, picture:
     notes = [note for note in plan(tmp_path / "t.csv").inferred if "roi" in note]
     share = " (3 of 4 rows have one)" if with_roi == 3 else ""
     assert notes == ([f"column roi{share}: add the step crop_roi to prepare.steps to crop to it"] if with_roi else [])
+
+
+def rename(folder: Path, patient: str, study: str = "") -> None:
+    """Another patient and study in all headers of a folder."""
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.PatientName = patient, patient
+        dataset.StudyInstanceUID = study or generate_uid(entropy_srcs=[patient, "study"])
+        dataset.save_as(path)
+
+
+def test_a_class_of_few_patients_is_a_class_by_their_headers(tmp_path: Path, series: Maker) -> None:
+    for number in range(6):
+        folder = series(tmp_path / ("ill" if number % 2 else "well") / f"p{number}", slices=2, seed=number)
+        rename(folder, f"K{number}")
+    layout = look(tmp_path)
+    assert seen(layout) == {"kind": "class_folders"}
+    assert layout.targets == {"ill": 3, "well": 3}
+    assert not any("taken for" in note for note in layout.unsure)
+
+
+@pytest.mark.parametrize("told_by", ["patient", "study"])
+def test_series_of_patients_are_no_classes_by_their_headers(tmp_path: Path, series: Maker, told_by: str) -> None:
+    for number in range(12):
+        folder = series(tmp_path / f"p{number // 6}" / f"scan{number}", slices=2, seed=number)
+        by_patient = told_by == "patient"
+        study = generate_uid(entropy_srcs=[str(number if by_patient else number // 6)])
+        rename(folder, f"K{number // 6}" if by_patient else "ANONYMOUS", study)
+    layout = look(tmp_path)
+    assert layout.data.kind == "dicom_folders"
+    assert layout.table is not None
+    assert [row[0] for row in layout.table.rows] == ["p0", "p1"]
+
+
+def test_headers_that_say_nothing_leave_a_doubt(tmp_path: Path, series: Maker) -> None:
+    for number in range(4):
+        series(tmp_path / "two" / ("ill" if number % 2 else "well") / f"p{number}", slices=2, seed=number)
+        series(tmp_path / "three" / ("ill" if number % 2 else "well") / f"p{number}" / "one", slices=2, seed=number)
+    layout = look(tmp_path / "two")
+    assert seen(layout) == {"kind": "class_folders"}
+    assert any("is taken for CLASS/PATIENT/" in note for note in layout.unsure)
+    layout = look(tmp_path / "three")
+    assert layout.data.kind == "dicom_folders"
+    assert any("taken for patients" in note for note in layout.unsure)
+
+
+def test_a_table_that_is_yet_to_be_written_is_called_as_it_will_be(
+    tmp_path: Path, series: Maker, volume_mask: Maker
+) -> None:
+    for number, patient in enumerate(["a1", "a2", "a3"]):
+        series(tmp_path / patient, slices=3, seed=number)
+    for patient in ("a1", "a2"):
+        volume_mask(tmp_path / patient / "liver.nii.gz")
+    layout = look(tmp_path)
+    assert any("Add a row to labels.csv" in note for note in layout.unsure)
+    said = " ".join([*layout.unsure, *(entry.where for entry in layout.entries)])
+    assert "labels.csv, line 2" in said
+    assert "/labels.csv" not in said
+
+
+def test_links_are_followed_once_and_alike_everywhere(tmp_path: Path, series: Maker) -> None:
+    root = tmp_path / "data"
+    series(tmp_path / "elsewhere", slices=3, seed=1)
+    series(root / "p1", slices=3, seed=2)
+    (root / "a-link").symlink_to(root / "p1")
+    (root / "p2").symlink_to(tmp_path / "elsewhere")
+    (root / "p1" / "loop").symlink_to(root)
+    layout = look(root)
+    assert layout.table is not None
+    assert [row[0] for row in layout.table.rows] == ["p1", "p2"]
+    table = tmp_path / "labels.csv"
+    table.write_text("patient,label\np1,ill\np2,well\n", encoding="utf-8")
+    found = list_entries("classification", layout.data.model_copy(update={"labels": str(table)}))
+    assert found is not None
+    assert [entry.patient for entry in found.entries] == ["p1", "p2"]
+    assert [(one.defect, Path(one.where).name, one.severity) for one in found.findings] == [
+        ("ignored_file", "a-link", "warn")
+    ]
+    assert {path.parent.name for path in find_files(root)} == {"p1", "p2"}

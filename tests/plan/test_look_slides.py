@@ -61,3 +61,11 @@ def test_many_tiles_are_made_fewer(tmp_path: Path, laptop: Machine, monkeypatch:
     monkeypatch.setattr(module, "_MOST_TILES", 5)
     root = make(tmp_path / "data", ["a/1.tif", "b/1.tif"])
     assert plan(root, machine=laptop).config.data.slide.um_per_px == 1.0
+
+
+def test_outlines_are_masks_that_say_what_they_are_of(tmp_path: Path, laptop: Machine) -> None:
+    root = make(tmp_path / "data", ["1.tif", "2.tif"])
+    feature = {"geometry": {"type": "Polygon", "coordinates": BOX}, "properties": {"classification": {"name": "gland"}}}
+    for name in ("1", "2"):
+        (root / f"{name}.geojson").write_text(json.dumps([feature | {"type": "Feature"}]))
+    assert dict(plan(root, machine=laptop, task="segmentation").facts)["Masks"] == "outlines (GeoJSON) of gland"

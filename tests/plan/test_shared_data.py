@@ -82,7 +82,7 @@ def test_stray_values_in_masks_of_white_blood_cells_are_no_classes(tmp_path: Pat
     assert config.data.mask_values == (0, 128, 255)
     assert said(made.unsure, "an error?")
     report = check_data(config, workspace)
-    assert report.defects == {"mask_values": 5, "patient_unknown": 1}
+    assert report.defects == {"mask_values": 5, "patient_unknown": 1, "unusable_cases": 1}
 
 
 def test_white_blood_cells_can_be_segmented_or_classified(tmp_path: Path, shared_data: Path) -> None:

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
+from medrail.cases import FileHashes
+from medrail.cases.look.examine import look, recall
 from medrail.config import Config, parse
 from medrail.errors import ConfigError
 from medrail.prepare import Pipeline, Store, prepare
@@ -267,3 +271,26 @@ def test_a_killed_worker_costs_its_own_case_only(tmp_path, cases):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 ['p1'] the system ended its worker process")
     assert Store(Workspace(tmp_path), Pipeline.from_dict([{"kind": "orient"}])).ids() == ("p0", "p2", "p3")
+
+
+@pytest.mark.parametrize("on_defect", ["refuse", "resample"])
+def test_a_link_that_leads_nowhere_is_judged_alike_by_check_and_prepare(tmp_path, on_defect):
+    """It may be a slice that was lost: refused, or left out, as data.on_defect says; in both stages the same."""
+    folder = tmp_path / "raw" / "p1"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.{number}"
+        dataset.ImagePositionPatient = [0, 0, 5.0 * number]
+        dataset.save_as(folder / f"{number}.dcm")
+    (folder / "dangling").symlink_to(tmp_path / "nowhere")
+    case = Case("p1", "p1", (str(folder),), target="ill", split="train")
+    settings = config("classification", on_defect=on_defect, classes=["ill", "well"])
+    facts = look(case, settings)
+    result = prepare(settings, Workspace(tmp_path / "project"), [case])
+    with FileHashes.of(Workspace(tmp_path / "project")) as hashes:
+        assert isinstance(recall(case, settings, hashes), str), "it is not missing"
+    assert bool(facts.findings) == (len(result.failed) == 1) == (on_defect == "refuse")
+    if on_defect == "refuse":
+        assert "unreadable header" in facts.findings[0].what
+        assert "unreadable header" in result.failed[0][1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -13,6 +12,7 @@ from types import TracebackType
 
 from medrail.errors import CaseError
 from medrail.read import files_of
+from medrail.read.dicom.walk import find_files
 from medrail.types import READ_AS_STORED, Case, ReadOptions
 from medrail.workspace import Workspace
 
@@ -37,6 +37,7 @@ class FileHashes:
         self._new: list[tuple[_State, str]] = []
         self._new_facts: list[tuple[str, str]] = []
         self._kept: sqlite3.Connection | None = None
+        self._folders: dict[str, str] = {}
 
     @staticmethod
     def of(workspace: Workspace) -> FileHashes:
@@ -54,6 +55,13 @@ class FileHashes:
         if self._kept is not None:
             self._kept.close()
             self._kept = None
+
+    def folder_sha256(self, folder: Path) -> str:
+        """The hex SHA-256 over the sorted hashes of a folder's files, found out once as long as this is open."""
+        text = str(folder)
+        if text not in self._folders:
+            self._folders[text] = _folder_sha256(folder, self)
+        return self._folders[text]
 
     def sha256(self, path: Path) -> str:
         """The hex SHA-256 of a file's content."""
@@ -160,14 +168,13 @@ def image_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
 
 
 def _content(text: str, hashes: FileHashes | None) -> str:
-    """The hash of a file, with its data file if it has one; of a folder, over the sorted hashes of the files below."""
+    """The hash of a file, with its data file if it has one; of a folder, over the sorted hashes of its files."""
     path = Path(text)
     try:
         if not path.is_dir():
             first, *others = (_sha256(file, hashes) for file in files_of(path))
             return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
-        files = [Path(parent) / name for parent, _, names in os.walk(path) for name in names if name[:1] != "."]
-        return hashlib.sha256("".join(sorted(_sha256(file, hashes) for file in files)).encode()).hexdigest()
+        return hashes.folder_sha256(path) if hashes is not None else _folder_sha256(path, None)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CaseError(
@@ -175,6 +182,19 @@ def _content(text: str, hashes: FileHashes | None) -> str:
             where=error.filename or text,
             remedy="Correct the path, or copy the file again.",
         ) from None
+
+
+def _folder_sha256(folder: Path, hashes: FileHashes | None) -> str:
+    digests = sorted(_of_member(file, hashes) for file in find_files(folder))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _of_member(path: Path, hashes: FileHashes | None) -> str:
+    """The hash of one file of a folder; whether one that cannot be read spoils the image, the reader decides."""
+    try:
+        return _sha256(path, hashes)
+    except OSError as error:
+        return f"cannot be read: {error.errno}"
 
 
 def _sha256(path: Path, hashes: FileHashes | None) -> str:

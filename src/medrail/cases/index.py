@@ -19,17 +19,23 @@ from medrail.errors import CaseError, LeakError
 from medrail.types import Case
 from medrail.workspace import Workspace
 
+# So many entries must have a patient in their headers; else it is not known who they are, whatever one header says.
+_KNOWN_SHARE = 0.95
+
 
 @dataclass(frozen=True)
 class Index:
     """The cases as the data lie there (with the data's own splits), and what is wrong with them.
 
     patients_known:
-        Whether the data (folders, a column, names that data.patient_pattern fits) say which cases are of one patient.
+        Whether the data (folders, a column, DICOM headers of nearly all images, names that data.patient_pattern fits)
+        say which cases are of one patient.
     misspelt:
         Names in data.classes that the data spell otherwise: their cases are all among the findings.
     entries:
         Case id -> what the layout and the headers said of it.
+    unlabelled:
+        Images without target, as cases without one: they are among the findings, and nothing can be trained on them.
     """
 
     cases: tuple[Case, ...]
@@ -37,6 +43,7 @@ class Index:
     patients_known: bool = False
     misspelt: frozenset[str] = frozenset()
     entries: Mapping[str, Entry] = field(default_factory=dict, repr=False)
+    unlabelled: tuple[Case, ...] = ()
 
 
 def build_cases(config: Config, workspace: Workspace, *, accept_leak: bool = False) -> tuple[Case, ...]:
@@ -109,13 +116,21 @@ def split_or_say(
 def index_cases(config: Config, workspace: Workspace) -> Index:
     """As ``build_cases`` before splitting, but what is wrong is returned; cases it is wrong with are left out."""
     listing = LAYOUTS[config.data.kind](config, workspace)
-    listing = with_headers(_without_odd_names(listing), workspace)
+    if listing.unlabelled:
+        listing = replace(listing, entries=(*listing.entries, *listing.unlabelled), unlabelled=())
+    listing = with_headers(_without_odd_names(listing), config.data.read_options)
     misspelt = misspelt_classes([entry.target for entry in listing.entries], config)
     cases, findings = _cases(listing, config, misspelt)
-    known = bool(config.data.patient_pattern) or any(entry.patient or entry.patient_key for entry in listing.entries)
+    named = sum(entry.names_patient for entry in listing.entries)
+    # A table that leaves some patients out is said row by row.
+    said = bool(config.data.patient_pattern) or any(entry.patient for entry in listing.entries)
+    known = said or (named > 0 and named >= _KNOWN_SHARE * len(listing.entries))
     by_place = {(str(entry.path), entry.item): entry for entry in listing.entries}
     entries = {case.id: by_place[case.paths[0], case.item] for case in cases}
-    return Index(cases, (*listing.findings, *findings), known, frozenset(misspelt.values()), entries)
+    labelled = tuple(case for case in cases if case.target is not None)
+    unlabelled = tuple(case for case in cases if case.target is None)
+    misspelt_names = frozenset(misspelt.values())
+    return Index(labelled, (*listing.findings, *findings), known, misspelt_names, entries, unlabelled)
 
 
 def _cases(listing: Listing, config: Config, misspelt: Mapping[str, str]) -> tuple[tuple[Case, ...], list[Finding]]:

@@ -5,12 +5,12 @@ Comes in: cases with what is known of each (``Facts`` of ``look.examine``). Goes
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from medrail.cases.listing import Finding, shown
+from medrail.cases.listing import Finding, short_name, shown
 from medrail.cases.near.pairs import NearPair, near_pairs
 from medrail.cases.near.signature import Signature
 from medrail.cases.splits.split import patient_leaks
@@ -38,6 +38,9 @@ class Leak:
         Of near duplicates: what was done to one of the most alike pair, and their correlation (``near.NearPair``).
     sure:
         Whether it is beyond doubt. What is not is for a person to look at, and stops nothing.
+    evidence:
+        Of near duplicates: how each one of ``group`` belongs to another of it, as "as a.png, rotated by 90 degrees,
+        correlation 0.998".
     """
 
     kind: Literal["exact", "near", "patient"]
@@ -46,6 +49,7 @@ class Leak:
     how: str = ""
     score: float = 1.0
     sure: bool = True
+    evidence: tuple[str, ...] = ()
 
 
 def find_leaks(
@@ -97,7 +101,7 @@ def duplicates(
             what = f"the same pixels as {shown(others, 4)}"
             findings.append(Finding("duplicate", first, what, "Keep one of them.", "warn", tuple(others)))
         if _contradicting(group, facts):
-            labels = shown(sorted({str(case.target) for case in group}))
+            labels = shown(sorted({case.target for case in group if case.target is not None}))
             what = f"the same pixels have the labels {labels}: {shown(others, 4)}"
             findings.append(
                 Finding("contradicting_labels", first, what, "Correct the wrong label.", "warn", tuple(others))
@@ -116,7 +120,7 @@ def _near_duplicate(both: Sequence[Case], facts: Mapping[str, Known], pair: Near
         what = f"{nearly} as {other}"
         findings.append(Finding("near_duplicate", first, what, "Look at them; keep one.", "warn", (other,)))
     if pair.sure and _contradicting(both, facts):
-        labels = shown(sorted({str(case.target) for case in both}))
+        labels = shown(sorted({case.target for case in both if case.target is not None}))
         what = f"{nearly} has the labels {labels}: {other}"
         remedy = "Look at them; correct the wrong label."
         findings.append(Finding("contradicting_labels", first, what, remedy, "warn", (other,)))
@@ -125,7 +129,8 @@ def _near_duplicate(both: Sequence[Case], facts: Mapping[str, Known], pair: Near
 
 def _contradicting(group: Sequence[Case], facts: Mapping[str, Known]) -> bool:
     """Whether cases of the same image have different class names (masks may differ: two readers)."""
-    return len({case.target for case in group}) > 1 and not any(facts[case.id].classes for case in group)
+    labels = {case.target for case in group if case.target is not None}
+    return len(labels) > 1 and not any(facts[case.id].classes for case in group)
 
 
 def _evidence(pair: NearPair) -> str:
@@ -145,11 +150,19 @@ def _near_leaks(
             name = leader[name]
         return name
 
+    places = dict(zip(by_id, _places(cases), strict=True))
+    short = Counter(map(short_name, places.values()))
+    called = {name: short_name(place) if short[short_name(place)] == 1 else place for name, place in places.items()}
+    evidence: dict[str, str] = {}  # of each case by its most alike one, the earlier one of the two last
     for group in same_pixels(cases, facts) if sure else ():
         for case in group:
             leader[find(case.id)] = find(group[0].id)
+            other = group[1] if case is group[0] else group[0]
+            evidence[case.id] = f"the same pixels as {called[other.id]}"
     for pair in pairs:
         leader[find(pair.b)] = find(pair.a)
+        for one, twin in ((pair.b, pair.a), (pair.a, pair.b)):
+            evidence.setdefault(one, f"as {called[twin]}, {_evidence(pair)}")
     groups: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         groups[find(case.id)].append(case)
@@ -158,7 +171,10 @@ def _near_leaks(
         if _crosses(by_id[pair.a], by_id[pair.b]):
             best.setdefault(find(pair.a), pair)
     return tuple(
-        Leak("near", _places(groups[root]), _splits_of(groups[root]), _evidence(pair), pair.score, sure)
+        Leak(
+            *("near", _places(groups[root]), _splits_of(groups[root]), _evidence(pair), pair.score, sure),
+            evidence=tuple(evidence[case.id] for case in groups[root]),
+        )
         for root, pair in best.items()
     )
 

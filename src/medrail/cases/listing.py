@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 from medrail.config import DataConfig
 from medrail.errors import CaseError, ConfigError, Problem, ReadError
 from medrail.read import sniff
+from medrail.read.dicom.walk import find_files
+from medrail.read.dicom.who import Keyed
 from medrail.types import SplitName
 
 # "stop": no case, or no right result, can be made of it. "warn": said, and the rest goes on.
@@ -80,8 +81,10 @@ class Entry:
         Where the target was written: the line of a table or a folder; "" where it is the image itself.
     centre, fold:
         Where it was acquired, and the fold of a k-fold split, as the data say.
-    scanner, burned_in, modality, defects, patient_key:
+    scanner, burned_in, modality, defects:
         As the DICOM header says (``medrail.read.Series``); "" and () elsewhere.
+    patient_key, issuer_key, study_key, series_key, person_key:
+        Digests of whose it is, as the DICOM header says; ``of`` takes them over. In memory only.
     """
 
     path: Path
@@ -100,14 +103,39 @@ class Entry:
     modality: str = ""
     defects: tuple[str, ...] = ()
     patient_key: str = field(default="", repr=False)
+    issuer_key: str = field(default="", repr=False)
+    study_key: str = field(default="", repr=False)
+    series_key: str = field(default="", repr=False)
+    person_key: str = field(default="", repr=False)
+
+    @property
+    def names_patient(self) -> bool:
+        """Whether the data or the header say who it is; a study alone says only what belongs together."""
+        return bool(self.patient or self.patient_key or self.person_key)
+
+    def of(self, whose: Keyed) -> Entry:
+        """The same entry with the keys of a header or series."""
+        return replace(
+            self,
+            patient_key=whose.patient_key,
+            issuer_key=whose.issuer_key,
+            study_key=whose.study_key,
+            series_key=whose.series_key,
+            person_key=whose.person_key,
+        )
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What one layout found: entries in a fixed order, and what is wrong."""
+    """What one layout found: entries in a fixed order, and what is wrong.
+
+    unlabelled:
+        Images whose target is missing, which is among the findings: no cases, but the check looks at them all the same.
+    """
 
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...] = ()
+    unlabelled: tuple[Entry, ...] = ()
 
 
 def split_named(text: str) -> SplitName | None:
@@ -122,23 +150,9 @@ def fold_named(text: str) -> int | None:
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, PurePosixPath]]:
-    """Every file below a folder with its path below it, sorted by name, hidden ones left out; links are followed."""
-    seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        below = PurePosixPath(Path(parent).relative_to(folder).as_posix())
-        for name in sorted(names):
-            if not _is_hidden(name):
-                yield Path(parent) / name, below / name
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    """Every file below a folder with its path below it, as ``find_files`` meets them: the one walk of all stages."""
+    for path in find_files(folder) if folder.is_dir() else ():
+        yield path, PurePosixPath(path.relative_to(folder).as_posix())
 
 
 def image_suffix(name: str) -> str:
@@ -257,6 +271,12 @@ def listed(findings: Sequence[Finding], limit: int = 100) -> str:
 def counted(number: int, noun: str, nouns: str = "") -> str:
     """A number with its noun: "1 patient", "1,200 patients"; ``nouns`` where the plural is not made with an s."""
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
+
+
+def short_name(place: str) -> str:
+    """A place without its folders: "p/set.npz [train/217]" -> "set.npz [train/217]"."""
+    path, bracket, item = place.partition(" [") if place.endswith("]") else (place, "", "")
+    return PurePath(path).name + bracket + item
 
 
 def shown(values: Iterable[object], limit: int = 5) -> str:

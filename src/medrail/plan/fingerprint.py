@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from medrail.cases.layouts.annotation import is_outlines
 from medrail.cases.listing import Entry
 from medrail.errors import MedrailError
 from medrail.plan.mask_facts import MaskFacts, MaskSample, mask_facts, sample_mask
@@ -184,7 +185,7 @@ def look_at_images(
         try:
             image = read(entry.path, entry.item)
             images.append(image_facts(image, entry))
-            if with_masks and entry.target:
+            if with_masks and entry.target and not is_outlines(Path(entry.target)):
                 masks.append(sample_mask(entry.target, image, entry.item))
         except (MedrailError, OSError) as error:
             reason = error.found if isinstance(error, MedrailError) else str(error.strerror)

@@ -10,7 +10,7 @@ from pathlib import Path
 from medrail.cases.layouts.rows import read_sheet
 from medrail.cases.listing import counted, image_suffix
 from medrail.config import Task
-from medrail.errors import CaseError, ReadError
+from medrail.errors import CaseError, ConfigError, ReadError, UnknownLayout
 from medrail.plan.drawings import all_drawings
 from medrail.plan.layout import Layout
 from medrail.plan.listing import FolderListing, list_files
@@ -49,12 +49,14 @@ def look(path: str | Path, task: Task | None = None) -> Layout:
 
     Raises
     ------
+    ConfigError
+        If there is no such path.
     CaseError
-        If there is nothing, or no layout fits; the message draws those that would.
+        If no layout fits; the message draws those that would.
     """
     root = Path(path).resolve()
     if not root.exists():
-        raise CaseError("there is no such file or folder", where=str(path), remedy="Check the path given to --data.")
+        raise ConfigError("there is no such file or folder", where=str(path), remedy="Check the path given to --data.")
     if root.is_file():
         listing = FolderListing(root)
         found = csv_layouts_of(root) if _is_table(root) else medmnist_layouts_of(root)
@@ -110,9 +112,9 @@ def _nothing_known(root: Path, listing: FolderListing, found: list[Layout], task
     if len(listing.images) < 2:
         only = f", only {listing.images[0]}" if listing.images else ""
         remedy = f"{hint}Give the folder that holds all images with their labels or masks."
-        return CaseError(f"{what}{only}", where=str(root), needed=_NEEDED, remedy=remedy)
+        return UnknownLayout(f"{what}{only}", where=str(root), needed=_NEEDED, remedy=remedy)
     remedy = f"{hint}These layouts are known:\n{all_drawings()}"
-    return CaseError(what, where=str(root), needed="one of the layouts below", remedy=remedy)
+    return UnknownLayout(what, where=str(root), needed="one of the layouts below", remedy=remedy)
 
 
 def _wrong_file(path: Path) -> CaseError:

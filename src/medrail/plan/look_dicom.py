@@ -2,84 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from medrail.cases.layouts.rows import read_sheet
-from medrail.cases.listing import Entry, counted
+from medrail.cases.listing import Finding, counted
 from medrail.config import DataConfig, Task
-from medrail.errors import CaseError, ReadError
+from medrail.plan.dicom_folders import dicom_folders, names_patients
 from medrail.plan.layout import Layout, NewTable, list_entries, stopping, told
 from medrail.plan.listing import FolderListing, folder_of, stem
 from medrail.plan.pairing import says_mask
-from medrail.read import series_in
 
 LABELS = "labels.csv"
-_LOOKED_AT = 6
 
 
 def dicom_layouts(listing: FolderListing) -> list[Layout]:
     """Patients' folders of DICOM series, with the targets that lie beside them."""
-    patients = patients_of(listing)
+    folders = dicom_folders(listing)
+    patients = list(folders.patients)
     if not patients:
         return []
     found = [*_with_table(listing, patients), *_with_masks(listing, patients)]
-    return found or _without_targets(listing, patients)
-
-
-def patients_of(listing: FolderListing) -> list[str]:
-    """The patients' folders, where the DICOM files of a folder lie in such; else none."""
-    patients = _dicom_folders(listing)
-    return [] if _are_classes(listing, patients) else patients
-
-
-def _dicom_folders(listing: FolderListing) -> list[str]:
-    """First-level folders that hold DICOM files, where most images are such."""
-    if 2 * len(listing.dicoms) < len(listing.images):
-        return []
-    return sorted({name.partition("/")[0] for name in listing.dicoms if "/" in name})
-
-
-def _are_classes(listing: FolderListing, folders: list[str]) -> bool:
-    """Whether the folders are classes: they hold many single pictures, or many patients' folders."""
-    if _has_table(listing, folders):
-        return False
-    leaves = sorted({folder_of(name) for name in listing.dicoms if "/" in name})
-    deeper = [leaf for leaf in leaves if "/" in leaf]
-    if 2 <= len(folders) <= 10 and len(deeper) >= 5 * len(folders):
-        return True
-    step = max(1, len(leaves) // _LOOKED_AT)
-    single = several = 0
-    for leaf in leaves[::step][:_LOOKED_AT]:
-        try:
-            series = series_in(listing.root / leaf)
-        except ReadError:
-            continue
-        pictures = [one for one in series if len(one.files) == 1]
-        single += len(series) > 1 and len(pictures) == len(series)
-        several += len(pictures) < len(series)
-    return single > several
-
-
-def _has_table(listing: FolderListing, folders: list[str]) -> bool:
-    return any(_names_patients(listing.root / name, folders) for name in listing.tables)
-
-
-def _names_patients(path: Path, folders: list[str]) -> bool:
-    try:
-        sheet = read_sheet(path)
-    except CaseError:
-        return False
-    column = sheet.column("patient")
-    cells = {sheet.cell(row, column) for row in sheet.rows}
-    return bool(column) and 2 * len(cells & set(folders)) >= len(folders)
+    found = found or _without_targets(listing, patients)
+    return [replace(layout, unsure=(*layout.unsure, folders.doubt)) for layout in found] if folders.doubt else found
 
 
 def _with_table(listing: FolderListing, patients: list[str]) -> list[Layout]:
     layouts: list[Layout] = []
     tasks: tuple[Task, ...] = ("segmentation", "classification")
     for name in listing.tables:
-        if not _names_patients(listing.root / name, patients):
+        if not names_patients(listing.root / name, patients):
             continue
         for task in tasks:
             data = DataConfig(kind="dicom_folders", path=str(listing.root), labels=name)
@@ -136,8 +88,9 @@ def _with_new_table(listing: FolderListing, task: Task, table: NewTable, why: st
         found = list_entries(task, data)
     if found is None or not found.entries:
         return []
-    entries: tuple[Entry, ...] = found.entries
-    unsure = told(stopping(found.findings), listing.root)
+    # It is called as it will be: the copy is gone.
+    entries = tuple(replace(entry, where=entry.where.replace(str(path), table.name)) for entry in found.entries)
+    unsure = told([_called(finding, str(path), table.name) for finding in stopping(found.findings)], listing.root)
     if table.needs_filling:
         unsure = (
             f"the DICOM folders have neither labels nor masks: fill in the column label of {table.name} beside "
@@ -146,6 +99,12 @@ def _with_new_table(listing: FolderListing, task: Task, table: NewTable, why: st
         )
     data = data.model_copy(update={"labels": table.name})
     return [Layout(task, data, entries, why, rank, unsure, table=table)]
+
+
+def _called(finding: Finding, path: str, name: str) -> Finding:
+    texts = (finding.where, finding.what, finding.remedy)
+    where, what, remedy = (text.replace(path, name) for text in texts)
+    return replace(finding, where=where, what=what, remedy=remedy)
 
 
 def _folders(patients: list[str]) -> str:

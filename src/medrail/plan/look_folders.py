@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from medrail.config import DataConfig
+from medrail.plan.dicom_folders import dicom_folders
 from medrail.plan.layout import Layout, list_entries, stopping, told, too_many_classes
 from medrail.plan.listing import FolderListing, folder_of, stem
-from medrail.plan.look_dicom import patients_of
 from medrail.plan.pairing import IMAGE_WORDS, says_mask
 
 _FEWEST_IMAGES_A_CLASS = 2
@@ -21,7 +21,8 @@ def class_folder_layouts(listing: FolderListing) -> list[Layout]:
     """DIR/CLASS/* or DIR/{train,val,test}/CLASS/*, where at least two folders hold images of at least two names."""
     if len(listing.top_folders) < 2 and not any(name.count("/") > 1 for name in listing.images):
         return []
-    if patients_of(listing) or any(_is_mask(name) for name in listing.images):
+    folders = dicom_folders(listing)
+    if folders.patients or any(_is_mask(name) for name in listing.images):
         return []
     data = DataConfig(kind="class_folders", path=str(listing.root))
     found = list_entries("classification", data)
@@ -37,6 +38,8 @@ def class_folder_layouts(listing: FolderListing) -> list[Layout]:
     above = f" below {', '.join(sorted(splits))}" if splits else ""
     why = f"images lie in {len(classes)} folders{above} that name a class: {shown}"
     unsure = told(stopping(found.findings), listing.root)
+    if folders.doubt:
+        unsure = (*unsure, folders.doubt)
     return [Layout("classification", data, found.entries, why, rank=5, unsure=unsure)]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from medrail.cases.labels import class_names
-from medrail.cases.listing import Entry, counted
-from medrail.config import Config, Task
+from medrail.cases.layouts.headers import with_headers
+from medrail.cases.listing import Entry, Listing, counted, shown
+from medrail.cases.splits.patients import patients_of
+from medrail.config import Config, DataConfig, Task
 from medrail.errors import CaseError
 from medrail.plan.drawings import DRAWINGS
 from medrail.plan.fingerprint import Fingerprint, look_at_images
@@ -36,6 +38,8 @@ class Plan:
         Sentences: concluded from what; to be looked at; other readings of the same data, and how to choose them.
     table:
         A CSV that the files need beside them, or None.
+    cases, splits:
+        All cases, and how many the data themselves give each split.
     """
 
     config: Config
@@ -44,6 +48,8 @@ class Plan:
     unsure: list[str]
     alternatives: list[str]
     table: NewTable | None
+    cases: int = 0
+    splits: Mapping[str, int] = field(default_factory=dict)
 
 
 def plan(
@@ -70,6 +76,7 @@ def plan(
         If no layout fits, or no sampled image can be read.
     """
     layout = look(data_path, task)
+    layout = replace(layout, entries=with_headers(Listing(layout.entries)).entries)
     machine = machine or this_machine()
     notes = Notes([f"{layout.task}, {_title(layout)}: {layout.why}"], list(layout.unsure))
     pattern = _patient_pattern(layout, notes)
@@ -90,6 +97,8 @@ def plan(
         unsure=notes.unsure,
         alternatives=list(layout.alternatives),
         table=layout.table,
+        cases=found.cases,
+        splits=dict(found.splits),
     )
 
 
@@ -136,12 +145,16 @@ def _class_counts(layout: Layout) -> tuple[tuple[str, int], ...]:
 
 
 def _patients(entries: Sequence[Entry], pattern: PatientPattern | None) -> list[str]:
-    return [entry.patient or (pattern.patient(entry.name) if pattern else entry.name) for entry in entries]
+    data = DataConfig(kind="csv", path="", patient_pattern=pattern.pattern if pattern else "")
+    return patients_of(entries, [entry.name for entry in entries], data)[0]
 
 
 def _patient_pattern(layout: Layout, notes: Notes) -> PatientPattern | None:
-    """From the names of those files whose patient the data do not say."""
+    """From the names of those files whose patient neither the data nor DICOM headers say."""
     if any(entry.patient for entry in layout.entries):
+        return None
+    if layout.entries and all(entry.names_patient for entry in layout.entries):
+        notes.inferred.append("the DICOM headers say which images are of one patient")
         return None
     if layout.data.kind == "medmnist":
         notes.unsure.append("the file says nothing about patients: each image counts as a patient by itself")
@@ -201,6 +214,8 @@ def facts_of(
         facts.append(("Classes", _counts(dict(found.classes))))
     if found.masks is not None:
         facts.append(("Masks", _masks(found)))
+    elif layout.task == "segmentation":
+        facts.append(("Masks", f"outlines (GeoJSON) of {shown(config.data.classes[1:], 8)}"))
     if found.splits:
         facts.append(("Splits given", _counts(dict(found.splits))))
     facts.append(("Machine", machine.describe()))

@@ -21,6 +21,7 @@ from medrail.errors import MedrailError
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
 from medrail.read import files_of, read
+from medrail.read.dicom.walk import find_files
 from medrail.types import Case, Progress
 from medrail.workspace import Workspace, write_text
 
@@ -235,7 +236,8 @@ def _workers(wanted: int, cases: Sequence[Case]) -> int:
         return min(wanted, len(cases))
     if _input_bytes(cases) < _WORTH_A_PROCESS_BYTES:
         return 1
-    largest = max(_input_bytes([case]) for case in cases)
+    one_each = {(case.paths, case.target, case.roi): case for case in cases}  # many may lie in one folder
+    largest = max(_input_bytes([case]) for case in one_each.values())
     free = free_memory_bytes()
     by_memory = len(cases) if free is None else free // (_WORKER_BYTES + _BYTES_PER_INPUT_BYTE * largest)
     return max(1, min(processors(), len(cases), by_memory))
@@ -247,7 +249,7 @@ def _input_bytes(cases: Iterable[Case]) -> int:
     for case in cases:
         for path in map(Path, [*case.paths, *filter(None, (case.roi, case.target))]):
             if path.is_absolute():  # else the target is a class name
-                paths.update(path.rglob("*") if path.is_dir() else files_of(path))
+                paths.update(find_files(path) if path.is_dir() else files_of(path))
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 

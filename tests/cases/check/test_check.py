@@ -13,8 +13,10 @@ import pytest
 from PIL import Image as Picture
 
 from medrail.cases import build_cases, check_cases, check_data
+from medrail.cases.check.summary import spread
 from medrail.cases.look.examine import pixel_hash
 from medrail.config import Config
+from medrail.errors import CaseError
 from medrail.types import Case, Geometry
 from medrail.workspace import Workspace
 
@@ -61,10 +63,12 @@ def test_clean_data_are_ok_and_the_keys_are_the_interface(config: Config, worksp
         "classes": {"A": 16, "B": 16},
         "defects": {},
         "leaks": {"exact": [], "near": [], "patient": []},
+        "unusable": {"train": 0, "val": 0, "test": 0},
         "verdict": "ok",
         "scanners": {},
         "centres": {},
         "modalities": {},
+        "tiles": [],
         "patient_pattern": None,
         "findings": [],
     }
@@ -121,17 +125,38 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(
     broken = folder / "train" / "A" / "Ap0_5.png"
     broken.write_bytes(content)
     report = check_data(config, workspace)
-    assert report.defects == {"unreadable": 1}
-    assert report.problems[0][0] == str(broken)
+    assert report.defects == {"unreadable": 1, "unusable_cases": 1}
+    assert report.problems[0][1] == "1 of 33 cases cannot be used; train loses 1 of 17"
+    assert report.problems[1][0] == str(broken)
+    assert report.to_json()["unusable"] == {"train": 1, "val": 0, "test": 0}
     assert report.verdict == "warn"
+    assert [line.partition(":")[0] for line in report.lines("warn")] == ["unusable_cases", "unreadable"]
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_more_than_a_twentieth_of_the_cases_lost_stops(
+    lost: int, folder: Path, config: Config, workspace: Workspace
+) -> None:
+    for path in sorted((folder / "test").rglob("*.png"))[:lost]:
+        path.write_bytes(b"")
+    report = check_data(config, workspace)
+    assert report.findings[0].what == f"{lost} of 32 cases cannot be used; test loses {lost} of 8"
+    assert report.verdict == ("warn" if lost == 1 else "stop")
+
+
+def test_a_class_of_which_all_is_lost_stops(folder: Path, config: Config, workspace: Workspace, picture: Write) -> None:
+    picture(folder / "train" / "C" / "Cp0_0.png", 1234).write_bytes(b"")
+    report = check_data(config, workspace)
+    assert ("unusable_cases", "stop") in {(one.defect, one.severity) for one in report.findings}
 
 
 def test_a_split_of_broken_files_is_empty(folder: Path, config: Config, workspace: Workspace) -> None:
     for path in (folder / "test").rglob("*.png"):
         path.write_bytes(b"\x89PNG\r\n\x1a\n")
     report = check_data(config, workspace)
-    assert report.defects == {"empty_split": 1, "unreadable": 8}
-    assert report.problems[0][:2] == ("split test", "none of its 8 cases can be used")
+    assert report.defects == {"empty_split": 1, "unreadable": 8, "unusable_cases": 1}
+    assert report.problems[0][:2] == ("data", "8 of 32 cases cannot be used; test loses 8 of 8")
+    assert report.problems[1][:2] == ("split test", "none of its 8 cases can be used")
     assert report.verdict == "stop"
 
 
@@ -139,7 +164,7 @@ def test_a_file_lost_after_indexing_is_named(folder: Path, config: Config, works
     cases = build_cases(config, workspace)
     (folder / "train" / "A" / "Ap0_0.png").unlink()
     report = check_cases(cases, config, workspace)
-    assert report.defects == {"missing_file": 1}
+    assert report.defects == {"missing_file": 1, "unusable_cases": 1}
 
 
 def test_blank_images_are_said_and_are_no_duplicates(
@@ -260,6 +285,53 @@ def test_a_given_split_that_is_missing_is_said(tmp_path: Path, picture: Write, c
     assert report.defects == {"empty_split": 1, "no_split": 1}
     assert report.table[-1] == ("none", "1", "1", "1", "1")
     assert report.verdict == "stop"
+
+
+def test_splits_that_cannot_be_drawn_are_said_once(folder: Path, configure: Configure, workspace: Workspace) -> None:
+    """Without centres nothing is divided; that the splits are empty then is no other thing to mend."""
+    data = {"kind": "class_folders", "path": str(folder / "train"), "patient_pattern": r"/(\wp\d+)_"}
+    report = check_data(configure("classification", data, split={"by": "centre", "centre": "x"}), workspace)
+    assert report.defects == {"no_split": 1}
+    assert "the data give no centres" in report.findings[0].what
+
+
+def test_rows_without_label_are_judged_and_said_in_one_finding(
+    tmp_path: Path, picture: Write, configure: Configure
+) -> None:
+    rows = [f"{picture(tmp_path / f'{n}.png', n)},{'AB'[n % 2]},p{n}" for n in range(24)]
+    rows += [f"{picture(tmp_path / f'x{n}.png', 100 + n)},,q{n}" for n in range(5)]
+    (tmp_path / "x4.png").write_bytes((tmp_path / "3.png").read_bytes())
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,patient", *rows]))
+    config = configure("classification", {"kind": "csv", "path": str(tmp_path / "list.csv")})
+    report = check_data(config, Workspace(tmp_path))
+    assert report.defects == {"duplicate": 1, "unlabelled": 1}
+    assert report.cases == 29
+    assert report.splits == {
+        split: sum(case.split == split for case in report.examined.cases) for split in report.splits
+    }
+    assert sum(report.splits.values()) == 24
+    stop = report.findings[0]
+    assert (stop.defect, stop.severity, len(stop.others)) == ("unlabelled", "stop", 4)
+    assert "5 images have no label or mask, of 29" in stop.what
+    with pytest.raises(CaseError, match="no label"):
+        build_cases(config, Workspace(tmp_path))
+
+
+def test_images_without_mask_are_looked_at_without_one(tmp_path: Path, picture: Write, configure: Configure) -> None:
+    rows = [f"{picture(tmp_path / f'{n}.png', n)}," for n in range(3)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,mask", *rows]))
+    data = {"kind": "csv", "path": str(tmp_path / "list.csv"), "classes": ["background", "cell"]}
+    report = check_data(configure("segmentation", data), Workspace(tmp_path), without_labels="warn")
+    assert report.defects == {"patient_unknown": 1, "unlabelled": 1}
+    assert report.verdict == "warn"
+    assert report.table[-1][:3] == ("none", "3", "3")
+
+
+def test_numbers_that_are_rounded_otherwise_are_no_outliers() -> None:
+    spacings = [("a", 2.0)] * 19
+    assert spread([*spacings, ("b", 2.0000001)]).outliers == ()
+    assert spread([*spacings, ("b", 2.1)]).outliers == (("b", 2.1),)
+    assert spread([("a", 0.0)] * 19 + [("b", 1e-6)]).outliers == (("b", 1e-6),)
 
 
 def test_a_bad_table_is_reported_where_building_raises(tmp_path: Path, picture: Write, configure: Configure) -> None:

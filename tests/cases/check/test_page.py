@@ -13,16 +13,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import medrail
 from medrail.cases import check_data
 from medrail.cases.check import page as page_module
 from medrail.cases.check.charts import bars, histogram
 from medrail.cases.check.page import page, safe
 from medrail.cases.check.report import CheckReport, Examined
 from medrail.cases.check.summary import summarise
-from medrail.cases.check.words import DEFECTS, WORDS
+from medrail.cases.check.words import DEFECTS, MEASURES, WORDS
 from medrail.cases.listing import Finding
 from medrail.cases.look.examine import Facts
 from medrail.config import Config
+from medrail.read.dicom.defects import DEFECTS as DICOM_DEFECTS
 from medrail.types import Case
 from medrail.workspace import Workspace
 
@@ -160,7 +162,7 @@ def test_pictures_that_fit_are_all_shown() -> None:
 
 
 def test_every_word_is_in_both_languages() -> None:
-    for english, chinese in (*WORDS.values(), *DEFECTS.values()):
+    for english, chinese in (*WORDS.values(), *DEFECTS.values(), *MEASURES.values()):
         assert chinese
         assert english or chinese.startswith("以下")
 
@@ -169,19 +171,47 @@ def test_every_word_is_in_both_languages() -> None:
 def test_drawings_are_whole(name: str) -> None:
     reader = read(bars({name: {"A & B": 3, "C": 0}, "b": {"A & B": 0}}, "t"))
     assert ("svg", "img") in [(tag, attributes.get("role")) for tag, attributes in reader.elements]
-    read(histogram([1.0, 2.0, 2.0, 1e9], name, " mm"))
-    read(histogram([5.0, 5.0], name))
+    read(histogram([1.0, 2.0, 2.0, 1e9], (name, name), " mm"))
+    read(histogram([5.0, 5.0], (name, name)))
     read(bars({}, "none"))
 
 
 def test_many_alike_findings_are_one_line_for_a_person() -> None:
     findings = [Finding("unreadable", f"/data/{n}.png", "broken", "Copy it.", "warn") for n in range(200)]
     report = report_of([], [*findings, Finding("empty_split", "split test", "none")])
-    assert len(report.lines) == 2
-    assert report.lines[0] == "split test: none"
-    assert report.lines[1].startswith("200 x unreadable: /data/0.png: broken. Copy it.")
-    assert "1.png, 2.png and 197 more" in report.lines[1]
+    assert report.lines("stop") == ("empty_split: split test: none",)
+    (line,) = report.lines("warn")
+    assert line.startswith("200 x unreadable: /data/0.png: broken. Copy it.")
+    assert "1.png, 2.png and 197 more" in line
     assert len(report.to_json()["findings"]) == 201
+
+
+def test_an_item_in_a_file_is_named_whole() -> None:
+    findings = [Finding("blank", f"/data/p/set.npz [train/{n}]", "empty", "", "warn") for n in range(5)]
+    (line,) = report_of([], findings).lines("warn")
+    assert line.endswith("The same kind: set.npz [train/1], set.npz [train/2] and 2 more")
+
+
+def test_every_kind_of_finding_has_a_title_in_both_languages() -> None:
+    """Findings are made by name all over the package: each name that is written there is in the table."""
+    package = Path(medrail.__file__).parent
+    text = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    made = set(re.findall(r'(?:Finding|finding_of)\(\s*"([a-z_]+)"', text)) | set(DICOM_DEFECTS)
+    made |= set(re.findall(r'self\._(?:add|file)\(row, (?:"[a-z]+", )?"([a-z_]+)"', text))
+    assert len(made) > 40
+    assert made - set(DEFECTS) == set()
+
+
+def test_a_long_label_is_cut_where_its_room_ends() -> None:
+    scanner, chinese = "GE Medical Systems Optima CT660", "西门子医疗系统有限公司的扫描仪型号"
+    labels = re.findall(
+        r'text-anchor="end">([^<]*)<', bars({scanner: {"": 1}, chinese: {"": 1}, "short": {"": 1}}, "t")
+    )
+    assert labels[0].startswith("GE Medical Systems")
+    assert labels[0].endswith("…")
+    assert labels[1].endswith("…")
+    assert len(labels[1]) <= 15
+    assert labels[2] == "short"
 
 
 def test_the_budget_is_for_what_stands_in_the_page() -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import os
 import stat
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +38,7 @@ def ward(original, tmp_path) -> Path:
     save(other_series, folder / "second" / "x")
     stranger = copy.deepcopy(original)
     stranger.PatientID, stranger.PatientName, stranger.StudyInstanceUID = "P0001", "Novak^Jan", f"{ROOT}.22"
-    stranger.SOPInstanceUID = f"{ROOT}.1.10"
+    stranger.SeriesInstanceUID, stranger.SOPInstanceUID = f"{ROOT}.34", f"{ROOT}.1.10"
     save(stranger, folder / "third" / "y")
     (folder / "notes.txt").write_text("Ilse Müllerová")
     (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
@@ -97,6 +101,38 @@ def test_a_later_batch_is_mapped_alike(ward, original, tmp_path):
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} >= {"secret", "patient", "days", "study", "series", "file"}
     assert sum(row["kind"] == "file" for row in rows) == 6
+
+
+def test_one_person_has_one_new_name_whatever_its_headers_leave_out(original, tmp_path):
+    def put(place: str, number: int, **changes: str) -> None:
+        slice_ = copy.deepcopy(original)
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID = f"{ROOT}.8{number}", f"{ROOT}.9{number}"
+        slice_.SOPInstanceUID = f"{ROOT}.7.{number}"
+        for keyword, value in changes.items():
+            setattr(slice_, keyword, value)
+        save(slice_, tmp_path / place / f"{number}.dcm")
+
+    put("one", 1, PatientName="")
+    put("one", 2, IssuerOfPatientID="HOSP")  # the same Patient ID
+    put("one", 3, PatientID="ANONYMOUS")  # the same name and birth date as 2
+    put("one", 4, PatientID="", PatientName="", StudyInstanceUID=f"{ROOT}.83")  # the study of 3
+    put("one", 5, PatientID="OTHER-5", PatientName="Novak^Jan")
+    linkage = tmp_path / "linkage.csv"
+    report = deidentify(tmp_path / "one", tmp_path / "out", read_options(["shifted-dates"]), linkage=linkage)
+    assert (report.written, len(report.patients)) == (5, 2)
+    heads = [pydicom.dcmread(path) for path in copies(tmp_path / "out")]
+    (name, count), *_ = Counter(head.PatientID for head in heads).most_common()
+    assert count == 4
+    (date,) = {head.StudyDate for head in heads if head.PatientID == name}
+    put("two", 6, IssuerOfPatientID="CLINIC", PatientBirthDate="")  # known with another issuer, and with none
+    put("two", 7, PatientID="")  # by name and birth date
+    put("two", 8, PatientID="", PatientName="", SeriesInstanceUID=f"{ROOT}.91")  # by series
+    put("two", 9, PatientID="NEW-9")  # the same name, but another Patient ID
+    deidentify(tmp_path / "two", tmp_path / "more", read_options(["shifted-dates"]), linkage=linkage)
+    later = [pydicom.dcmread(path) for path in copies(tmp_path / "more")]
+    same = [head for head in later if head.PatientID == name]
+    assert len(same) == 4, "the one without Patient ID may be either, and joins them"
+    assert {head.StudyDate for head in same} == {date}
 
 
 def test_without_linkage_two_runs_are_not_alike_and_nothing_links_them(ward, tmp_path):
@@ -209,3 +245,61 @@ def test_real_series_read_the_same(shared_data, tmp_path):
         np.testing.assert_array_equal(before.voxels, after.voxels)
         assert before.unit == after.unit
         assert before.geometry.is_close(after.geometry)
+
+
+def test_numbers_are_lines_of_find_and_links_come_last(ward, tmp_path):
+    (ward / "a link to nowhere").symlink_to(ward / "absent")
+    report = deidentify(ward, tmp_path / "out", read_options(), dry_run=True)
+    assert [number for number, _ in report.failed] == [1, 8]
+    listed = subprocess.run(["find", str(ward), "-type", "f"], capture_output=True, check=True).stdout.split(b"\n")
+    assert os.fsdecode(sorted(filter(None, listed))[0]).endswith("broken.dcm")
+
+
+def test_a_file_that_was_cut_off_is_called_truncated(ward, tmp_path):
+    cut = ward / "first" / "Ilse1.dcm"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    report = deidentify(ward, tmp_path / "out", read_options())
+    reasons = dict(report.failed)
+    assert set(reasons) == {1, 3}
+    assert reasons[3].startswith("is truncated: ")
+    assert "Copy it again" in reasons[3]
+    assert report.written == 4
+
+
+def test_what_was_left_out_is_named_and_a_rotten_image_is_a_failure(ward, tmp_path, capsys):
+    (ward / "broken.dcm").unlink()
+    assert main(["deidentify", str(ward), "-o", str(tmp_path / "a")]) == 0
+    assert "file 4 was left out: looks like a text file" in capsys.readouterr().out
+    (ward / "second" / "rotten.dcm").write_bytes(b"\xff\x00rot" * 100)
+    assert main(["deidentify", str(ward), "-o", str(tmp_path / "b")]) == 1
+    out = capsys.readouterr().out
+    assert "file 5 was not written: is called an image, and looks like an unknown kind of file. Copy" in out
+
+
+def test_a_folder_without_an_image_is_no_success(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["deidentify", str(tmp_path / "empty"), "-o", str(tmp_path / "out")]) == 1
+    assert "no image there" in capsys.readouterr().err
+
+
+def test_of_ultrasound_it_says_what_to_blank(original, tmp_path):
+    original.Modality, original.SOPClassUID = "US", "1.2.840.10008.5.1.4.1.1.6.1"
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 1, 2
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 5, 4
+    original.SequenceOfUltrasoundRegions = [region]
+    save(original, tmp_path / "in/a.dcm")
+    report = deidentify(tmp_path / "in", tmp_path / "out", read_options(), dry_run=True)
+    (warning,) = report.warnings.values()
+    assert "outside of its ultrasound regions: --blank 0,0,7,2 --blank 0,2,1,3 --blank 6,2,1,3" in warning
+
+
+def test_without_the_table_the_extra_is_named(original, tmp_path, monkeypatch):
+    from medrail.cases.deidentify import actions
+
+    actions.basic_profile.cache_clear()
+    monkeypatch.setitem(sys.modules, "dicomanonymizer.dicom_anonymization_databases", None)
+    save(original, tmp_path / "in/a.dcm")
+    with pytest.raises(ConfigError, match=r"medrail\[deidentify\]"):
+        deidentify(tmp_path / "in", tmp_path / "out", read_options())
+    assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from cases.deidentify.conftest import PATIENT, parse, save
 from medrail.cases.deidentify.dataset import Cleaner
 from medrail.cases.deidentify.dicom import copy_of
-from medrail.cases.deidentify.identifiers import BYTES, CODE, TEXT, Identifiers
+from medrail.cases.deidentify.identifiers import BYTES, CODE, NUMBER, TEXT, Identifiers
 from medrail.cases.deidentify.options import Options
 from medrail.cases.deidentify.verify import problems_in, traces_of
 from medrail.errors import DataError
@@ -68,6 +68,22 @@ PLANTED = {
     "the serial number": (0x00181020, "LO", "SN-553311"),
     "a private attribute": (0x00291001, "LO", "nothing"),
     "an overlay's comment": (0x60004000, "LT", "nothing"),
+    "the number alone as DS": (0x00180088, "DS", "471199"),
+    "the number alone as IS": (0x00200012, "IS", "471199"),
+    "the number alone in binary": (0x00189073, "FD", 471199.0),
+    "the number alone in text": (0x00081090, "LO", "case 471199"),
+    "a birth date without century": (0x00081090, "LO", "GEB 310412"),
+    "a birth date in six digits as a number": (0x00180088, "IS", "310412"),
+    "a birth date day first": (0x00081090, "LO", "12041931"),
+    "a birth date with dots": (0x00081090, "LO", "12.4.31"),
+    "a birth date with slashes": (0x00181020, "LO", "04/12/31"),
+    "a birth date with a month": (0x00181016, "LO", "APRIL 12, 1931"),
+    "a birth date with a month in the middle": (0x00181016, "LO", "12Apr31"),
+    "a birth date in German": (0x00181016, "LO", "12. April 1931"),
+    "a birth date in bytes that are text": (0x00282000, "OB", b"born 12.04.31 "),
+    "initials and birth date": (0x00181250, "SH", "IM310412"),
+    "the name inside of a word": (0x00181020, "LO", "xilsex"),
+    "the name parted": (0x00181020, "LO", "M u e l l e r - o v a"),
     "the sex": (0x00100040, "CS", "F"),
     "the age": (0x00101010, "AS", "093Y"),
 }
@@ -158,7 +174,8 @@ def test_chance_bytes_hold_no_identifier(content):
     [
         ("li", TEXT, "for Li today", True),
         ("li", TEXT, "Lithium", False),
-        ("li", BYTES, "for Li today", False),
+        ("li", BYTES, "\x01for Li today", False),
+        ("li", BYTES, "for Li today\0", True),
         ("arm", CODE, "ARM", True),
         ("weiss", TEXT, "Weissabgleich", False),
         ("muellerova", BYTES, "xxmuellerovaxx", True),
@@ -166,7 +183,15 @@ def test_chance_bytes_hold_no_identifier(content):
         ("4711", TEXT, "0.4711", False),
         ("4711", CODE, "4711", False),
         ("471199", CODE, "A471199", True),
-        ("471199", BYTES, "471199", False),
+        ("471199", BYTES, "471199\x02", False),
+        ("471199", NUMBER, "471199", True),
+        ("471199", NUMBER, "0.5\\ 471199.0 ", True),
+        ("471199", NUMBER, "1471199", False),
+        ("471199", NUMBER, "0.471199", False),
+        ("4711", NUMBER, "4711 ", True),
+        ("0004711", NUMBER, "4.711E3", True),
+        ("711", NUMBER, "711", False),
+        ("00001", NUMBER, "1", False),
         ("47119911", BYTES, "147119911", False),
         ("47119911", BYTES, "id47119911", True),
     ],
@@ -187,3 +212,82 @@ def test_files_of_other_makers_with_short_names_are_no_false_alarm(original, key
     new = parse(copy_of(save(original, tmp_path / "a.dcm"), PATIENT, keys, Options()).content)
     assert (new.BodyPartExamined, new.Manufacturer, new.SoftwareVersions) == ("HEAD", "SIEMENS", "")
     assert isinstance(new, pydicom.Dataset)
+
+
+@pytest.fixture
+def common(original) -> Dataset:
+    """A patient called as things are called."""
+    original.PatientName, original.PatientID = "West^Case", "HN-774411"
+    return original
+
+
+def test_a_name_that_is_a_common_word_is_not_kept_in_text(common, keys, tmp_path):
+    common.ReceiveCoilName, common.SoftwareVersions, common.ManufacturerModelName = "West", "Case 1", "KeyWest 7"
+    common.BodyPartExamined = "CASE"
+    common.SecondaryCaptureDeviceManufacturer = "no wes t"
+    new = parse(copy_of(save(common, tmp_path / "a.dcm"), PATIENT, keys, Options()).content)
+    assert (new.ReceiveCoilName, new.SoftwareVersions, new.ManufacturerModelName) == ("", "", "")
+    assert new.BodyPartExamined == "CASE"
+    assert new.SecondaryCaptureDeviceManufacturer == "no wes t"
+    assert new.DeidentificationMethodCodeSequence[0].CodeMeaning.startswith("Basic")
+
+
+def test_a_name_of_the_words_that_a_copy_is_marked_with_is_no_alarm(original, keys, tmp_path):
+    original.PatientName, original.PatientID = "Basic^Clean^Remov", "DICOM"
+    kept = Options(frozenset({"descriptions", "uids"}))
+    new = parse(copy_of(save(original, tmp_path / "a.dcm"), PATIENT, keys, kept).content)
+    assert new.DeidentificationMethod[0].startswith("medrail")
+
+
+DATES = ["19310412", "310412", "120431", "041231", "12041931", "04121931", "1931-4-12", "12.04.31", "12. 4. 1931",
+         "4/12/31", "31/04/12", "12 04 31", "12_04_1931", "12 apr 1931", "12. April 1931", "April 12th, 1931",
+         "APR-12-31", "1931 Apr 12", "12 avril 1931", "12 de abril de 1931", "12APR31", "x12.04.31x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("written", DATES)
+def test_every_form_of_a_date_is_found_in_text_and_taken_out_of_descriptions(written):
+    known = Identifiers(dates=frozenset({"19310412"}))
+    for text in (written, f"GEB {written}", f"{written}; 3 mm"):
+        assert known.found_in(text.encode(), TEXT) == {"date"}
+        assert not known.found_in(known.without(text).encode(), TEXT)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "19310413",
+        "310413",
+        "1.31",
+        "1204",
+        "12.04.32",
+        "12 May 1931",
+        "apr 12",
+        "412310",
+        "1.2.840.310412.3",
+        "3 10 41",
+    ],
+)
+def test_other_numbers_are_no_dates(written):
+    assert not Identifiers(dates=frozenset({"19310412"})).found_in(written.encode(), NUMBER)
+
+
+def test_months_with_accents():
+    known = Identifiers(dates=frozenset({"19560317", "20200809"}))
+    for text in ("17. März 1956", "17 mars 56", "9 août 2020", "MÄRZ 17, 1956"):
+        assert known.found_in(text.encode(), TEXT) == {"date"}
+        assert known.found_in(text.encode("latin-1"), TEXT) == {"date"}
+
+
+@QUIET
+@given(
+    year=st.integers(1900, 2030), month=st.integers(1, 12), day=st.integers(1, 28), other=st.dates(),
+    form=st.sampled_from(["%d.%m.%y", "%m/%d/%Y", "%y%m%d", "%d%m%Y", "%d-%b-%Y", "%B %d, %Y", "%Y_%m_%d"]),
+)  # fmt: skip
+def test_dates_are_found_in_every_form_and_others_are_not(year, month, day, other, form):
+    import datetime
+
+    date = datetime.date(year, month, day)
+    known = Identifiers(dates=frozenset({date.strftime("%Y%m%d")}))
+    assert known.found_in(date.strftime(form).encode(), TEXT) == {"date"}
+    if len({day % 100, month, year % 100, other.day, other.month, other.year % 100}) == 6 and other.year > 999:
+        assert not known.found_in(other.strftime(form).encode(), TEXT)

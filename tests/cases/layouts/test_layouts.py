@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,10 @@ SEGMENTATION = {"classes": ["background", "cell"], "foreground_nonzero": True}
 def slices(folder: Path, count: int, series: str = "1.2.3", patient: str = "") -> None:
     """A small CT series; without ``patient`` of the one that pydicom's file names."""
     folder.mkdir(parents=True, exist_ok=True)
+    series = f"{series}.{zlib.crc32(bytes(folder))}"
     for n in range(count):
         dataset = get_testdata_file("CT_small.dcm", read=True)
+        dataset.StudyInstanceUID = f"{series}.99"
         dataset.SeriesInstanceUID, dataset.SOPInstanceUID = series, f"{series}.{n}"
         dataset.ImagePositionPatient = [0, 0, 5.0 * n]
         dataset.PatientID = patient or dataset.PatientID
@@ -480,7 +483,11 @@ class TestDicomFolders:
         for n in range(3):
             folder = tmp_path / "data" / f"p{n}" / "study"
             folder.mkdir(parents=True)
-            (folder / "one").write_bytes(content[:pixels] + bytes([n]) + content[pixels + 1 :])
+            own = content[:pixels] + bytes([n]) + content[pixels + 1 :]
+            # Of a study, series and patient of its own.
+            (folder / "one").write_bytes(
+                own.replace(b".2004011907273", b".200401190727%d" % n).replace(b"1CT1", b"%dCT1" % n)
+            )
         return tmp_path / "data"
 
     def test_labels_come_from_a_table(self, patients: Path, configure: Configure, workspace: Workspace) -> None:

@@ -75,11 +75,46 @@ def test_a_localiser_beside_the_volume_is_left_out_and_said(slices, tmp_path):
 
 
 def test_headers_are_read_once(slices, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     monkeypatch.setattr(cache_module, "_SETTLED_S", -10.0)
     folder = writers.save_dicom(slices, tmp_path / "p1")
     with HeaderCache(tmp_path / "project" / "headers.db") as cache:
         first = series_entries(folder, "p1", cache=cache)
-    monkeypatch.setattr(headers_module, "look", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(headers_module, "look", lambda path, alike: pytest.fail(f"{path} is read again"))
     with HeaderCache(tmp_path / "project" / "headers.db") as cache:
         assert series_entries(folder, "p1", cache=cache) == first
+
+
+def turned(slices, numbers):
+    for number in numbers:
+        slices[number].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    return slices
+
+
+def test_a_single_slice_beside_its_volume_is_no_case_and_named(slices, tmp_path):
+    folder = writers.save_dicom(turned(slices, [0]), tmp_path / "p1")
+    listing = series_entries(folder, "p1", target="ill")
+    (entry,) = listing.entries
+    assert read(entry.path, entry.item).grid == (4, 7, 11)
+    (finding,) = listing.findings
+    assert (finding.defect, finding.severity) == ("stray_slices_left_out", "warn")
+    assert Path(finding.where).is_file()
+    assert Path(finding.where) in set(folder.iterdir())
+
+
+def test_a_stray_slice_is_none_because_its_volume_lies_in_another_folder(slices, tmp_path):
+    writers.save_dicom(slices[1:], tmp_path / "p1" / "a")
+    writers.save_dicom(turned(slices, [0])[:1], tmp_path / "p1" / "b")
+    listing = series_entries(tmp_path / "p1", "p1")
+    assert [one.name for one in listing.entries] == ["p1/a"]
+    assert [(one.defect, Path(one.where).parent.name) for one in listing.findings] == [("stray_slices_left_out", "b")]
+
+
+def test_a_series_of_single_pictures_and_one_of_two_volumes_stay_whole(slices, tmp_path):
+    pictures = turned(slices, [0])[:2]
+    writers.save_dicom(pictures, tmp_path / "pictures")
+    assert len(series_entries(tmp_path / "pictures", "p").entries) == 2
+    for number, dataset in enumerate(turned(slices, [0, 1])):
+        dataset.ImagePositionPatient = [float(number), 0, 0] if number < 2 else dataset.ImagePositionPatient
+    writers.save_dicom(slices, tmp_path / "volumes")
+    listing = series_entries(tmp_path / "volumes", "p")
+    assert (len(listing.entries), listing.findings) == (2, ())

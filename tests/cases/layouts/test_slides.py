@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from medrail.cases import FileHashes, build_cases, read_target_mask
+from medrail.cases import FileHashes, build_cases, check_data, read_target_mask
 from medrail.cases.index import index_cases
 from medrail.cases.layouts import tiles as tiles_module
 from medrail.cases.layouts.annotation import NOTHING, Grid, class_indices
@@ -342,3 +342,21 @@ def test_a_real_slide(shared_data: Path, configure: Configure, workspace: Worksp
     whole = read(index.cases[0].paths[0], "um=8").voxels
     kept = np.mean([read(case.paths[0], case.item).voxels.mean() for case in index.cases])
     assert kept < whole.mean() - 15, "tissue is darker than glass"
+
+
+def test_tiles_without_foreground_are_counted_and_only_a_bare_slide_is_a_finding(
+    tmp_path: Path, configure: Configure, workspace: Workspace
+) -> None:
+    root = tmp_path / "data"
+    for name, area in (("a", (150.0, 80.0, 180.0, 100.0)), ("b", (0.0, 0.0, 20.0, 20.0))):
+        slide(root / f"{name}.tif", seed=ord(name))
+        outlines(root / f"{name}.geojson", ("gland", [box(*area)]))
+    config = configure("segmentation", settings(root, classes=["background", "gland"]), split={"val": 0, "test": 0.5})
+    report = check_data(config, workspace)
+    assert report.to_json()["tiles"] == [
+        {"slide": str(root / "a.tif"), "tiles": 36, "with_foreground": 1},
+        {"slide": str(root / "b.tif"), "tiles": 36, "with_foreground": 0},
+    ]
+    assert ("tiles", "a.tif: 1 of 36 tiles have foreground") in report.summary.lines()
+    bare = [finding for finding in report.findings if finding.defect == "empty_mask"]
+    assert [Path(finding.where).name for finding in bare] == ["b.geojson"]

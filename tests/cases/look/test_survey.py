@@ -176,6 +176,16 @@ def test_facts_come_back_as_they_were_kept(one: Facts) -> None:
     assert Facts.from_text(one.to_text()) == one
 
 
+def test_padding_around_a_ct_is_no_part_of_its_range() -> None:
+    values = np.full((1, 4, 64, 64), -3024, np.int16)
+    values[..., 8:40, 8:40] = np.arange(-1000, 1000, 2000 / 1024).reshape(32, 32)
+    low, high = examine._low_high(values, -1024.0)
+    assert -1000 <= low <= -980
+    assert 980 <= high <= 1000
+    assert examine._low_high(values)[0] == -3024
+    assert examine._low_high(np.full((1, 1, 4, 4), -3024, np.int16), -1024.0) == (-3024, -3024)
+
+
 def test_percentiles_of_a_large_image_are_near_those_of_all_values() -> None:
     values = np.random.default_rng(1).gamma(2.0, size=(1, 40, 256, 256)).astype(np.float32)
     low, high = examine._low_high(values)

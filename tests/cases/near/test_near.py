@@ -141,6 +141,56 @@ def test_pairs_do_not_depend_on_which_image_is_the_first() -> None:
     assert forth[0].score == pytest.approx(back[0].score, abs=1e-3)
 
 
+def letterboxed(picture: Pixels) -> Pixels:
+    return np.pad(picture, ((40, 40), (25, 25)))
+
+
+def test_padding_does_not_count() -> None:
+    assert (signature(letterboxed(scene(3))).thumbnail == signature(scene(3)).thumbnail).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        letterboxed,
+        lambda p: encoded(np.asarray(cv2.resize(letterboxed(p), (224, 224), interpolation=cv2.INTER_AREA)), 85),
+        lambda p: (255 * (p / 255.0) ** 0.5).astype(np.uint8),
+        lambda p: (255 * (p / 255.0) ** 2).astype(np.uint8),
+        cv2.equalizeHist,
+    ],
+)
+def test_padding_and_another_contrast_hide_no_copy(change: object) -> None:
+    pair = found(scene(3), change(scene(3)))  # type: ignore[operator]
+    assert pair is not None
+    assert pair.sure
+
+
+def test_different_images_that_are_padded_alike_are_no_pairs() -> None:
+    assert near_pairs({str(seed): signature(letterboxed(scene(seed))) for seed in range(60)}) == []
+
+
+@pytest.mark.parametrize("shape", [(30, 60, 50), (17, 40, 44)])
+def test_a_volume_is_sure_when_cropped_resampled_or_windowed(shape: tuple[int, int, int]) -> None:
+    def volume(seed: int) -> npt.NDArray[np.float32]:
+        draw = np.random.default_rng(seed)
+        layers = [cv2.resize(draw.random((8, 6)).astype(np.float32), shape[:0:-1]) for _ in range(shape[0] // 3)]
+        stack = np.repeat(np.stack(layers).astype(np.float32), 3, axis=0)
+        smooth: npt.NDArray[np.float32] = (stack[:-2] + stack[1:-1] + stack[2:]) / 3
+        return smooth
+
+    original = volume(0)
+    cut = tuple(slice(round(n * 0.05), n - round(n * 0.05)) for n in original.shape)
+    low, high = np.percentile(original, (1, 99))
+    voxels = {"original": original, **{str(seed): volume(seed) for seed in range(1, 5)}}
+    voxels |= {"cropped": original[cut], "coarse": original[:, ::2, ::2], "gamma": original**2}
+    voxels |= {"8bit": np.rint(np.clip((original - low) / (high - low), 0, 1) * 255)}
+    voxels |= {"padded": np.pad(original, [(0, 0), (9, 9), (0, 0)], constant_values=-1)}
+    made = {name: signature_of(Image(np.ascontiguousarray(array)[None])) for name, array in voxels.items()}
+    pairs = near_pairs({name: one for name, one in made.items() if one is not None})
+    assert {pair.b for pair in pairs if pair.a == "original" and pair.sure} == set(voxels) - set("1234") - {"original"}
+    assert not {name for pair in pairs for name in (pair.a, pair.b)} & set("1234")
+
+
 def test_a_volume_is_found_flipped_turned_and_with_axes_in_another_order() -> None:
     def volume(seed: int) -> npt.NDArray[np.float32]:
         draw = np.random.default_rng(seed)
@@ -174,18 +224,29 @@ def test_odd_shapes_have_signatures(shape: tuple[int, ...]) -> None:
 
 
 def test_text_and_back() -> None:
-    for made in (signature(scene(0)), signature_of(Image(np.random.default_rng(0).random((1, 5, 7, 11))))):
+    margin = np.pad(scene(0), 20, constant_values=7)
+    margin[20] = 7
+    margin[20, ::5] = 90  # what is plain ends gradually: no padding
+    for made in (
+        signature(scene(0)),
+        signature(margin),
+        signature_of(Image(np.random.default_rng(0).random((1, 5, 7, 11)))),
+    ):
         assert made is not None
         text = made.to_text()
         again = Signature.from_text(text)
         assert (again.thumbnail == made.thumbnail).all()
+        assert (again.inner is None) == (made.inner is None)
+        assert made.inner is None or (made.inner == again.inner).all()
         assert (again.samples, again.colour) == (made.samples, made.colour)
-        assert len(text) < 6000
+        assert len(text) < (6000 if made.thumbnail.ndim == 2 else 40_000)
         assert text.isascii()
         assert not set(text) & set("\"'\\ \n")
 
 
-@pytest.mark.parametrize("text", ["", "1:2", "1:2:5:0:!!", "1:7:5:0:abc", "2:2:9:0:c$@<O00001", "1:2:x:0:c$@<O00001"])
+@pytest.mark.parametrize(
+    "text", ["", "1:2", "1:2:5:0:!!", "2:7:5:0:abc", "1:2:9:0:c$@<O00001", "2:2:x:0:c$@<O00001", "2:2:9:0"]
+)
 def test_what_is_no_signature_is_refused_by_name(text: str) -> None:
     with pytest.raises(CaseError, match="signature"):
         Signature.from_text(text)
@@ -196,6 +257,21 @@ def test_resampling_keeps_constants_and_mirrors(size: int, side: int) -> None:
     matrix = resampling(size, side)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(matrix, matrix[::-1, ::-1], atol=1e-5)
+
+
+@pytest.mark.shared
+def test_two_heads_are_no_copies_and_a_cropped_head_is_one(shared_data: Path) -> None:
+    from medrail.read import read
+
+    colin = read(shared_data / "brain/colin27/ch2.nii.gz").voxels[:, ::2, ::2, ::2]
+    mni = read(shared_data / "brain/mni152/MNI152_T1_2mm.nii.gz").voxels
+    cut = colin[:, 4:-4, 5:-5, 4:-4]
+    made = {
+        name: signature_of(Image(np.ascontiguousarray(one)))
+        for name, one in {"colin": colin, "mni": mni, "cut": cut}.items()
+    }
+    pairs = near_pairs({name: one for name, one in made.items() if one is not None})
+    assert [(pair.a, pair.b, pair.sure) for pair in pairs] == [("colin", "cut", True)]
 
 
 @pytest.mark.shared

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 
+from medrail.cases.check.words import WORDS, Both, in_both
+
 _WIDTH = 560
-_LABEL, _COUNT = 130, 60
+_LABEL, _COUNT = 190, 60
 _ROW = 26
+# The widest that letters of the page's 12 px font are in the systems' fonts, but for a few.
+_LETTER_PX, _WIDE_PX = 7.5, 12.5
 _BINS = 24
 _HIST_WIDTH, _HEIGHT = 340, 74
 # Okabe and Ito's palette, which people with any common colour vision tell apart.
@@ -51,12 +56,12 @@ def _legend(colour: Mapping[str, str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def histogram(values: Sequence[float], title: str, unit: str = "") -> str:
+def histogram(values: Sequence[float], title: Both, unit: str = "") -> str:
     """How often which value occurs; the smallest, the middle and the largest are written below."""
     numbers = np.array(values, dtype=np.float64)
     low, middle, high = float(numbers.min()), float(np.median(numbers)), float(numbers.max())
     if math.isclose(low, high):
-        return f'<p class="all">{escape(title)}: {_number(low)}{escape(unit)}</p>'
+        return f'<p class="all">{in_both(title)}: {_number(low)}{escape(unit)}</p>'
     counts, _ = np.histogram(numbers, _BINS, (low, high))
     step, tall = _HIST_WIDTH / _BINS, max(int(counts.max()), 1)
     drawn = [
@@ -69,8 +74,9 @@ def histogram(values: Sequence[float], title: str, unit: str = "") -> str:
     drawn.append(f'<path d="M{at:.1f} 0V{_HEIGHT}" stroke="{COLOURS[1]}" stroke-width="2"/>')
     for x, anchor, value in ((0, "start", low), (_HIST_WIDTH, "end", high)):
         drawn.append(f'<text x="{x}" y="{_HEIGHT + 16}" text-anchor="{anchor}">{_number(value)}{escape(unit)}</text>')
-    label = f"{title}: {_number(low)} to {_number(high)}{unit}, median {_number(middle)}{unit}"
-    caption = f"<figcaption>{escape(title)} · median {_number(middle)}{escape(unit)}</figcaption>"
+    label = f"{title[0]}: {_number(low)} to {_number(high)}{unit}, median {_number(middle)}{unit}"
+    said = f"{in_both(title)} · {in_both(WORDS['median'])} {_number(middle)}{escape(unit)}"
+    caption = f"<figcaption>{said}</figcaption>"
     return f"<figure>{caption}{_svg(drawn, _HEIGHT + 20, label, _HIST_WIDTH)}</figure>"
 
 
@@ -86,8 +92,14 @@ def _svg(parts: Sequence[str], height: int, label: str, width: int = _WIDTH) -> 
     )
 
 
-def _cut(text: str, limit: int = 18) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _cut(text: str) -> str:
+    """As much of a text as stands beside its bar, by the widest letters; an East Asian one counts as two."""
+    width = 0.0
+    for place, letter in enumerate(text):
+        width += _WIDE_PX if unicodedata.east_asian_width(letter) in "WF" or letter in "MWmw@" else _LETTER_PX
+        if width > _LABEL - 8 - _LETTER_PX and place < len(text) - 1:
+            return text[:place] + "…"
+    return text
 
 
 def _number(value: float) -> str:

@@ -25,6 +25,7 @@ from medrail.cases.check.report import CheckReport, Examined
 from medrail.cases.leaks import near_of, same_pixels
 from medrail.cases.listing import Finding, counted
 from medrail.cases.look.examine import place_of
+from medrail.cases.splits.joining import joined
 from medrail.cases.splits.split import assign_splits
 from medrail.cases.table import write_table
 from medrail.config import Config, SplitConfig
@@ -106,7 +107,7 @@ def write_correction(correction: Correction, folder: Path, config: Config, works
         If the folder lies in the data's.
     """
     source = workspace.source(config.data.path)
-    if source.is_dir() and folder.resolve().is_relative_to(source):
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise ConfigError(
             "the corrected table would be written into the data's folder",
             where=str(folder),
@@ -117,8 +118,14 @@ def write_correction(correction: Correction, folder: Path, config: Config, works
     table, left_out, text = folder / TABLE, folder / LEFT_OUT, folder / REPORT
     write_table(correction.cases, table, folder)
     write_text(left_out, _left_out_csv(correction.left_out))
-    write_text(text, _markdown(correction))
+    write_text(text, _markdown(correction, table_path(table, workspace), config))
     return table, left_out, text
+
+
+def table_path(table: Path, workspace: Workspace) -> str:
+    """The corrected table as ``data.path`` of the project names it."""
+    beside = table.parent.resolve() == workspace.root.resolve()
+    return table.name if beside else table.resolve().as_posix()
 
 
 def fixed_config(config: Config, table: Path) -> Config:
@@ -164,6 +171,9 @@ def _unusable(examined: Examined, config: Config) -> list[LeftOut]:
     reasons = {
         case.id: examined.facts[case.id].findings[0].what for case in examined.cases if not examined.usable(case)
     }
+    for case in examined.cases:
+        if case.target is None:
+            reasons.setdefault(case.id, "it has no label or mask")
     for finding in judge.missing_rois(examined.cases, config):
         reasons.setdefault(examined.by_place[finding.where].id, finding.what)
     return [LeftOut(place_of(case), reasons[case.id], case.id) for case in examined.cases if case.id in reasons]
@@ -173,11 +183,15 @@ def _patients_by_names(report: CheckReport, cases: Sequence[Case]) -> tuple[list
     """Patients as the proposed pattern tells them: to take two for one costs little, to divide one spoils the test."""
     if report.pattern is None:
         return list(cases), ""
-    search = re.compile(report.pattern.pattern).search
-    found = {case.id: search(report.examined.entries[case.id].name) for case in cases}
-    return [
-        replace(case, patient=match.group(1)) if (match := found[case.id]) else case for case in cases
-    ], report.pattern.pattern
+    search, entries = re.compile(report.pattern.pattern).search, report.examined.entries
+    found = {case.id: search(entries[case.id].name) for case in cases if not entries[case.id].names_patient}
+    said = {case_id: [("name", match.group(1))] for case_id, match in found.items() if match and match.group(1)}
+    # What headers have joined stays joined: one patient has one name, and one name is one patient.
+    leader = joined([("was", case.patient), *said.get(case.id, [])] for case in cases)
+    names: dict[tuple[str, str], str] = {}
+    for kind, name in sorted(leader):
+        names.setdefault(leader[kind, name], name)
+    return [replace(case, patient=names[leader["was", case.patient]]) for case in cases], report.pattern.pattern
 
 
 def _copies(cases: Sequence[Case], examined: Examined) -> tuple[list[LeftOut], _Joined]:
@@ -270,7 +284,11 @@ def _left_out_csv(left_out: Iterable[LeftOut]) -> str:
     return text.getvalue()
 
 
-def _markdown(correction: Correction) -> str:
+def _markdown(correction: Correction, path: str, config: Config) -> str:
+    data = config.data
+    clearable = ("patient_pattern", "centre_pattern", "pattern", "labels", "mask_path", "mask_suffix")
+    unused = [name for name in clearable if getattr(data, name)]
+    clear = f" Clear {' and '.join(f'data.{name}' for name in unused)}: the table says all of it." if unused else ""
     patients = len({case.patient for case in correction.cases})
     splits = Counter(case.split for case in correction.cases)
     parts = [
@@ -279,7 +297,8 @@ def _markdown(correction: Correction) -> str:
         + ", ".join(f"{splits[name]} {name}" for name in ("train", "val", "test"))
         + f". {counted(correction.moved, 'case has', 'cases have')} another split than before. "
         "No original file was changed.",
-        f"To use it, set in medrail.yaml:\n\n```yaml\ndata:\n  kind: csv\n  path: {TABLE}\nsplit:\n  by: given\n```",
+        f"To use it, set in medrail.yaml:\n\n```yaml\ndata:\n  kind: csv\n  path: {path}\nsplit:\n  by: given\n```\n\n"
+        f"The other keys of data stay as they are.{clear}",
     ]
     if correction.pattern:
         parts.append(f"Patients were told by their file names: `{correction.pattern}`. Please confirm that.")

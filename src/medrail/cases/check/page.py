@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from medrail import __version__
 from medrail.cases.check.charts import bars, histogram
 from medrail.cases.check.report import CheckReport, Examined, alike
-from medrail.cases.check.words import WORDS, Both, called
+from medrail.cases.check.words import WORDS, called, in_both, measured
 from medrail.cases.listing import Finding
 from medrail.types import SPLITS, Case
 
@@ -65,7 +65,7 @@ def page(report: CheckReport, name: str) -> str:
     full = f'<p class="note">{_both("full")}</p>' if pictures.full else ""
     script_hash = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     style = files("medrail.cases.check").joinpath("page.css").read_text(encoding="utf-8")
-    made = tuple(text.format(version=__version__, date=time.strftime("%Y-%m-%d %H:%M")) for text in WORDS["made"])
+    made = _both("made", version=__version__, date=time.strftime("%Y-%m-%d %H:%M"))
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; "
         "base-uri 'none'; form-action 'none'"
@@ -88,7 +88,7 @@ def page(report: CheckReport, name: str) -> str:
 <p class="note">{_both("disclaimer")}</p>
 {body}
 </main>
-<footer class="note">{full}<p>{_both("private")}</p><p>{_pair(made)}</p></footer>
+<footer class="note">{full}<p>{_both("private")}</p><p>{made}</p></footer>
 <script>{_SCRIPT}</script>
 </body>
 </html>
@@ -105,12 +105,8 @@ def safe(text: object) -> str:
 
 
 def _both(word: str, **values: object) -> str:
-    return _pair(tuple(text.format(**values) for text in WORDS[word]))
-
-
-def _pair(texts: Sequence[str] | Both) -> str:
-    english, chinese = texts
-    return f'<span class="en" lang="en">{escape(english)}</span><span class="zh" lang="zh-CN">{escape(chinese)}</span>'
+    english, chinese = (text.format(**values) for text in WORDS[word])
+    return in_both((english, chinese))
 
 
 class _Pictures:
@@ -200,7 +196,7 @@ def _group(group: Sequence[Finding], pictures: _Pictures) -> str:
     opened = " open" if first.severity == "stop" or len(group) <= 3 else ""
     return (
         f'<details class="{first.severity}"{opened}><summary><span class="badge">{_both(first.severity)}</span>'
-        f'{_pair(called(first.defect))}: {len(group):,}<span class="key">{safe(first.defect)}</span></summary>'
+        f'{in_both(called(first.defect))}: {len(group):,}<span class="key">{safe(first.defect)}</span></summary>'
         f"{shown}{f'<ul class=rest>{lines}</ul>' if lines else ''}{more}</details>"
     )
 
@@ -264,20 +260,19 @@ def _numbers(report: CheckReport, pictures: _Pictures) -> str:
     if not known:
         return ""
     charts = [
-        histogram([one.shape[place] for one in known], title)
-        for place, title in ((3, "width"), (2, "height"), (1, "depth"))
-        if place < 3 or any(one.shape[3] for one in known)
+        histogram([one.shape[place] for one in known], measured(axis))
+        for place, axis in ((3, "width"), (2, "height"), (1, "depth"))
     ]
     placed = [one for one in known if one.spacing_mm]
     if placed:
         charts += [
-            histogram([one.spacing_mm[place] for one in placed], title, " mm")
-            for place, title in ((2, "pixel width"), (1, "pixel height"), (0, "distance of slices"))
+            histogram([one.spacing_mm[place] for one in placed], measured(axis), " mm")
+            for place, axis in ((2, "width_mm"), (1, "height_mm"), (0, "depth_mm"))
         ]
     for unit in sorted({one.unit for one in known}):
         of_unit = [one for one in known if one.unit == unit]
-        charts.append(histogram([one.low for one in of_unit], f"{unit}: 0.5th percentile"))
-        charts.append(histogram([one.high for one in of_unit], f"{unit}: 99.5th percentile"))
+        charts.append(histogram([one.low for one in of_unit], measured(f"{unit}, low end")))
+        charts.append(histogram([one.high for one in of_unit], measured(f"{unit}, high end")))
     return (
         f'<section class="card"><h2>{_both("shape")}</h2><div class="pair">{"".join(charts)}</div>'
         f"{_outliers(report, pictures)}</section>"
@@ -289,7 +284,7 @@ def _outliers(report: CheckReport, pictures: _Pictures) -> str:
     if not named:
         return ""
     lines = "".join(
-        f'<li><span class="where">{pictures.named(where)}</span>: {safe(what)} {value:.5g}</li>'
+        f'<li><span class="where">{pictures.named(where)}</span>: {in_both(measured(what))} {value:.5g}</li>'
         for what, where, value in named
     )
     return f'<h3>{_both("outliers")}</h3><ul class="rest">{lines}</ul>'

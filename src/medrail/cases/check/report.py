@@ -6,12 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any, Literal
 
 from medrail.cases.check.summary import Summary
 from medrail.cases.leaks import Leak
-from medrail.cases.listing import Entry, Finding
+from medrail.cases.listing import Entry, Finding, Severity, short_name
 from medrail.cases.look.examine import Facts, place_of
 from medrail.types import SPLITS, Case
 
@@ -104,14 +103,19 @@ class CheckReport:
         return dict(sorted(Counter(finding.defect for finding in self.findings).items()))
 
     @property
+    def unusable(self) -> dict[str, int]:
+        """How many cases of each split are refused or cannot be read."""
+        return {row[0]: int(row[1]) - int(row[2]) for row in self.table[1:] if row[0] in SPLITS}
+
+    @property
     def problems(self) -> tuple[tuple[str, str, str], ...]:
         """(case or file, what is wrong, remedy) of each finding."""
         return tuple((finding.where, finding.what, finding.remedy) for finding in self.findings)
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The findings for a person: many alike ones are one line with their number and the first few."""
-        return tuple(line for group in alike(self.findings) for line in _told(group))
+    def lines(self, severity: Severity) -> tuple[str, ...]:
+        """The findings of a severity for a person: many alike ones are one line with their number and the first few."""
+        found = [finding for finding in self.findings if finding.severity == severity]
+        return tuple(line for group in alike(found) for line in _told(group))
 
     def to_json(self) -> dict[str, Any]:
         """The object that `medrail check --json` prints; its keys are an interface."""
@@ -122,6 +126,7 @@ class CheckReport:
             "splits": self.splits,
             "classes": self.classes,
             "defects": self.defects,
+            "unusable": self.unusable,
             "leaks": {
                 kind: [
                     {"group": list(leak.group), "splits": list(leak.splits)} for leak in self.leaks if leak.kind == kind
@@ -168,9 +173,9 @@ def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
 
 def _told(group: Sequence[Finding]) -> list[str]:
     if len(group) <= _EACH:
-        return [str(finding) for finding in group]
+        return [f"{finding.defect}: {finding}" for finding in group]
     first = group[0]
-    others = ", ".join(PurePath(finding.where).name for finding in group[1:_EACH])
+    others = ", ".join(short_name(finding.where) for finding in group[1:_EACH])
     more = f"{others} and {len(group) - _EACH} more" if len(group) > _EACH else others
     return [f"{len(group)} x {first.defect}: {first} The same kind: {more}"]
 

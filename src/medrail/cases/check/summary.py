@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from medrail.cases.listing import Entry
+from medrail.cases.listing import Entry, short_name
 from medrail.cases.look.examine import Facts, place_of
 from medrail.types import Case
 
 # Tukey's outer fences (Exploratory Data Analysis, 1977, chapter 2): so many quartile distances beyond the quartiles.
 _FENCE = 3.0
 _RARE = 0.05
+# Of the middle number: what differs by less is rounded, not far.
+_EQUAL = 1e-3
 _FEWEST = 8  # below, quartiles say little
+_MOST_SLIDES = 20  # lines for a person
 _SIZE_AXES = ("depth", "height", "width")
 _SPACING_AXES = ("depth_mm", "height_mm", "width_mm")
 
@@ -49,6 +52,8 @@ class Summary:
         Cases of each, where the data or the DICOM headers say.
     images_per_patient:
         Of each patient the number of cases.
+    tiles:
+        Segmentation of whole slides: slide -> the number of its tiles, and of those with foreground.
     """
 
     sizes: Mapping[str, Spread]
@@ -59,6 +64,7 @@ class Summary:
     centres: Mapping[str, int]
     modalities: Mapping[str, int]
     images_per_patient: Spread | None
+    tiles: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -75,6 +81,10 @@ class Summary:
             "centres": dict(self.centres),
             "modalities": dict(self.modalities),
             "images_per_patient": self.images_per_patient.to_json() if self.images_per_patient else None,
+            "tiles": [
+                {"slide": slide, "tiles": count, "with_foreground": filled}
+                for slide, (count, filled) in self.tiles.items()
+            ],
         }
 
     def spreads(self) -> tuple[tuple[str, Spread], ...]:
@@ -99,6 +109,10 @@ class Summary:
         for name, counts in (("scanners", self.scanners), ("centres", self.centres), ("modalities", self.modalities)):
             if counts:
                 rows.append((name, ", ".join(f"{key} {count}" for key, count in list(counts.items())[:6])))
+        slides = [f"{short_name(slide)}: {filled} of {count}" for slide, (count, filled) in self.tiles.items()]
+        rows += [("tiles", f"{text} tiles have foreground") for text in slides[:_MOST_SLIDES]]
+        if len(slides) > _MOST_SLIDES:
+            rows.append(("tiles", f"and {len(slides) - _MOST_SLIDES} more slides (--json lists all)"))
         return tuple(row for row in rows if row[1])
 
 
@@ -127,7 +141,24 @@ def summarise(cases: Sequence[Case], facts: Mapping[str, Facts], entries: Mappin
         centres=_counted(case.centre for case in cases),
         modalities=_counted(entry.modality for entry in known),
         images_per_patient=spread([("", count) for count in patients.values()], outliers=False) if patients else None,
+        tiles=tiles_of_slides(cases, facts),
     )
+
+
+def tiles_of_slides(cases: Sequence[Case], facts: Mapping[str, Facts]) -> dict[str, tuple[int, int]]:
+    """Slide -> its tiles whose mask could be read, and those of them with foreground; in the order of the slides."""
+    found: dict[str, tuple[int, int]] = {}
+    for case in cases:
+        classes = facts[case.id].classes
+        if classes and is_tile(case):
+            count, filled = found.get(case.paths[0], (0, 0))
+            found[case.paths[0]] = count + 1, filled + (classes != (0,))
+    return found
+
+
+def is_tile(case: Case) -> bool:
+    """Whether a case is a part of a whole slide."""
+    return case.item.startswith("x=")
 
 
 def spread(values: Sequence[tuple[str, float]], *, outliers: bool = True) -> Spread:
@@ -137,6 +168,7 @@ def spread(values: Sequence[tuple[str, float]], *, outliers: bool = True) -> Spr
     if outliers and len(numbers) >= _FEWEST:
         lower, upper = np.percentile(numbers, (25, 75))
         reach = _FENCE * (upper - lower)
+        reach = max(reach, _EQUAL * float(np.median(np.abs(numbers))))
         outside = (numbers < lower - reach) | (numbers > upper + reach)
         # Where most values are the same, every other one would be far: what is not rare is a mixture, no outlier.
         if outside.sum() <= max(1, _RARE * len(numbers)):

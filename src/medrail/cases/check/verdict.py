@@ -15,7 +15,7 @@ from medrail.cases.fingerprint import FileHashes
 from medrail.cases.index import Index, index_cases, split_or_say
 from medrail.cases.labels import class_names
 from medrail.cases.leaks import Leak, doubtful_leaks, duplicates, find_leaks
-from medrail.cases.listing import Entry, Finding
+from medrail.cases.listing import Entry, Finding, Severity
 from medrail.cases.look.examine import Facts, place_of
 from medrail.cases.look.survey import survey
 from medrail.cases.look.unlike import unlike_the_rest
@@ -43,11 +43,17 @@ Propose = Callable[[Sequence[str]], "Pattern | None"]
 
 
 def check_data(
-    config: Config, workspace: Workspace, progress: Progress | None = None, propose: Propose | None = None
+    config: Config,
+    workspace: Workspace,
+    progress: Progress | None = None,
+    propose: Propose | None = None,
+    *,
+    without_labels: Severity = "stop",
 ) -> CheckReport:
     """Judge a configuration's data, whatever is wrong with them: where ``build_cases`` raises, this reports.
 
     ``propose`` is asked for a pattern of the patients, given the cases' names, where the data do not say who they are.
+    Images without labels are judged too; ``without_labels`` is how grave it is that nothing can be trained on them.
 
     Raises
     ------
@@ -56,8 +62,12 @@ def check_data(
     """
     index = index_cases(config, workspace)
     cases, unsplit = split_or_say(index.cases, config, workspace)
-    index = replace(index, findings=(*index.findings, *unsplit))
-    return _report(cases, index, config, workspace, progress, propose)
+    unlabelled = index.unlabelled
+    if config.split.by != "given":
+        unlabelled = tuple(replace(case, split=None) for case in unlabelled)
+    findings = judge.unlabelled_as_one(index.findings, unlabelled, len(cases), without_labels)
+    index = replace(index, findings=(*findings, *unsplit), unlabelled=unlabelled)
+    return _report((*cases, *unlabelled), index, config, workspace, progress, propose)
 
 
 def check_cases(
@@ -105,6 +115,7 @@ def _report(
     has = {case.id: _classes_of(case, facts[case.id], names) for case in cases}
     pattern = None if index.patients_known or propose is None else _proposal(cases, index.entries, propose)
     findings = [
+        *judge.unusable_cases(cases, usable, config),
         *index.findings,
         *(finding for case in cases for finding in facts[case.id].findings),
         *(judge.leak_finding(leak, config) for leak in (*leaks, *doubtful_leaks(cases, seen, pairs))),
@@ -115,9 +126,10 @@ def _report(
         *_unlike(cases, seen, index.entries),
         *judge.missing_rois(cases, config),
     ]
-    if cases or all(finding.severity != "stop" for finding in findings):  # else it is said already why there is none
+    said = index.unlabelled or any(finding.severity == "stop" for finding in findings)
+    if any(case.split for case in cases) or not said:  # else it is said already why there are no splits
         findings += judge.split_findings(cases, usable, config)
-    findings += [] if index.patients_known or not cases else [judge.patients_unknown(pattern)]
+    findings += [] if index.patients_known or not cases else [judge.patients_unknown(pattern, cases, index.entries)]
     findings += judge.class_findings(usable, has, [name for name in names if name not in index.misspelt])
     return CheckReport(
         cases=len(cases),
@@ -148,8 +160,10 @@ def _classes_of(case: Case, facts: Facts, names: Sequence[str]) -> set[str]:
 
 
 def _proposal(cases: Sequence[Case], entries: Mapping[str, Entry], propose: Propose) -> PatternProposal | None:
-    """What file names say of the patients; None where they say nothing."""
-    names = {case.id: entries[case.id].name for case in cases if case.id in entries}
+    """What file names say of the patients whom nothing else names; None where they say nothing."""
+    names = {
+        case.id: entries[case.id].name for case in cases if case.id in entries and not entries[case.id].names_patient
+    }
     found = propose(list(names.values()))
     if found is None:
         return None

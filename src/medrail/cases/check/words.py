@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 
 Both = tuple[str, str]
 
@@ -60,6 +61,19 @@ WORDS: Mapping[str, Both] = {
     "made": ("Made by medrail {version} on {date}.", "由 medrail {version} 生成于 {date}。"),
     "pattern": ("File names may say who the patients are", "文件名可能含有患者信息"),
     "language": ("中文", "English"),
+    "median": ("median", "中位数"),
+}
+
+MEASURES: Mapping[str, Both] = {
+    "width": ("width", "宽度"),
+    "height": ("height", "高度"),
+    "depth": ("depth", "层数"),
+    "channels": ("channels", "通道数"),
+    "width_mm": ("pixel width", "像素宽度"),
+    "height_mm": ("pixel height", "像素高度"),
+    "depth_mm": ("distance of slices", "层间距"),
+    "low end": ("0.5th percentile", "第 0.5 百分位数"),
+    "high end": ("99.5th percentile", "第 99.5 百分位数"),
 }
 
 DEFECTS: Mapping[str, Both] = {
@@ -70,6 +84,7 @@ DEFECTS: Mapping[str, Both] = {
     "duplicate": ("The same image twice", "重复图像"),
     "near_duplicate": ("Nearly the same image twice", "近似重复图像"),
     "contradicting_labels": ("One image with different labels", "同一图像标签矛盾"),
+    "unusable_cases": ("Cases that cannot be used", "无法使用的病例"),
     "unreadable": ("Cannot be read", "无法读取"),
     "missing_file": ("Missing file", "文件缺失"),
     "too_much_memory": ("Needs too much memory", "所需内存过多"),
@@ -114,9 +129,45 @@ DEFECTS: Mapping[str, Both] = {
     "truncated_pixel_data": ("Truncated pixel data", "像素数据不完整"),
     "undecodable_pixel_data": ("Pixels that cannot be decoded", "像素无法解码"),
     "unplaced_frames": ("Frames without place", "帧缺少空间位置"),
+    "mixed_patients": ("Several patients or studies in one series", "序列中混有多位患者或多次检查"),
+    "mixed_image_type": ("Several kinds of slices in one volume", "体数据中混有多种类型的层面"),
+    "mixed_frame": ("Several frames of reference in one volume", "体数据中有多个坐标参考系"),
+    "mixed_values": ("Values of several meanings in one volume", "体数据中像素值含义不一"),
+    "mixed_reconstruction": ("Several reconstructions in one series", "序列中混有多种重建"),
+    "phases_by_time_only": ("Phases that only times tell apart", "仅凭时间区分的时相"),
+    "sparse_slices": ("Sparse slices", "层面稀疏"),
+    "unordered_time_points": ("Time points without order", "时间点无法排序"),
+    "incomplete_time_point": ("Incomplete time point", "时间点不完整"),
+    "localiser_left_out": ("Localiser left out", "定位像已排除"),
+    "stray_slices_left_out": ("Single slice beside a volume", "体数据旁的单张层面"),
+    "unreadable_file": ("File that cannot be read", "文件无法读取"),
+    "patient_joined": ("Patients joined by their headers", "按文件头合并的患者"),
+    "several_patients": ("Several patients called one", "一个患者名下有多位患者"),
+    "one_patient_in_headers": ("One patient in all headers", "所有文件头均为同一患者"),
+    "perhaps_one_patient": ("Perhaps one patient", "可能是同一患者"),
+    "several_issuers": ("One patient number, several issuers", "同一患者编号，多个发放机构"),
+    "bad_um_per_px": ("Bad pixel size of a slide", "切片像素尺寸有误"),
+    "several_masks": ("Several masks of one image", "同一图像有多个掩膜"),
+    "bad_annotation": ("Bad annotation", "标注有误"),
+    "bad_fold": ("Bad fold", "折号有误"),
+    "no_tissue": ("No tissue", "没有组织"),
+    "not_taken": ("Not taken as part of the data", "未纳入数据集的文件"),
     "not_an_image": ("DICOM object that is no image", "非图像的 DICOM 对象"),
     "unreadable_header": ("Header that cannot be read", "文件头无法读取"),
 }
+
+
+def measured(name: str) -> Both:
+    """What a number of ``Summary`` is called: "depth_mm", or "HU, low end", of which the unit stays as it is."""
+    unit, comma, end = name.rpartition(", ")
+    english, chinese = MEASURES.get(end, (end, end))
+    return (f"{unit}: {english}", f"{unit}：{chinese}") if comma else (english, chinese)
+
+
+def in_both(texts: Both) -> str:
+    """HTML of which the page shows one language; markup in the texts is escaped."""
+    english, chinese = map(escape, texts)
+    return f'<span class="en" lang="en">{english}</span><span class="zh" lang="zh-CN">{chinese}</span>'
 
 
 def called(defect: str) -> Both:

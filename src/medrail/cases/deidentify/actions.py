@@ -10,10 +10,10 @@ import functools
 import re
 from collections.abc import Mapping
 
-from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from medrail.cases.deidentify.options import Options
+from medrail.errors import ConfigError
 
 EDITION = "2026c"
 
@@ -128,7 +128,20 @@ CLASS_UIDS = frozenset(
 
 @functools.cache
 def basic_profile() -> dict[int, str]:
-    """Tag -> letters of the Basic Profile, for all attributes with one tag (655 less the repeating groups)."""
+    """Tag -> letters of the Basic Profile, for all attributes with one tag (655 less the repeating groups).
+
+    Raises
+    ------
+    ConfigError
+        If the package with the table, which is optional, is not installed.
+    """
+    try:
+        from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c
+    except ImportError:
+        raise ConfigError(
+            "the table of what identifies (DICOM PS3.15) is not installed",
+            remedy="Install it with: pip install 'medrail[deidentify]'",
+        ) from None
     table: dict[int, str] = {}
     for name, letters in _BASIC.items():
         for entry in getattr(dicomfields_2026c, name):

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import collections
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
-from medrail import __version__
-from medrail.cases.deidentify.actions import EDITION, PIXELS
+from medrail.cases.deidentify.actions import PIXELS
 from medrail.cases.deidentify.dataset import Cleaner
 from medrail.cases.deidentify.header import stored
+from medrail.cases.deidentify.identifiers import NOTHING, Identifiers
 from medrail.cases.deidentify.keys import Keys
-from medrail.cases.deidentify.options import KEEP, Options
+from medrail.cases.deidentify.options import Options
 from medrail.cases.deidentify.pixels import blank, clear_comments, clear_unused_bits, rectangles_for, trim
+from medrail.cases.deidentify.statement import state
 from medrail.cases.deidentify.verify import problems_in, traces_of
 from medrail.errors import CorruptFile, DataError
+from medrail.read.dicom.header import Header
+from medrail.read.dicom.headers import look
 from medrail.read.guard import Guard
 
 
@@ -37,13 +39,13 @@ class Copy:
     actions: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def copy_of(path: Path, patient: str, keys: Keys, options: Options, words: frozenset[str] = frozenset()) -> Copy:
+def copy_of(path: Path, patient: str, keys: Keys, options: Options, known: Identifiers = NOTHING) -> Copy:
     """De-identify one file in memory.
 
     patient:
         The key in ``keys.patients``.
-    words:
-        More words to search for, as the patient's names in other files.
+    known:
+        More to search for: the patient's names and numbers in other files.
 
     Raises
     ------
@@ -53,11 +55,12 @@ def copy_of(path: Path, patient: str, keys: Keys, options: Options, words: froze
         If anything of the original is still in the copy.
     """
     with Guard(path, "DICOM"):
+        _check_whole(path)
         dataset = pydicom.dcmread(BytesIO(path.read_bytes()), force=True)
         _complete(dataset)
         name, days = keys.patients[patient], keys.shift_days(patient)
         traces = traces_of(dataset, options, name, days)
-        searched = traces.identifiers.with_words(words - {name.lower()})
+        searched = traces.identifiers.with_patient(known.but_for(name, ()))
         cleaner = Cleaner(
             options,
             keys,
@@ -68,9 +71,9 @@ def copy_of(path: Path, patient: str, keys: Keys, options: Options, words: froze
         _clean_pixels(dataset, options, cleaner.done)
         before = _pixels(dataset)
         cleaner.clean(dataset)
-        _state(dataset, name, options, blanked=("blanked", "pixels") in cleaner.done)
+        state(dataset, name, options, blanked=("blanked", "pixels") in cleaner.done)
         content = _written(dataset)
-        problems = problems_in(content, type(traces)(searched, traces.changed, traces.allowed), options)
+        problems = problems_in(content, replace(traces, identifiers=searched), options)
         if _pixels(pydicom.dcmread(BytesIO(content))) != before:
             problems += ("other pixels than were to be written",)
     if problems:
@@ -81,6 +84,14 @@ def copy_of(path: Path, patient: str, keys: Keys, options: Options, words: froze
             remedy="It was not written. Please report which kind of file this is.",
         )
     return Copy(content, cleaner.done)
+
+
+def _check_whole(path: Path) -> None:
+    header = look(path)
+    if isinstance(header, Header) and header.pixel_defect:
+        raise CorruptFile(
+            f"is truncated: {header.pixel_defect}", needed="the whole file", remedy="Copy it again from the archive."
+        )
 
 
 def _complete(dataset: Dataset) -> None:
@@ -117,26 +128,6 @@ def _clean_pixels(dataset: Dataset, options: Options, done: Counter[tuple[str, s
 
 def _pixels(dataset: Dataset) -> tuple[bytes | None, ...]:
     return tuple(stored(dataset, tag)[1] if tag in dataset else None for tag in sorted(PIXELS))
-
-
-def _state(dataset: Dataset, name: str, options: Options, *, blanked: bool) -> None:
-    """What was done, in the attributes that PS3.15 section E.1.1 asks for."""
-    dataset.PatientID = dataset.PatientName = name
-    dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = [f"medrail {__version__}", f"DICOM PS3.15 {EDITION} Basic Profile"]
-    codes = [("113100", "Basic Application Confidentiality Profile")]
-    codes += [("113101", "Clean Pixel Data Option")] * blanked
-    codes += [KEEP[kept] for kept in KEEP if options.keeps(kept)]
-    dataset.DeidentificationMethodCodeSequence = Sequence([_code(*code) for code in codes])
-    dates = "UNMODIFIED" if options.keeps("dates") else "MODIFIED" if options.keeps("shifted-dates") else "REMOVED"
-    dataset.LongitudinalTemporalInformationModified = dates
-
-
-def _code(value: str, meaning: str) -> Dataset:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator = value, "DCM"
-    code.CodeMeaning = meaning[:64]
-    return code
 
 
 def _written(dataset: Dataset) -> bytes:

@@ -14,14 +14,26 @@ from pydicom import config
 from pydicom.uid import UID
 
 from medrail.cases.deidentify import dicom, plain
-from medrail.cases.deidentify.identifiers import words_of_id, words_of_name
+from medrail.cases.deidentify.actions import basic_profile
+from medrail.cases.deidentify.identifiers import (
+    NOTHING,
+    Identifiers,
+    own_of_id,
+    own_of_name,
+    words_of_id,
+    words_of_name,
+)
 from medrail.cases.deidentify.keys import Keys
 from medrail.cases.deidentify.linkage import Linkage, open_linkage
 from medrail.cases.deidentify.options import Options
+from medrail.cases.deidentify.persons import Person, named, note_others, person_of
 from medrail.cases.deidentify.report import Report
+from medrail.cases.listing import image_suffix
 from medrail.cases.look import burned_in
 from medrail.errors import ConfigError, MedrailError, UnsupportedFormat
 from medrail.read import files_of, read, sniff
+from medrail.read.dicom.elements import read_whole
+from medrail.read.dicom.who import who_of
 from medrail.read.guard import Guard
 from medrail.types import Progress
 
@@ -30,6 +42,7 @@ _INDEXED = [
     "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "Modality", "BurnedInAnnotation",
     "SpecificCharacterSet", "BodyPartExamined",
 ]  # fmt: skip
+_SIZES = ["SequenceOfUltrasoundRegions", "Rows", "Columns"]
 _WITH_FACES = frozenset({"CT", "MR", "PT"})
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory
 
@@ -45,8 +58,9 @@ class Source:
     study: str = ""
     series: str = ""
     order: tuple[int, str] = (0, "")
-    words: frozenset[str] = frozenset()
+    known: Identifiers = NOTHING
     warning: str = ""
+    person: Person = field(default_factory=Person)
 
 
 @dataclass
@@ -55,7 +69,7 @@ class _Work:
     linkage: Linkage
     report: Report
     out: Path | None
-    names: dict[str, frozenset[str]] = field(default_factory=dict)
+    names: dict[str, Identifiers] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -85,8 +99,9 @@ def deidentify(
     Raises
     ------
     ConfigError
-        If there is no such source, or ``out`` or ``linkage`` lie where they must not.
+        If there is no such source, ``out`` or ``linkage`` lie where they must not, or the extra is not installed.
     """
+    basic_profile()
     _check_places(source, out)
     linked = open_linkage(linkage, out)
     report = Report(options, None if dry_run else out, linkage)
@@ -122,13 +137,17 @@ def _check_places(source: Path, out: Path) -> None:
 
 
 def find_files(source: Path) -> list[Path]:
-    """Every file, hidden ones too, sorted by its path's bytes; links are not followed."""
+    """Every file, hidden ones too, sorted by its path's bytes, then links to files; links to folders are not followed.
+
+    So a file's number is its line in ``find IN -type f | LC_ALL=C sort``.
+    """
     if source.is_file():
         return [source]
     found = []
     for folder, _, names in os.walk(source, followlinks=False):
         found += [os.path.join(folder, name) for name in names]  # noqa: PTH118  (bytes of the path decide the order)
-    return [Path(name) for name in sorted(found, key=os.fsencode)]
+    paths = {os.fsencode(name): Path(name) for name in found}
+    return [paths[name] for name in sorted(paths, key=lambda name: (paths[name].is_symlink(), name))]
 
 
 def _indexed(source: Path, report: Report, progress: Progress | None) -> Iterator[Source]:
@@ -143,7 +162,9 @@ def _indexed(source: Path, report: Report, progress: Progress | None) -> Iterato
                 raise UnsupportedFormat(f"is {kind}, which is not cleaned", remedy="Save its images as PNG or NIfTI.")
             data_files |= {other.resolve() for other in files_of(path)[1:]}
         except UnsupportedFormat as error:
-            if path.resolve() not in data_files:
+            if error.found.startswith("looks like") and image_suffix(path.name):
+                report.failed.append((number, f"is called an image, and {_left_out(error)}. Copy or export it again."))
+            elif path.resolve() not in data_files:
                 report.left_out.append((number, _left_out(error)))
             continue
         except MedrailError as error:
@@ -166,28 +187,29 @@ def _reason(error: MedrailError) -> str:
 
 def _header(number: int, path: Path) -> Source:
     with Guard(path, "DICOM"):
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_INDEXED)
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_INDEXED, *_SIZES])
+        whose = who_of(header)
         text = {name: _text(header, name) for name in _INDEXED}
         sop_class = text["SOPClassUID"] or str(header.get("file_meta", {}).get("MediaStorageSOPClassUID", ""))
         if sop_class == _DIRECTORY:
             raise UnsupportedFormat("is a DICOMDIR, the index of the originals", remedy="The copies need none.")
-        who = (text["PatientName"], text["PatientBirthDate"])
-        patient = [text["IssuerOfPatientID"], text["PatientID"]] if text["PatientID"] else ["unnamed", *who]
-        if not any((text["PatientID"], *who)):
-            patient = ["study", text["StudyInstanceUID"] or text["SeriesInstanceUID"] or str(path.parent.resolve())]
+        person = person_of(text, whose, str(path.parent.resolve()))
         words = {*words_of_name(text["PatientName"])}
-        words |= {word for name in ("PatientID", "OtherPatientIDs") for word in words_of_id(text[name])}
+        for name in ("PatientID", "OtherPatientIDs"):
+            words.update(words_of_id(text[name]), own_of_id(text[name]))
+        known = Identifiers(frozenset(words), own=frozenset(own_of_name(text["PatientName"])))
     order = text["InstanceNumber"]
     return Source(
         number,
         path,
         "dicom",
-        "|".join(patient),
+        person.key,
         text["StudyInstanceUID"],
         text["SeriesInstanceUID"] or str(path.parent.resolve()),
         (int(order) if order.lstrip("-").isdecimal() and len(order) < 12 else 0, text["SOPInstanceUID"]),
-        frozenset(words),
-        _risk(text),
+        known,
+        _risk(text) + _outside(header, text),
+        person,
     )
 
 
@@ -214,12 +236,26 @@ def _risk(text: dict[str, str]) -> str:
     return ""
 
 
+def _outside(header: Any, text: dict[str, str]) -> str:
+    """What to blank of an ultrasound picture, where the header says where its beam is."""
+    if text["Modality"].upper() not in ("US", "IVUS"):
+        return ""
+    size = (read_whole(header, "Rows", 0), read_whole(header, "Columns", 0))
+    boxes = burned_in.outside_regions(size, burned_in.regions_in(header))
+    asked = " ".join(f"--blank {x},{y},{w},{h}" for x, y, w, h in boxes if w > 0 and h > 0)
+    return f"; outside of its ultrasound regions: {asked}" if asked else ""
+
+
 def _name_patients(sources: list[Source], work: _Work) -> None:
-    for entry in sources:
-        if entry.kind == "dicom":
-            work.names[entry.patient] = work.names.get(entry.patient, frozenset()) | entry.words
-    taken = {word for words in work.names.values() for word in words}
+    dicoms = [entry for entry in sources if entry.kind == "dicom"]
+    persons = [entry.person for entry in dicoms]
+    keys = named(persons, work.linkage)
+    for entry, key in zip(dicoms, keys, strict=True):
+        entry.patient = key
+        work.names[key] = work.names.get(key, NOTHING).with_patient(entry.known)
+    taken = {word for known in work.names.values() for word in known.words}
     work.keys.add_patients(work.names, taken)
+    note_others(persons, keys, work.linkage)
     for patient in work.names:
         work.linkage.note("days", patient, str(work.keys.shift_days(patient)))
 

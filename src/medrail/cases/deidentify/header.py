@@ -12,7 +12,21 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from medrail.cases.deidentify.actions import CLASS_UIDS, FREE_TEXT, PIXELS, TEMPORAL, action_for, vr_of
-from medrail.cases.deidentify.identifiers import BYTES, CODE, TEXT, Identifiers, dates_of, words_of_id, words_of_name
+from medrail.cases.deidentify.dates import dates_of
+from medrail.cases.deidentify.identifiers import (
+    BINARY,
+    BYTES,
+    CODE,
+    NUMBER,
+    TEXT,
+    TIME,
+    UID,
+    Identifiers,
+    own_of_id,
+    own_of_name,
+    words_of_id,
+    words_of_name,
+)
 from medrail.cases.deidentify.keys import is_standard
 from medrail.cases.deidentify.options import Options
 from medrail.errors import CorruptFile
@@ -26,6 +40,8 @@ _IDS = (
     "ID", "IDs", "Number", "Numbers", "Identifier", "TelephoneNumber", "Telecom", "AccessionNumber", "AETitle",
     "StationName", "MachineName", "BarcodeValue", "CameraOwnerName",
 )  # fmt: skip
+_PATIENT, _OWN_IDS = 0x0010, ("PatientID", "OtherPatientIDs")
+_PLACES_OF = {"CS": CODE, "AS": CODE, "DS": NUMBER, "IS": NUMBER, "UI": UID, **dict.fromkeys(TEMPORAL, TIME)}
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,7 @@ def decoded(value: bytes, encodings: tuple[str, ...]) -> str:
 def identifiers_of(dataset: Dataset, options: Options) -> Identifiers:
     """Everything in a header that tells who, where and when, but for what the options keep."""
     words: set[str] = set()
+    own: set[str] = set()
     dates: set[str] = set()
     kept_dates: set[str] = set()
     uids: set[str] = set()
@@ -121,14 +138,14 @@ def identifiers_of(dataset: Dataset, options: Options) -> Identifiers:
         if element.value is None or not element.value or element.tag >> 16 & 1:
             continue
         action = action_for(element.tag, element.vr, options, dummy_needed=False)
-        own = encodings_of(element.dataset) if "SpecificCharacterSet" in element.dataset else encodings
+        own_set = encodings_of(element.dataset) if "SpecificCharacterSet" in element.dataset else encodings
         if element.vr in ("DA", "DT"):
             found = dates_of(element.value.decode("ascii", "replace"))
             (kept_dates if action == "K" else dates).update(found)
         elif action != "K" and element.vr == "UI" and element.tag not in CLASS_UIDS:
             uids.update(_uids(element.value))
         elif action != "K" and element.vr in FREE_TEXT:
-            found_words = set(_words(element, decoded(element.value[: _LONGEST + 1], own)))
+            found_words = set(_words(element, decoded(element.value[: _LONGEST + 1], own_set)))
             if found_words and len(element.value) > _LONGEST:
                 raise CorruptFile(
                     f"has {len(element.value)} bytes in {keyword_for_tag(element.tag)}",
@@ -136,9 +153,15 @@ def identifiers_of(dataset: Dataset, options: Options) -> Identifiers:
                     remedy="Copy or export it again.",
                 )
             words |= found_words
+            if element.vr == "PN" and element.tag >> 16 == _PATIENT:
+                own.update(own_of_name(decoded(element.value, own_set)))
+            elif keyword_for_tag(element.tag) in _OWN_IDS:
+                words.update(own_of_id(decoded(element.value, own_set)))
             if found_words and not element.value.isascii():
                 raw |= {part for part in element.value.strip(b" \0").replace(b"=", b"^").split(b"^") if len(part) > 2}
-    return Identifiers(frozenset(words), frozenset(dates - kept_dates), frozenset(uids), encodings, frozenset(raw))
+    return Identifiers(
+        frozenset(words), frozenset(dates - kept_dates), frozenset(uids), encodings, frozenset(raw), frozenset(own)
+    )
 
 
 def _words(element: Element, text: str) -> Iterator[str]:
@@ -158,6 +181,4 @@ def _uids(value: bytes) -> Iterator[str]:
 
 def place_of(vr: str) -> str:
     """How a value of this representation is searched (see ``identifiers``)."""
-    if vr in FREE_TEXT:
-        return TEXT
-    return CODE if vr == "CS" or vr in TEMPORAL else BYTES
+    return vr if vr in BINARY else TEXT if vr in FREE_TEXT else _PLACES_OF.get(vr, BYTES)

@@ -7,20 +7,29 @@ The rule of the search, for one value of the header or for all bytes of a file b
   anywhere, even inside a longer word; fewer only as a word of their own: from two letters on in text, from five in
   bytes that may be numbers. Digits alone count as a number of their own: from four on in text, six in codes,
   eight in other bytes.
-* **Dates** as eight digits, alone or before a time, and as numbers parted by ``- / . :`` in the usual orders.
+* **The patient's own** names: in text, each word of four letters or more counts anywhere, also inside a longer word,
+  and of six or more also when it is parted by spaces or signs; whatever the word is, as "West" or "Case".
+* **Numbers** (DS, IS, and numbers in binary) that as a whole are an identity number, from four digits on; from six in
+  binary. Of the patient's own numbers the digits count without their letters.
+* **Dates** as eight digits, alone or before a time, and as numbers parted by ``- / . :``; in text in every form that
+  ``dates`` knows.
 * **UIDs** that stand as a whole.
 
-Single letters, titles, and words that the standard or any hospital uses (``COMMON``) are not searched for; that an
-attribute's own value has changed is judged apart (``medrail.cases.deidentify.verify``).
+Elsewhere than in text, single letters, titles, and words that the standard or any hospital uses (``COMMON``) are not
+searched for; nor are they in text, but for the patient's own name. That an attribute's own value has changed is judged
+apart (``medrail.cases.deidentify.verify``).
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import struct
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from medrail.cases.deidentify.dates import dates_in_bytes, dates_in_text, without_dates
 
 # Titles and fillers; what institutions, devices and codes call things; the words that a copy is marked with.
 _COMMON = """
@@ -41,44 +50,73 @@ COMMON = frozenset(_COMMON.split())
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _UID = re.compile(rb"(?<!\d)\d{1,64}(?:\.\d{1,64}){2,64}")
-_DIGITS = re.compile(rb"(?<![\d.])\d{8,14}(?![\d.]\d|\d)")
-_YEAR_FIRST = re.compile(rb"(?<!\d)(\d{4})[-/.:](\d{1,2})[-/.:](\d{1,2})(?!\d)")
-_YEAR_LAST = re.compile(rb"(?<!\d)(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})(?!\d)")
+_NO_LETTER = re.compile(rb"[^0-9a-z\x80-\xff]+")
+_PRINTED = re.compile(rb"[\t\r\n -~]{4,65536}")
 
-TEXT, CODE, BYTES = "text", "code", "bytes"
+# What a value is: free text; a code (CS, AS); a time or date; numbers as text (DS, IS); a UID; numbers in binary, by
+# the struct code of their VR; anything else.
+TEXT, CODE, TIME, NUMBER, UID, BYTES = "text", "code", "time", "number", "uid", "bytes"
+BINARY = {"UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 # Shortest word of letters, and of digits alone, that is searched for, by the kind of place.
-_SHORTEST = {TEXT: (2, 4), CODE: (3, 6), BYTES: (5, 8)}
+_SHORTEST = {TEXT: (2, 4), CODE: (3, 6), TIME: (3, 6)}
+_IN_BYTES = (5, 8)
 _ANYWHERE = 6  # letters
+_OWN_ANYWHERE = 4  # letters, of the patient's own name in text
+_OWN_DIGITS = 5  # of a number inside of the patient's own identity number
+_WHOLE_NUMBER, _WHOLE_BINARY = 4, 6  # digits
 
 
 @dataclass(frozen=True, repr=False)
 class Identifiers:
-    """Words (in lower case), dates (YYYYMMDD) and UIDs of one original; never shown, so it has no repr."""
+    """Words (in lower case), dates (YYYYMMDD) and UIDs of one original; never shown, so it has no repr.
+
+    raw:
+        Words as the file spelled them, in its own character set.
+    own:
+        Words of the patient's own name, common ones too.
+    """
 
     words: frozenset[str] = frozenset()
     dates: frozenset[str] = frozenset()
     uids: frozenset[str] = frozenset()
     encodings: tuple[str, ...] = ()
-    raw: frozenset[bytes] = frozenset()  # words as the file spelled them, in its own character set
+    raw: frozenset[bytes] = frozenset()
+    own: frozenset[str] = frozenset()
 
-    def with_words(self, words: Iterable[str]) -> Identifiers:
-        return Identifiers(self.words | frozenset(words), self.dates, self.uids, self.encodings, self.raw)
+    def with_patient(self, other: Identifiers) -> Identifiers:
+        """And those of the same patient in other files."""
+        return replace(self, words=self.words | other.words, own=self.own | other.own)
+
+    def but_for(self, word: str, dates: Iterable[str]) -> Identifiers:
+        """Without what a copy is given: the patient's new name, moved dates."""
+        less = frozenset({word.lower()})
+        return replace(self, words=self.words - less, own=self.own - less, dates=self.dates - frozenset(dates))
 
     def found_in(self, content: bytes, place: str) -> frozenset[str]:
-        """Which kinds ("word", "date", "UID") stand in the bytes; never which one.
+        """Which kinds ("word", "number", "date", "UID") stand in the bytes; never which one.
 
         place:
-            ``TEXT``, ``CODE`` or ``BYTES``: how careful one must be with short ones.
+            ``TEXT``, ``CODE``, ... or a VR of ``BINARY``: how careful one must be with short ones.
         """
-        views = {content, content.replace(b"\0", b"")}  # without zeros, UTF-16 reads as ASCII
         found = set()
+        if place == NUMBER and self._is_number(content.decode("ascii", "replace")):
+            found.add("number")
+        if place in BINARY:
+            return frozenset({"number"} if self._is_binary(content, BINARY[place]) else ())
+        if place == BYTES and _PRINTED.fullmatch(content.strip(b"\0 ")):
+            place = TEXT
+        views = {content, content.replace(b"\0", b"")}  # without zeros, UTF-16 reads as ASCII
         spelled = {view.lower() for view in views}
-        if not all(word.isascii() for word in self.words):
+        if not all(word.isascii() for word in self.words | self.own):
             # The case of other letters is known only to who knows the encoding.
             spelled |= {lower for view in views for lower in _lower(view, self.encodings)}
         if any(self._word_in(view, place) for view in spelled):
             found.add("word")
-        if self.dates and any(not self.dates.isdisjoint(_dates_in(view)) for view in views):
+        if place == TEXT and any(self._own_in(view) for view in spelled):
+            found.add("word")
+        if self.dates and any(not self.dates.isdisjoint(dates_in_bytes(view)) for view in views):
+            found.add("date")
+        if place in (TEXT, CODE, NUMBER) and self._date_in(content):
             found.add("date")
         if self.uids and any(not self.uids.isdisjoint(_uids_in(view)) for view in views):
             found.add("UID")
@@ -89,10 +127,12 @@ class Identifiers:
         known = {plain(word) for word in self.words} | self.words
         parts = [part for word in known for part in _WORD.findall(word)]
         parts = [part for part in (*known, *parts) if len(part) > 1 and part not in COMMON]
-        for part in sorted(set(parts), key=len, reverse=True):
-            pattern = re.escape(part) if len(part) >= _ANYWHERE else rf"(?<![^\W_]){re.escape(part)}(?![^\W_])"
+        own = {plain(word) for word in self.own} | self.own
+        for part in sorted({*parts, *own}, key=len, reverse=True):
+            anywhere = len(part) >= (_OWN_ANYWHERE if part in own else _ANYWHERE)
+            pattern = re.escape(part) if anywhere else rf"(?<![^\W_]){re.escape(part)}(?![^\W_])"
             text = re.sub(pattern, "", text, flags=re.IGNORECASE)
-        text = re.sub(r"\d{1,4}[-/.:]\d{1,2}[-/.:]\d{2,4}|(?<!\d)\d{6,}(?!\d)|\d+(?:\.\d+){3,}", "", text)
+        text = re.sub(r"(?<!\d)\d{6,}(?!\d)|\d+(?:\.\d+){3,}", "", without_dates(text, self._dates_and_short))
         return re.sub(r"\s{2,}", " ", text).strip()
 
     def _word_in(self, content: bytes, place: str) -> bool:
@@ -100,6 +140,43 @@ class Identifiers:
             needle in content and _stands(needle, content, place, is_number)
             for needle, is_number in _needles(self.words, self.encodings, self.raw)
         )
+
+    def _own_in(self, content: bytes) -> bool:
+        """Inside of longer words too, and parted by what is no letter."""
+        joined = _NO_LETTER.sub(b"", content)
+        return any(
+            needle in content or (len(needle) >= _ANYWHERE and needle in joined)
+            for needle, _ in _needles(self.own, self.encodings, frozenset())
+        )
+
+    def _date_in(self, content: bytes) -> bool:
+        if not self.dates:
+            return False
+        content = content.replace(b"\0", b"")
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+        return not self._dates_and_short.isdisjoint(dates_in_text(text))
+
+    @property
+    def _dates_and_short(self) -> frozenset[str]:
+        """Also without their century."""
+        return self.dates | {date[2:] for date in self.dates}
+
+    def _is_number(self, text: str) -> bool:
+        known = _numbers(self.words, _WHOLE_NUMBER)
+        return bool(known) and any(_whole(part) in known for part in text.split("\\"))
+
+    def _is_binary(self, content: bytes, code: str) -> bool:
+        known, size = _numbers(self.words, _WHOLE_BINARY), struct.calcsize(code)
+        if not known or len(content) > 4096 or len(content) % size:
+            return False
+        values = [struct.unpack(f"{order}{len(content) // size}{code}", content) for order in "<>"]
+        return any(value in known for order in values for value in order)
+
+
+NOTHING = Identifiers()
 
 
 def words_of_name(text: str) -> Iterator[str]:
@@ -122,11 +199,14 @@ def words_of_id(text: str) -> Iterator[str]:
                 yield word
 
 
-def dates_of(text: str) -> Iterator[str]:
-    """The dates in DA or DT values, and in any other text where they are written as such."""
-    for part in text.split("\\"):
-        if re.match(r"\d{8}", part.strip()):
-            yield part.strip()[:8]
+def own_of_name(text: str) -> Iterator[str]:
+    """Each word of the patient's own name that has four letters or more, common or not."""
+    yield from (word for word in _WORD.findall(text.lower()) if word.isalpha() and len(plain(word)) >= _OWN_ANYWHERE)
+
+
+def own_of_id(text: str) -> Iterator[str]:
+    """The numbers in the patient's own identity number, apart from its letters."""
+    yield from (digits for digits in re.findall(r"\d+", text) if len(digits) >= _OWN_DIGITS)
 
 
 def plain(text: str) -> str:
@@ -170,7 +250,7 @@ def _lower(content: bytes, encodings: tuple[str, ...]) -> Iterator[bytes]:
 
 
 def _stands(needle: bytes, content: bytes, place: str, is_number: bool) -> bool:
-    letters, digits = _SHORTEST[place]
+    letters, digits = _SHORTEST.get(place, _IN_BYTES)
     escaped = re.escape(needle)
     if is_number:
         pattern = rb"(?<!\d)(?<!\d\.)" + escaped + rb"(?!\d)(?!\.\d)"
@@ -184,12 +264,17 @@ def _uids_in(content: bytes) -> Iterator[str]:
     return (found.group().decode("ascii") for found in _UID.finditer(content))
 
 
-def _dates_in(content: bytes) -> Iterator[str]:
-    for found in _DIGITS.finditer(content):
-        if len(found.group()) in (8, 10, 12, 14):
-            yield found.group()[:8].decode("ascii")
-    for year, month, day in _YEAR_FIRST.findall(content):
-        yield f"{int(year):04d}{int(month):02d}{int(day):02d}"
-    for first, second, year in _YEAR_LAST.findall(content):
-        yield f"{int(year):04d}{int(second):02d}{int(first):02d}"
-        yield f"{int(year):04d}{int(first):02d}{int(second):02d}"
+@functools.lru_cache(maxsize=8)
+def _numbers(words: frozenset[str], digits: int) -> frozenset[int]:
+    """Leading zeros are no digits: a patient "00001" must not empty each 1."""
+    numbers = (int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 64)
+    return frozenset(number for number in numbers if number >= 10 ** (digits - 1))
+
+
+def _whole(text: str) -> int | None:
+    """A DS or IS value that is a whole number, however written."""
+    try:
+        number = float(text.strip(" \0"))
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None

@@ -55,10 +55,12 @@ _NUMBER = re.compile(rb"[0-9+\-.eE ]*|YES|NO|NONE|DIRECTIONAL|ISOTROPIC")
 
 
 def is_safe(creator: str, tag: int) -> bool:
+    """Whether a private element (group << 16 | element) of a creator is on the list."""
     return tag & 0xFF in SAFE.get((creator, tag >> 16), ())
 
 
 def is_csa(creator: str, tag: int) -> bool:
+    """Whether it is Siemens' CSA image header, which is kept only in part (``clean_csa``)."""
     return (creator, tag >> 16, tag & 0xFF) == _CSA
 
 

@@ -24,6 +24,7 @@ from medrail.cases.deidentify.identifiers import BYTES, Identifiers, plain
 from medrail.cases.deidentify.keys import shifted
 from medrail.cases.deidentify.options import Options
 from medrail.cases.deidentify.safe_private import is_safe
+from medrail.cases.deidentify.statement import STATED
 
 _IN_PIXELS = 8  # letters of a word that no pixels spell by chance
 _META = {0x00020000 + element for element in (0x0000, 0x0001, 0x0002, 0x0003, 0x0010, 0x0012, 0x0013)}
@@ -52,10 +53,7 @@ def traces_of(dataset: Dataset, options: Options, new_name: str, shift_days: int
         if action == "S":
             moved |= _moved(value, shift_days)
     names = {new_name.encode("ascii")}
-    dates = identifiers.dates - {text.decode("ascii")[:8] for text in moved} - {dummies.DATE}
-    searched = Identifiers(
-        identifiers.words - {new_name.lower()}, dates, identifiers.uids, identifiers.encodings, identifiers.raw
-    )
+    searched = identifiers.but_for(new_name, [*(text.decode("ascii")[:8] for text in moved), dummies.DATE])
     return Traces(searched, frozenset(changed), frozenset(dummies.STORED | names | moved))
 
 
@@ -75,7 +73,7 @@ def problems_in(content: bytes, traces: Traces, options: Options) -> tuple[str, 
         value = (element.value or b"").strip(b" \0")
         if (element.tag, value) in traces.changed and value not in traces.allowed:
             found.append(f"the original's value in {name}")
-        if element.value:
+        if element.value and value not in STATED:
             kinds = traces.identifiers.found_in(element.value, place_of(element.vr))
             found += [f"a {kind} of the original in {name}" for kind in sorted(kinds)]
     found += _in_bytes(content, dataset, traces.identifiers)

@@ -70,13 +70,6 @@ def _nifti_voxels(content: bytes, order: str, version: int) -> tuple[bytes, int]
     return content[start : start + length], start
 
 
-def clean_pair_data(content: bytes, length: int) -> bytes:
-    """The voxel file of a NIfTI pair: as long as the header says."""
-    if len(content) < length:
-        raise CorruptFile("ends before its voxels do", remedy="Copy it again.")
-    return content[:length]
-
-
 def clean_metaimage(content: bytes, data: bytes | None = None) -> bytes:
     """One .mha: the header's numbers, then the voxels, also of a file with a separate data file (``data``)."""
     found = re.search(rb"^\s*ElementDataFile\s*=\s*([^\r\n]*)\r?\n?", content, re.MULTILINE | re.IGNORECASE)

@@ -59,6 +59,7 @@ class Outline:
 
 
 def is_outlines(path: Path) -> bool:
+    """Whether a slide's annotation is outlines (by its ending), not a picture of classes."""
     return path.suffix.lower() in OUTLINE_SUFFIXES
 
 

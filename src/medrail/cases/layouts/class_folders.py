@@ -67,7 +67,7 @@ def list_class_folders(config: Config, workspace: Workspace) -> Listing:
             slices[PurePosixPath(*below.parts[: place.depth + 1]), place].append(path)
         else:
             entries.append(Entry(path, below.as_posix(), target=place.name, split=place.split))
-    with HeaderCache.of(workspace) as cache:
+    with HeaderCache.of_user() as cache:
         for (below, place), files in slices.items():
             if len(files) > 1:
                 found = series_entries(

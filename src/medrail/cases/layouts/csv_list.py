@@ -121,7 +121,10 @@ def list_csv(config: Config, workspace: Workspace) -> Listing:
         reader.take(row)
     if not sheet.rows:
         raise none_found(path, "row", "The table has a header only.")
-    return Listing(_named(reader.entries, path.parent), tuple(reader.findings))
+    entries = _named(reader.entries, path.parent)
+    labelled = tuple(entry for entry in entries if entry.target is not None)
+    unlabelled = tuple(entry for entry in entries if entry.target is None)
+    return Listing(labelled, tuple(reader.findings), unlabelled)
 
 
 def _table_file(path: Path) -> Path:
@@ -155,7 +158,7 @@ class _RowReader:
         item, given_id = self._cell(row, "item"), self._id(row)
         if path is not None:
             self._refuse_repeat(row, str(path), item)
-        if path is None or len(self.findings) > before:
+        if path is None or any(finding.defect != "unlabelled" for finding in self.findings[before:]):
             return
         patient, centre, where = self._cell(row, "patient"), self._cell(row, "centre"), self.sheet.where(row)
         self.entries.append(Entry(path, "", target, split, patient, item, roi, given_id, where, centre, fold))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ from medrail.cases.listing import (
 from medrail.config import Config, did_you_mean
 from medrail.errors import ConfigError
 from medrail.read.dicom.cache import HeaderCache
+from medrail.read.dicom.walk import leads_back
 from medrail.types import SPLITS
 from medrail.workspace import Workspace
 
@@ -48,12 +50,14 @@ def list_dicom_folders(config: Config, workspace: Workspace) -> Listing:
     found: dict[str, list[Entry]] = {}
     findings: list[Finding] = []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    linked = [path for path in folders if path.is_symlink() and leads_back(path, os.path.realpath(root))]
+    findings += map(_linked, linked)
     options = config.data.read_options
-    with HeaderCache.of(workspace) as cache:
+    with HeaderCache.of_user() as cache:
         listed = {
             folder: series_entries(folder, folder.name, patient=folder.name, options=options, cache=cache)
             for folder in folders
-            if folder != mask_folder
+            if folder != mask_folder and folder not in linked
         }
     for folder, listing in listed.items():
         findings += listing.findings
@@ -65,6 +69,7 @@ def list_dicom_folders(config: Config, workspace: Workspace) -> Listing:
     if not found:
         raise none_found(root, "DICOM file in a folder below", "data.path needs one folder a patient.")
     labelled: list[Entry] = []
+    unlabelled: list[Entry] = []
     for series in found.values():
         for entry in series:
             answer = targets.give(entry, series)
@@ -72,8 +77,10 @@ def list_dicom_folders(config: Config, workspace: Workspace) -> Listing:
                 labelled.append(answer)
             else:
                 findings.append(answer)
+                if answer.defect == "unlabelled":
+                    unlabelled.append(replace(entry, target=None))
     # One row is about all series of its patient: what is wrong with it is said once.
-    return Listing(tuple(labelled), tuple(dict.fromkeys((*findings, *targets.left_over(found)))))
+    return Listing(tuple(labelled), tuple(dict.fromkeys((*findings, *targets.left_over(found)))), tuple(unlabelled))
 
 
 class _Targets(Protocol):
@@ -160,7 +167,8 @@ class _Table:
         where, text = self._sheet.where(row), self._cell(row, self._target)
         split_text, roi_text = self._cell(row, self._split), self._cell(row, self._roi)
         if not text:
-            return Finding("unlabelled", where, f"the column {self._target!r} is empty", "Fill it or delete the row.")
+            remedy = f"Fill the column {self._target!r} of {self._sheet.path.name}, or delete the row."
+            return Finding("unlabelled", where, f"the column {self._target!r} is empty", remedy)
         split = split_named(split_text) if split_text else None
         if split_text and split is None:
             return Finding("bad_split", where, f"{split_text!r} is no split", did_you_mean(split_text, SPLITS))
@@ -198,6 +206,11 @@ def _several(entry: Entry, series: Sequence[Entry]) -> Finding:
     items = ", ".join(other.item or other.name for other in series)
     what = f"one mask, but this patient has {len(series)} series ({items})"
     return Finding("several_series", str(entry.path), what, "Name the series in the column item of data.labels.")
+
+
+def _linked(folder: Path) -> Finding:
+    what = f"is a link to {folder.resolve().name}, which is in the data by its own name: left out"
+    return Finding("ignored_file", str(folder), what, "Nothing is to be done.", "warn")
 
 
 def _no_file(where: str, text: str) -> Finding:

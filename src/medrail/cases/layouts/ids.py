@@ -46,6 +46,7 @@ def unique_ids(names: Sequence[str]) -> list[str]:
 
 
 def is_safe_id(text: str) -> bool:
+    """Whether a text may be an id as it is: ``safe_id`` would not change it."""
     return bool(text) and safe_id(text) == text
 
 

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from medrail.cases.listing import Entry, Finding, Listing, image_suffix
+from medrail.cases.listing import Entry, Finding, Listing, counted, image_suffix, shown
 from medrail.errors import DataError
 from medrail.read import Series
 from medrail.read.dicom.cache import HeaderCache
 from medrail.read.dicom.headers import Refused
 from medrail.read.dicom.series import scan
-from medrail.read.dicom.volume import volumes_of
+from medrail.read.dicom.volume import Volume, volumes_of
 from medrail.types import READ_AS_STORED, ReadOptions, SplitName
 
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+# A part of a series with at most this share of the slices of its largest part is no volume of its own.
+_STRAY_SHARE = 0.25
 
 
 def is_dicom(path: Path) -> bool:
@@ -46,7 +48,8 @@ def series_entries(
 
     A series is the folder that holds it alone, or a folder with the series' ``item``; a single file is itself. Series
     that are refused are entries too: reading them says why, and the other cases go on; so is a folder in which nothing
-    but refused files are found. A localiser beside other series is left out.
+    but refused files are found. A localiser beside other series is left out, and so are stray slices: what a series
+    holds beside its volume, and is far smaller (``strays_of``).
     """
     blank = Entry(folder, name, target=target, split=split, patient=patient)
     try:
@@ -58,19 +61,39 @@ def series_entries(
     if not volumes:
         return Listing((blank,) if findings else (), tuple(findings))
     all_series = [volume.series for volume in volumes]
-    kept = [volume.series for volume in volumes if not volume.is_localiser] or all_series
-    findings += [_left_out(series, all_series) for series in all_series if series not in kept]
+    kept = [volume for volume in volumes if not volume.is_localiser] or volumes
+    findings += [_left_out(volume.series, all_series) for volume in volumes if volume not in kept]
+    strays = strays_of(kept)
+    findings += [_stray(volume.series) for volume in strays]
     entries = []
-    for series in kept:
+    for series in (volume.series for volume in kept if volume not in strays):
         path, item = place_of(series, all_series)
         inside = PurePosixPath(path.relative_to(folder).as_posix())
         full_name = (PurePosixPath(name) / inside / item).as_posix()
         facts = replace(blank, path=path, name=full_name, item=item, scanner=series.scanner, modality=series.modality)
         defects = tuple(sorted({defect.name for defect in series.defects}))
         entries.append(
-            replace(facts, burned_in=series.burned_in, defects=defects, patient_key=series.patient_key),
+            replace(facts, burned_in=series.burned_in, defects=defects).of(series),
         )
     return Listing(tuple(entries), tuple(findings))
+
+
+def strays_of(volumes: Sequence[Volume]) -> list[Volume]:
+    """Slices beside a volume of the same series, as of another orientation or size, and far fewer than it has.
+
+    A series whose parts have one slice each holds pictures (or a localiser that does not say so), and none is a stray.
+    """
+    largest: dict[str, int] = {}
+    for volume in volumes:
+        if volume.groups[0].placed and volume.first.series_uid:
+            count = len(volume.groups[0].frames)
+            largest[volume.first.series_uid] = max(count, largest.get(volume.first.series_uid, 0))
+    found = []
+    for volume in volumes:
+        count, most = len(volume.groups[0].frames), largest.get(volume.first.series_uid, 0)
+        if count < most and (count == 1 or count <= _STRAY_SHARE * most):
+            found.append(volume)
+    return found
 
 
 def place_of(series: Series, found: Sequence[Series]) -> tuple[Path, str]:
@@ -93,3 +116,14 @@ def _left_out(series: Series, found: Sequence[Series]) -> Finding:
     path, item = place_of(series, found)
     what = f"a localiser ({item or path.name}, {len(series.files)} files) beside the images is no case"
     return Finding("localiser_left_out", str(path), what, "Nothing is to be done.", "warn")
+
+
+def _stray(series: Series) -> Finding:
+    first, *others = map(str, series.files)
+    slices = counted(series.shape[1], "slice")
+    size = " x ".join(map(str, series.shape[2:]))
+    what = f"{slices} of {size} beside the volume of the same series, and no part of it"
+    if others:
+        what += f": {shown((Path(name).name for name in (first, *others)), 8)}"
+    remedy = "Left out. If it is an image of its own, give it a folder, or name it in a CSV (data.kind: csv)."
+    return Finding("stray_slices_left_out", first, what, remedy, "warn", tuple(others))

@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from medrail.errors import MedrailError
+from medrail.read.dicom.elements import read_values, read_whole
 from medrail.types import Image, Voxels
 
 Bytes = npt.NDArray[np.uint8]
@@ -83,6 +86,17 @@ def rule_for(modality: str = "", burned_in: str = "", kind: str = "", scanner: s
     if re.search(r"film ?digiti[sz]er|vidar|lumisys|screen ?capture|paperport", scanner, re.IGNORECASE):
         return "the device digitises films or captures screens"
     return ""
+
+
+def regions_in(dataset: Any) -> list[tuple[int, int, int, int]]:
+    """(x0, y0, x1, y1) of Sequence of Ultrasound Regions (PS3.3, C.8.5.5); [] where there is none, or a broken one."""
+    keywords = [f"RegionLocation{corner}" for corner in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+    try:
+        items = read_values(dataset, "SequenceOfUltrasoundRegions")
+        x0, y0, x1, y1 = zip(*([read_whole(item, keyword) for keyword in keywords] for item in items), strict=True)
+    except (MedrailError, ValueError):
+        return []
+    return [box for box in zip(x0, y0, x1, y1, strict=True) if 0 <= box[0] <= box[2] and 0 <= box[1] <= box[3]]
 
 
 def outside_regions(

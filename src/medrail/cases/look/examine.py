@@ -26,9 +26,10 @@ from medrail.read import read
 from medrail.types import Case, Image, Voxels
 
 # Raise it when what is kept of a case changes meaning; also when signatures or the detector of text change.
-_VERSION = 4
+_VERSION = 5
 # Percentiles are taken of at most so many values, on an even stride: sorting a whole CT takes longer than reading it.
 _SAMPLED = 200_000
+_AIR_HU = -1024.0  # CT scanners write lower numbers outside of the circle that they see
 _LOW_HIGH_PERCENT = (0.5, 99.5)
 
 
@@ -133,10 +134,10 @@ def _look(case: Case, config: Config) -> Facts:
         return Facts(findings=(finding_of("unreadable", case, error),))
     findings = _not_finite(case, image)
     mask = None
-    if config.task == "segmentation":
+    if config.task == "segmentation" and case.target is not None:
         mask = _tried(lambda: read_target_mask(case, image, config.data), case, findings)
     _tried(lambda: read_roi(case, image), case, findings)
-    low, high = _low_high(image.voxels)
+    low, high = _low_high(image.voxels, _AIR_HU if image.unit == "HU" else -np.inf)
     blank = bool(image.voxels.min() == image.voxels.max())
     signature = None if blank else signature_of(image)
     return Facts(
@@ -157,13 +158,15 @@ def _look(case: Case, config: Config) -> Facts:
     )
 
 
-def _low_high(voxels: Voxels) -> tuple[float, float]:
-    """Percentiles of values on a stride that meets every column of the image."""
+def _low_high(voxels: Voxels, least: float = -np.inf) -> tuple[float, float]:
+    """Percentiles of values on a stride that meets every column of the image; lower than ``least`` is padding."""
     stride = max(1, voxels.size // _SAMPLED)
     while gcd(stride, voxels.shape[-1]) > 1:
         stride += 1
     values = voxels.reshape(-1)[::stride]
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if (values >= least).any():
+        values = values[values >= least]
     if not values.size:
         return 0.0, 0.0
     low, high = np.percentile(values, _LOW_HIGH_PERCENT)

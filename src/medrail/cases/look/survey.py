@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from medrail.cases.look.workers import each_in_processes
 from medrail.config import Config
 from medrail.errors import PrepareError
 from medrail.read import files_of
+from medrail.read.dicom.walk import find_files
 from medrail.types import Case, Progress
 
 # Work that is done within this time, or that would go on for less than that, is not worth starting processes for.
@@ -81,7 +82,7 @@ def look_at_all(
     """
     look_at = look_at or look
     queue = deque(cases)
-    large = any(_bytes_of(case) > _LARGE_BYTES for case in cases) if workers is None else workers > 1
+    large = _largest_bytes(cases) > _LARGE_BYTES if workers is None else workers > 1
     seconds_each = 0.0 if large else _alone(queue, config, finished, look_at, forever=workers == 1)
     if not queue:
         return
@@ -144,18 +145,21 @@ def _killed(cases: _Job) -> _Found:
 
 
 def _workers(cases: Sequence[Case] | deque[Case]) -> int:
-    largest = max(map(_bytes_of, cases))
+    largest = _largest_bytes(cases)
     free = free_memory_bytes()
     by_memory = len(cases) if free is None else free // (_WORKER_BYTES + _BYTES_PER_INPUT_BYTE * largest)
     return max(1, min(processors(), len(cases), by_memory))
 
 
-def _bytes_of(case: Case) -> int:
-    """Size of the files of a case's image; a member of a file of many is small."""
-    path = Path(case.paths[0])
-    if case.item and path.is_file():
-        return 0
-    files = path.rglob("*") if path.is_dir() else files_of(path)
+def _largest_bytes(cases: Sequence[Case] | deque[Case]) -> int:
+    """Size of the files of the largest image; images of one folder share its files, those of one file are small."""
+    sharing = Counter(case.paths[0] for case in cases)
+    of_many = {case.paths[0] for case in cases if case.item and Path(case.paths[0]).is_file()}
+    return max((_bytes_at(Path(path)) // count for path, count in sharing.items() if path not in of_many), default=0)
+
+
+def _bytes_at(path: Path) -> int:
+    files = find_files(path) if path.is_dir() else files_of(path)
     try:
         return sum(file.stat().st_size for file in files if file.is_file())
     except OSError:

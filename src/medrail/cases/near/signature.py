@@ -18,8 +18,9 @@ from medrail.types import Image, Voxels
 Values = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-# Samples along each axis of the thumbnail of a picture and of a volume: 2.3 and 4.1 kB.
-SIDE_2D, SIDE_3D = 48, 16
+# Samples along each axis of the thumbnail of a picture and of a volume: 2.3 and 14 kB.
+# With 16 a volume, the crop of one was found too roughly to be sure of it (docs/explanation/leaks.md).
+SIDE_2D, SIDE_3D = 48, 24
 # ITU-R BT.601, the weights with which programs turn colour pictures into grey ones.
 _LUMA = (0.299, 0.587, 0.114)
 # Of a thumbnail's values, in per cent: a few hot voxels must not leave one grey level for the rest.
@@ -28,9 +29,15 @@ _CLIPPED_PERCENT = 0.5
 _COLOURED = 0.1
 # Of the largest value: what float32 sums may differ by.
 _ROUNDING = 1e-5
+# Padding: lines at an edge of which all but so much lies within so much of the image's range around one level; within
+# the next few lines so much of a line must lie outside (dark air and plain background end gradually). At least so much
+# of each axis is kept. A line is looked at in so many places, so many lines at once.
+_EVEN, _PADDING, _STEP, _STEP_LINES, _KEPT = 0.03, 0.03, 0.5, 4, 0.25
+_ACROSS, _ACROSS_2D, _AT_ONCE = 64, 256, 16
 # 95 % of a thumbnail within so few of 256 levels shows next to nothing.
 _FLAT_LEVELS = 4
-_TAG = "1"
+_SAMPLED = 200_000
+_TAG = "2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,19 +45,22 @@ class Signature:
     """What near duplicates are found by.
 
     thumbnail:
-        uint8 (48, 48) for a picture, (16, 16, 16) for a volume: grey, squeezed to that size whatever the shape was,
-        values stretched to 0..255.
+        uint8 (48, 48) for a picture, (24, 24, 24) for a volume: grey, without padding, squeezed to that size whatever
+        the shape was, values stretched to 0..255.
     samples:
         The smallest number of samples along an in-plane axis of the image itself: below that of the thumbnail, the
-        thumbnail shows nothing finer.
+        thumbnail shows nothing finer. Of a volume the smallest along any axis.
     colour:
         Per cent of a picture's area that has a colour; 0 for grey ones, however they are stored. Not compared, since a
         copy may be grey.
+    inner:
+        As ``thumbnail``, of the image without plain margins; None where it has none.
     """
 
     thumbnail: Bytes
     samples: int
     colour: int = 0
+    inner: Bytes | None = None
 
     @property
     def nearly_blank(self) -> bool:
@@ -59,8 +69,8 @@ class Signature:
         return bool(high - low <= _FLAT_LEVELS)
 
     def to_text(self) -> str:
-        """One line of ASCII without quotes or blanks, 1 to 6 kB."""
-        packed = base64.b85encode(zlib.compress(self.thumbnail.tobytes(), 9)).decode("ascii")
+        """One line of ASCII without quotes or blanks: 1 to 6 kB for a picture, to 36 kB for a volume."""
+        packed = ":".join(_packed(one) for one in (self.thumbnail, self.inner) if one is not None)
         return f"{_TAG}:{self.thumbnail.ndim}:{self.samples}:{self.colour}:{packed}"
 
     @staticmethod
@@ -73,13 +83,11 @@ class Signature:
             If the text is none that ``to_text`` wrote.
         """
         try:
-            tag, axes, samples, colour, packed = text.split(":", 4)
-            shape = _shape(int(axes))
-            unpack = zlib.decompressobj()
-            raw = unpack.decompress(base64.b85decode(packed), int(np.prod(shape)))  # bounded, whatever the text holds
+            tag, axes, samples, colour, *packed = text.split(":", 5)
+            outer, *inner = (_unpacked(one, _shape(int(axes))) for one in packed)
             if tag != _TAG:
                 raise ValueError
-            return Signature(np.frombuffer(raw, np.uint8).reshape(shape), int(samples), int(colour))
+            return Signature(outer, int(samples), int(colour), *inner)
         except (ValueError, KeyError, zlib.error, binascii.Error):
             raise CaseError(
                 "is no signature of an image", needed=f"a text that begins with {_TAG}:2: or {_TAG}:3:"
@@ -88,7 +96,18 @@ class Signature:
 
 def signature_of(image: Image) -> Signature | None:
     """An image -> its signature; None where all values are the same (blank images are all alike and say nothing)."""
-    voxels = image.voxels
+    voxels = _unpadded(image.voxels, _STEP)
+    thumbnail = _thumbnail(voxels)
+    if thumbnail is None:
+        return None
+    within = _unpadded(voxels, 0.0)
+    bare = None if within.shape == voxels.shape else _thumbnail(within)
+    samples = min(voxels.shape[2:] if voxels.shape[1] == 1 else voxels.shape[1:])
+    return Signature(thumbnail, int(samples), _colour(voxels), bare)
+
+
+def _thumbnail(voxels: Voxels) -> Bytes | None:
+    """None where all values are the same."""
     planes = _planes(voxels) if voxels.shape[1] == 1 else _volume(voxels)
     low, high = np.percentile(planes, (_CLIPPED_PERCENT, 100 - _CLIPPED_PERCENT))
     noise = _ROUNDING * float(np.abs(planes).max())
@@ -97,11 +116,72 @@ def signature_of(image: Image) -> Signature | None:
     if high - low <= noise:
         return None
     scaled = np.clip((planes - low) * (255 / (high - low)), 0, 255)
-    return Signature(np.rint(scaled).astype(np.uint8), int(min(voxels.shape[2:])), _colour(voxels))
+    return np.asarray(np.rint(scaled), np.uint8)
+
+
+def _packed(thumbnail: Bytes) -> str:
+    return base64.b85encode(zlib.compress(thumbnail.tobytes(), 9)).decode("ascii")
+
+
+def _unpacked(text: str, shape: tuple[int, ...]) -> Bytes:
+    raw = zlib.decompressobj().decompress(base64.b85decode(text), int(np.prod(shape)))  # bounded, whatever it holds
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def _shape(axes: int) -> tuple[int, ...]:
     return {2: (SIDE_2D,) * 2, 3: (SIDE_3D,) * 3}[axes]
+
+
+def _unpadded(voxels: Voxels, step: float) -> Voxels:
+    """(C, D, H, W) without even borders that end with ``step`` of a line differing (padding), or with 0 any.
+
+    A picture whose padding is left in is like all others that are padded. Of a plain margin copies may have lost a
+    part, so that it is both kept and removed.
+    """
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        return voxels
+    sampled = voxels.reshape(-1)[:: max(1, voxels.size // _SAMPLED)]
+    low, high = np.percentile(sampled, (_CLIPPED_PERCENT, 100 - _CLIPPED_PERCENT))
+    tolerance = _PADDING * float(high - low)
+    for axis in (1, 2, 3) * 2:  # twice, since a border of one axis hides the step at that of another
+        lines = _lines(voxels, axis)
+        start, stop = _padded(lines, tolerance, step), _padded(lines[::-1], tolerance, step)
+        size = voxels.shape[axis]
+        if size - start - stop >= max(1, _KEPT * size):
+            voxels = voxels[(slice(None),) * axis + (slice(start, size - stop),)]
+    return voxels
+
+
+def _lines(voxels: Voxels, axis: int) -> Voxels:
+    """(C, D, H, W) -> a view (n, C, some places across the axis)."""
+    across = _ACROSS if voxels.shape[1] > 1 else _ACROSS_2D
+    steps = [1 if at in (0, axis) else -(-size // across) for at, size in enumerate(voxels.shape)]
+    return np.moveaxis(voxels[tuple(slice(None, None, step) for step in steps)], axis, 0)
+
+
+def _padded(lines: Voxels, tolerance: float, step: float) -> int:
+    """Of ``_lines``, how many at the start are padding: even, and then ``step`` of a line is not."""
+    count, channels = lines.shape[:2]
+    level = np.median(lines[0].reshape(channels, -1), axis=-1)[:, None]
+    if not _uneven(lines[:1], level, tolerance)[0] <= _EVEN:
+        return 0
+    start = 0
+    while start < count:  # a few at a time: mostly the padding ends soon
+        other = _uneven(lines[start : start + _AT_ONCE], level, tolerance)
+        uneven = np.flatnonzero(other > _EVEN)
+        if uneven.size:
+            first = start + int(uneven[0])
+            near = _uneven(lines[first : first + _STEP_LINES], level, tolerance)
+            return first if near.max() >= step else 0
+        start += _AT_ONCE
+    return 0
+
+
+def _uneven(lines: Voxels, level: Values, tolerance: float) -> Values:
+    """(n, C, ...) -> (n,): the share of each line that is not within the tolerance of the level."""
+    values = lines.reshape(lines.shape[0], lines.shape[1], -1).astype(np.float32)
+    share: Values = (np.abs(values - level) > tolerance).any(axis=1).mean(axis=1)
+    return share
 
 
 def _planes(voxels: Voxels) -> Values:

@@ -110,6 +110,17 @@ def spectra(thumbnails: Values, matrices: Sequence[Values], power: float) -> Val
     return unit(result * emphasis(matrices[0].shape[0], len(matrices), power))
 
 
+def ranks(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(N, ...) -> of each value, how many per 255 of its thumbnail's are darker (equal ones count half)."""
+    flat = thumbnails.reshape(len(thumbnails), -1)
+    ranked = np.empty_like(flat)
+    for row, values in enumerate(flat):
+        counts = np.bincount(values, minlength=256)
+        below = np.cumsum(counts) - counts / 2
+        ranked[row] = np.rint(below * (255 / values.size)).astype(np.uint8)[values]
+    return ranked.reshape(thumbnails.shape)
+
+
 def unit(values: Values) -> Values:
     """Each of (N, ...) divided by its length."""
     lengths = np.sqrt((values * values).sum(axis=tuple(range(1, values.ndim)), keepdims=True))

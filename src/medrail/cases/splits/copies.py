@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medrail.cases.fingerprint import FileHashes
 from medrail.read import files_of
+from medrail.read.dicom.walk import find_files
 from medrail.types import Case
 
 # No header that a data file belongs to is longer.
@@ -42,7 +43,10 @@ def patients_with_copies(cases: Sequence[Case], hashes: FileHashes) -> dict[str,
     for (count, _, _), group in by_size.items():
         first_of: dict[str, str] = {}
         for case, files in group if len(group) > 1 else ():
-            content = _of_all(files, hashes) if count else _content(files, hashes)
+            try:
+                content = _of_all(files, hashes) if count else _content(files, hashes)
+            except OSError:  # reading the image will say so
+                continue
             first = find(first_of.setdefault(content, case.patient))
             other = find(case.patient)
             leader[max(first, other)] = min(first, other)
@@ -50,8 +54,7 @@ def patients_with_copies(cases: Sequence[Case], hashes: FileHashes) -> dict[str,
 
 
 def _files_below(folder: Path) -> tuple[Path, ...]:
-    found = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names if name[:1] != ".")
-    return tuple(path for path in found if path.is_file())
+    return tuple(path for path in find_files(folder) if path.is_file())
 
 
 def _of_all(files: tuple[Path, ...], hashes: FileHashes) -> str:
