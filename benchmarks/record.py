@@ -62,11 +62,21 @@ def machine() -> dict[str, object]:
     }
 
 
+def commit_of(repository: Path) -> str:
+    """The commit that is checked out, with "+dirty" behind it where tracked or new files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False).stdout.strip()
+
+    # Results are what a benchmark writes itself; those of an earlier one must not make this one's measured code dirty.
+    changed = git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/results", ":(exclude)docs/benchmarks.md")
+    return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if changed else "")
+
+
 def write(name: str, measures: Sequence[Measure], notes: Sequence[str] = ()) -> None:
     """Write ``benchmarks/results/NAME.json``."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = commit_of(REPOSITORY)
     result = {
         "machine": machine(),
         "commit": commit,

@@ -80,12 +80,14 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     [
         (["train", "nowhere"], 2, "medrail init"),
         (["check", "nowhere"], 2, "medrail init"),
-        (["evaluate", "nowhere"], 1, "no such folder"),
+        (["evaluate", "nowhere"], 2, "no such folder"),
+        (["predict", "nowhere", "x.png"], 2, "no such file or folder"),
+        (["serve", "nowhere"], 2, "no such file or folder"),
         (["evaluate", "."], 1, "medrail train"),
         (["export", "."], 1, "medrail train"),
         (["predict", ".", "x.png"], 1, "medrail export"),
         (["serve", "."], 1, "medrail export"),
-        (["init", "p", "--data", "nowhere"], 1, "nowhere"),
+        (["init", "p", "--data", "nowhere"], 2, "nowhere"),
     ],
 )
 def test_bad_paths_end_in_a_message_with_a_remedy(arguments, code, expected, tmp_path, monkeypatch, capsys):
@@ -138,7 +140,7 @@ def test_json_is_one_object_and_nothing_else(tmp_path, capsys):
     checked = json.loads(capsys.readouterr().out)
     promised = {"cases", "patients", "splits", "classes", "defects", "leaks", "verdict"}
     added = {"findings", "sizes", "spacings", "intensities", "scanners", "centres", "modalities", "by_split"}
-    assert set(checked) == promised | added | {"images_per_patient", "patient_pattern"}
+    assert set(checked) == promised | added | {"images_per_patient", "patient_pattern", "tiles", "unusable"}
     assert checked["cases"] == 6
     assert (code == 0) == (checked["verdict"] != "stop")
     assert not any((tmp_path / "data").glob("*.json")), "nothing is written beside the user's data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import rois
 from conftest import anisotropic_geometry
 from medrail.bundle import InputKind, NetworkSpec, load_bundle
 from medrail.cases import read_roi
-from medrail.errors import ReadError
+from medrail.errors import ConfigError, ReadError
 from medrail.predict import find_inputs, predict_files, volumes_ml
 from medrail.read import read, read_mask, write_nifti
 from medrail.types import Case, Image
@@ -101,7 +102,7 @@ def test_equal_names_from_different_folders_do_not_overwrite_each_other(tmp_path
 def test_a_path_without_images_is_refused(tmp_path, what):
     if what == "empty":
         (tmp_path / "empty").mkdir()
-    with pytest.raises(ReadError, match=what) as caught:
+    with pytest.raises((ReadError, ConfigError), match=what) as caught:
         find_inputs([tmp_path / what])
     assert caught.value.remedy
 
@@ -140,3 +141,19 @@ def test_a_region_of_interest_on_another_grid_is_refused(tmp_path, way, words):
     assert f"{tmp_path / 'roi.nii.gz'}: the region of interest" in answer.reason
     assert words in answer.reason
     assert "Resample" in answer.reason
+
+
+def test_a_series_of_a_zip_is_named_as_an_option_or_told_to_be(tmp_path, classifier):
+    for name, shade in (("a", 10), ("b", 200)):
+        Picture.new("RGB", (40, 30), (shade, 10, 10)).save(tmp_path / f"{name}.png")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in "ab":
+            archive.write(tmp_path / f"{name}.png", f"{name}.png")
+    (answer,) = predict_files(classifier, find_inputs([tmp_path / "in.zip"]), tmp_path / "out")
+    assert "Name one of them with --series" in answer.reason
+    (alone,) = predict_files(classifier, find_inputs([tmp_path / "b.png"]), tmp_path / "out")
+    (answer,) = predict_files(classifier, find_inputs([tmp_path / "in.zip"], "b.png"), tmp_path / "out")
+    assert not answer.reason
+    assert answer.prediction.probabilities == alone.prediction.probabilities
+    with pytest.raises(ConfigError, match="--series with 2 inputs"):
+        find_inputs([tmp_path / "in.zip", tmp_path / "a.png"], "b.png")

@@ -2,7 +2,7 @@
 
 Usage: bench.py [FOLDER]. FOLDER has pictures (png, jpeg) in subfolders, each taken as one set; default: the shared data
 beside the checkout, else the pictures among pydicom's test files. Of each set only every second picture (the held-out
-half, from the second) is used: the thresholds were chosen on the other half.
+half, from the second) is used: the thresholds were chosen on the other half. Volumes: all there are (``volumes.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 import record
+import volumes
+from shares import share
 
 from medrail.cases.look.burned_in import text_in
 from medrail.cases.near.pairs import near_pairs, signature_of
@@ -51,6 +54,29 @@ def random_crop(picture: Pixels, draw: np.random.Generator) -> Pixels:
     return cropped(picture, *(draw.uniform(0, 0.06, 4)))
 
 
+def gamma(picture: Pixels, power: float) -> Pixels:
+    return np.rint(255 * (picture / 255.0) ** power).astype(np.uint8)
+
+
+def equalised(picture: Pixels) -> Pixels:
+    grey = cv2.equalizeHist(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+    return np.repeat(np.asarray(grey, np.uint8)[..., None], 3, axis=2)
+
+
+def letterboxed(picture: Pixels) -> Pixels:
+    """In the middle of a black square, a quarter wider than the shorter side or as wide as the longer one."""
+    h, w = picture.shape[:2]
+    side = max(h, w, round(min(h, w) * 1.25))
+    top, left = (side - h) // 2, (side - w) // 2
+    return np.pad(picture, ((top, side - h - top), (left, side - w - left), (0, 0)))
+
+
+def turned(picture: Pixels, degrees: float) -> Pixels:
+    h, w = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), degrees, 1.0)
+    return np.asarray(cv2.warpAffine(picture, matrix, (w, h)), np.uint8)
+
+
 def kinds(draw: np.random.Generator) -> dict[str, Callable[[Pixels], Pixels]]:
     return {
         "copied": lambda p: p.copy(),
@@ -66,6 +92,16 @@ def kinds(draw: np.random.Generator) -> dict[str, Callable[[Pixels], Pixels]]:
         "cropped5_one_side": lambda p: cropped(p, 0, 0, 0.05, 0),
         "cropped0to6_each_side": lambda p: random_crop(p, draw),
         "brighter": lambda p: (p * 0.9 + 20).clip(0, 255).astype(np.uint8),
+        "gamma0.5": lambda p: gamma(p, 0.5),
+        "gamma2": lambda p: gamma(p, 2.0),
+        "equalised": lambda p: equalised(p),
+        "letterboxed": lambda p: letterboxed(p),
+        "letterboxed_224_jpeg85": lambda p: encoded(
+            np.asarray(cv2.resize(letterboxed(p), (224, 224), interpolation=cv2.INTER_AREA), np.uint8), 85
+        ),
+        "cropped10_all_sides": lambda p: cropped(p, 0.1, 0.1, 0.1, 0.1),
+        "turned5degrees": lambda p: turned(p, 5),
+        "negative": lambda p: 255 - p,
         "grey": lambda p: np.repeat(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2),
         "all_at_once": lambda p: encoded(
             resized(np.ascontiguousarray(np.rot90(random_crop(p, draw), int(draw.integers(4)))), draw.uniform(0.5, 2)),
@@ -76,6 +112,21 @@ def kinds(draw: np.random.Generator) -> dict[str, Callable[[Pixels], Pixels]]:
 
 def as_image(picture: Pixels) -> Image:
     return Image(np.ascontiguousarray(np.moveaxis(picture[..., ::-1], -1, 0)[:, None]), unit="uint8")
+
+
+def tiny(folder: Path) -> list[record.Measure]:
+    """The pairs of the 28 x 28 pictures themselves: each is a false alarm, but for those that are one picture twice."""
+    measures = []
+    for file in sorted((folder / "pneumonia28").glob("*.npz")):
+        with np.load(file) as arrays:
+            stacks = [arrays[name].reshape(-1, 28, 28) for name in arrays.files if name.endswith("images")]
+        pictures = np.concatenate(stacks)[1::2]
+        made = {str(n): signature_of(Image(one[None, None], unit="uint8")) for n, one in enumerate(pictures)}
+        pairs = near_pairs({name: one for name, one in made.items() if one is not None})
+        equal = sum(bool((pictures[int(pair.a)] == pictures[int(pair.b)]).all()) for pair in pairs)
+        told = f"of them {equal} of equal pixels, {sum(pair.sure for pair in pairs)} sure"
+        measures.append(share(f"leaks/own/{file.stem}", len(pairs), len(pictures), told))
+    return measures
 
 
 def load(folder: Path) -> dict[str, list[Pixels]]:
@@ -110,22 +161,11 @@ def shipped() -> dict[str, list[Pixels]]:
     return {"pydicom": list(pictures.values())}
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    z, share = 1.959964, hits / max(n, 1)
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def share(name: str, hits: int, n: int, baseline: str) -> record.Measure:
-    low, high = wilson(hits, n)
-    return record.Measure(name, round(hits / n, 4), round(low, 4), round(high, 4), "share", n, baseline)
-
-
 def planted(sets: dict[str, list[Pixels]]) -> tuple[list[record.Measure], list[str]]:
     draw = np.random.default_rng(SEED)
     counts: dict[str, list[int]] = {}
+    lowest: dict[str, list[float]] = {}
+    measures: list[record.Measure] = []
     own: list[str] = []
     for set_name, pictures in sets.items():
         originals = {f"o{n}": signature_of(as_image(one)) for n, one in enumerate(pictures)}
@@ -133,10 +173,12 @@ def planted(sets: dict[str, list[Pixels]]) -> tuple[list[record.Measure], list[s
         # Pairs that the set itself has; what they and their copies make with each other is not counted as wrong.
         real = {frozenset((pair.a[1:], pair.b[1:])) for pair in near_pairs(known)}
         own.append(f"{set_name}: {len(pictures)} pictures, {len(real)} pairs of its own")
+        measures.append(share(f"leaks/own/{set_name}", len(real), len(pictures), "pairs before anything is planted"))
         for kind, change in kinds(draw).items():
             copies = {f"c{n}": signature_of(as_image(change(one))) for n, one in enumerate(pictures)}
             pairs = near_pairs({**known, **{name: one for name, one in copies.items() if one is not None}})
             right = [pair for pair in pairs if pair.a[1:] == pair.b[1:]]
+            lowest.setdefault(kind, []).extend(pair.score for pair in right)
             wrong = [pair for pair in pairs if len({pair.a[1:], pair.b[1:]}) == 2]
             wrong = [pair for pair in wrong if frozenset((pair.a[1:], pair.b[1:])) not in real]
             numbers = counts.setdefault(kind, [0, 0, 0, 0, 0])
@@ -144,9 +186,10 @@ def planted(sets: dict[str, list[Pixels]]) -> tuple[list[record.Measure], list[s
                 (len(pictures), len(right), sum(p.sure for p in right), len(wrong), sum(p.sure for p in wrong))
             ):
                 numbers[at] += number
-    measures = []
     for kind, (n, right, sure, wrong, sure_wrong) in counts.items():
-        measures.append(share(f"leaks/{kind}/recall", right, n, f"{sure} of {n} sure"))
+        measures.append(
+            share(f"leaks/{kind}/recall", right, n, f"{sure} of {n} sure; lowest {min(lowest[kind], default=0.0):.3f}")
+        )
         if right + wrong:
             told = f"{wrong} wrong pairs, {sure_wrong} of them sure"
             measures.append(share(f"leaks/{kind}/precision", right, right + wrong, told))
@@ -223,7 +266,8 @@ def main() -> None:
         "set has it before anything is planted.",
         "Held-out halves: " + "; ".join(own) + ".",
     ]
-    record.write("leaks", [*measures, *burned(sets), *throughput(sets)], notes)
+    of_volumes, told = volumes.planted(folder)
+    record.write("leaks", [*measures, *tiny(folder), *of_volumes, *burned(sets), *throughput(sets)], [*notes, told])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
 _CHECK = """\
 PATH is a project folder, a medrail.yaml, or a folder of images without one (then the layout is inferred).
 Writes cases.csv, check.json and check.html, one page with pictures. Exit code 1 on what would make a result wrong.
-Of a folder without medrail.yaml nothing is written, unless -o says where.
+Of a folder without medrail.yaml nothing is written, unless -o says where; --fix needs it then. -o lies outside the
+data. Splits that such a folder gives are judged as they are; --set changes what is inferred, as split.by=patient.
 
 --fix writes cases-fixed.csv (copies left out, near copies and patients kept together, splits drawn anew),
 cases-left-out.csv with the reasons, and fix.md; then it judges the corrected table.
@@ -210,7 +211,8 @@ shown. Exit code 1 when anything that claims to be an image is refused.
 def _add_convert(verbs: Any) -> None:
     text = """\
 Writes what medrail reads: real values (CT in HU), axes and spacing in RAS+ mm. Any other program can then compare. A
-picture without physical space gets voxels of 1 mm and no orientation. Colours become the fourth axis.
+picture gets no orientation, and pixels of the size that its slide or DICOM header says, else of 1 mm. Colours become
+the fourth axis.
 
   medrail convert series-folder/ -o ct.nii.gz
   medrail convert study.zip -o ct.nii.gz --series series-1a2b3c4d
@@ -220,6 +222,7 @@ picture without physical space gets voxels of 1 mm and no orientation. Colours b
     parser.add_argument("-o", "--out", metavar="OUT.nii.gz", required=True, help="file to write")
     parser.add_argument("--series", metavar="ID", default="", help="which one, as `medrail inspect` calls it")
     _add_on_defect(parser)
+    parser.add_argument("--force", action="store_true", help="overwrite OUT")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -246,6 +249,7 @@ each DICOM series as one image. Writes predictions.csv, masks on the raw grid (N
     parser.add_argument(
         "-o", "--out", metavar="OUT", default="predictions", help="folder to write; default: predictions"
     )
+    parser.add_argument("--series", metavar="ID", default="", help="only this one of one INPUT, as inspect calls it")
     parser.add_argument("--roi", metavar="MASK", help="region of interest, for models that crop to one; with one INPUT")
     parser.add_argument("--no-overlays", action="store_true", help="do not draw PNGs")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")

@@ -174,7 +174,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.workspace import find_bundle
 
     predictor = load_bundle(find_bundle(arguments.model))
-    inputs = find_inputs(arguments.inputs)
+    inputs = find_inputs(arguments.inputs, arguments.series)
     if arguments.roi and len(inputs) != 1:
         raise ConfigError(f"--roi with {len(inputs)} inputs", needed="one input, which the mask belongs to")
     out = Path(arguments.out)

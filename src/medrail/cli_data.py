@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medrail.errors import ConfigError
+from medrail.errors import ConfigError, MedrailError
+from medrail.wording import CONVERT, INSPECT, in_words, reworded
 
 if TYPE_CHECKING:
     from medrail.console import Console
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from medrail.stages import Project, StageResult
 
 OK, FAILED = 0, 1
+_NAMED = 50  # files that deidentify names on the terminal
 
 
 def inspect(arguments: argparse.Namespace, console: Console) -> int:
@@ -37,11 +39,15 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
 
 def _show(result: Inspection, console: Console) -> None:
     """A table of the images, their defects below it, then what is refused and what else there is."""
-    console.grid(*result.table())
+    blank = ""
+    if result.found:
+        console.grid(*result.table())
+        blank = "\n"
     for title, sentences in result.sections():
-        console.line(f"\n{title}:")
-        console.bullets(sentences)
-    console.line(f"\n{result.summary}")
+        console.line(f"{blank}{title}:")
+        console.bullets([in_words(sentence, INSPECT) for sentence in sentences])
+        blank = "\n"
+    console.line(f"{blank}{result.summary}")
 
 
 def convert(arguments: argparse.Namespace, console: Console) -> int:
@@ -49,11 +55,18 @@ def convert(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.inspection import convert as write_one
     from medrail.types import ReadOptions
 
-    out = Path(arguments.out)
-    image = write_one(Path(arguments.path), out, arguments.series, ReadOptions(on_defect=arguments.on_defect))
+    out, options = Path(arguments.out), ReadOptions(on_defect=arguments.on_defect)
+    try:
+        written = write_one(Path(arguments.path), out, arguments.series, options, force=arguments.force)
+    except MedrailError as error:
+        raise reworded(error, CONVERT) from None
+    image, pixel_mm = written.image, written.pixel_mm
     spacing = image.geometry.spacing_mm if image.geometry else None
     size = " x ".join(map(str, image.grid))
-    mm = " x ".join(f"{part:.4g}" for part in spacing) + " mm" if spacing else "no physical space, written as 1 mm"
+    mm = "no physical space, written as 1 mm"
+    if spacing or pixel_mm:
+        mm = " x ".join(f"{part:.4g}" for part in spacing or pixel_mm or ()) + " mm"
+        mm += "" if spacing else " (H x W; no place in space)"
     console.line(f"{size} voxels (D x H x W), {mm}, unit {image.unit}")
     console.bullets([str(defect) for defect in image.defects])
     console.line(f"-> {shown(out)}")
@@ -61,7 +74,7 @@ def convert(arguments: argparse.Namespace, console: Console) -> int:
         defects = [{"name": one.name, "evidence": one.evidence, "action": one.action} for one in image.defects]
         affine = image.geometry.affine_ras_mm.tolist() if image.geometry else None
         values = {"out": str(out), "shape": image.voxels.shape, "spacing_mm": spacing, "affine_ras_mm": affine}
-        console.json({**values, "unit": image.unit, "defects": defects})
+        console.json({**values, "pixel_mm": pixel_mm, "unit": image.unit, "defects": defects})
     return OK
 
 
@@ -72,9 +85,14 @@ def check(arguments: argparse.Namespace, console: Console) -> int:
     configured = path.suffix in (".yaml", ".yml") or (path / "medrail.yaml").is_file() or not path.exists()
     if configured:
         return _check(stages.open_project(path, arguments.set), "medrail run", arguments, console)
-    if arguments.set:
-        raise ConfigError("--set needs a configuration", where=str(path), remedy="`medrail init` writes one.")
-    with stages.inferred_project(path) as project:
+    if arguments.fix and not arguments.out:
+        raise ConfigError(
+            "--fix does not know where to write: there is no project",
+            where=str(path),
+            needed="a folder for the corrected table",
+            remedy="Name one outside the data: -o FOLDER.",
+        )
+    with stages.inferred_project(path, arguments.set) as project:
         console.line(f"{path} has no medrail.yaml; judged as `medrail init` would read it.")
         return _check(project, "medrail init my-project --data", arguments, console)
 
@@ -87,11 +105,11 @@ def _check(project: Project, next_command: str, arguments: argparse.Namespace, c
         result = stages.check(project, bars, out)
     console.stage(result)
     if arguments.fix:
-        return _fix(project, out or (project.workspace.root if project.stored else Path.cwd()), result, console)
+        return _fix(project, out or project.workspace.root, result, console)
     if console.as_json:
         console.json(result.values)
     if result.failed:
-        console.error("this data would give a wrong result, or none; see above what to do")
+        console.error("this data would give a wrong result, or none; what is marked STOP above says what to do")
         return FAILED
     console.next_command(next_command, path)
     return OK
@@ -106,7 +124,7 @@ def _fix(project: Project, out: Path, checked: StageResult, console: Console) ->
     if console.as_json:
         console.json({**checked.values, "fix": result.values})
     if result.failed:
-        console.error("the corrected table would give a wrong result still; see above what is left to do by hand")
+        console.error("the corrected table would give a wrong result still; what is marked STOP is left to do by hand")
         return FAILED
     return OK
 
@@ -131,8 +149,11 @@ def deidentify(arguments: argparse.Namespace, console: Console) -> int:
     did = "would be written (dry run: nothing was)" if arguments.dry_run else "written"
     console.line(f"{report.written} of {report.files} files {did}; patients: {len(report.patients)}")
     console.table(report.table())
-    for number, reason in report.failed:
-        console.line(f"  file {number} was not written: {reason}")
+    for title, rows in (("was not written", report.failed), ("was left out", report.left_out)):
+        for number, reason in rows[:_NAMED]:
+            console.line(f"  file {number} {title}: {reason}")
+        if len(rows) > _NAMED:
+            console.line(f"  and {len(rows) - _NAMED} more; deidentified.md and --json name all")
     for where, warning in sorted(report.warnings.items()):
         console.line(f"  ! {where}: {warning}")
     console.line(report.note)
@@ -142,6 +163,9 @@ def deidentify(arguments: argparse.Namespace, console: Console) -> int:
         console.line(f"-> {shown(linkage)}  (who is who, and the secret: keep it apart)")
     if console.as_json:
         console.json(report.to_dict())
+    if not report.failed and not report.written:
+        console.error(f"{arguments.source}: no image there that is read; name the folder that holds the images")
+        return FAILED
     if not report.failed:
         return OK
     console.error("files that could not be copied safely were left out; they are named by number, see above")

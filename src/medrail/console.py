@@ -48,18 +48,36 @@ class Console:
         from rich.markup import escape
 
         good, bad = ("✓", "✗") if self._can("✓✗") else ("ok", "FAILED")
-        mark = f"[red]{bad}[/]" if result.failed else "[yellow]![/]" if result.warnings else f"[green]{good}[/]"
+        warned = result.warnings or result.stops
+        mark = f"[red]{bad}[/]" if result.failed else "[yellow]![/]" if warned else f"[green]{good}[/]"
         when = "up to date" if result.up_to_date else f"{result.seconds:.1f} s"
         self.out.print(f"{mark} [bold]{result.stage:<9}[/] {escape(result.summary)}  [dim]({when})[/]")
         self.table(result.facts)
         for note in () if result.up_to_date else result.notes:
             self.out.print(f"            [dim]{escape(note)}[/]")
-        for warning in result.warnings[:_MANY]:
-            self.out.print(f"            [yellow]![/] {escape(warning)}")
-        if len(result.warnings) > _MANY:
-            self.out.print(f"            [yellow]![/] and {len(result.warnings) - _MANY} more")
+        if result.stops is None:
+            self._marked(result.warnings, "[yellow]![/]")
+        else:
+            where = " and ".join(shown(path) for path in result.files if path.stem == "check")
+            rest = f": see {where}" if where else ": -o DIR writes a page with all of them" * (result.stage == "check")
+            self._judged("What stops", result.stops, "[bold red]STOP[/]", rest)
+            self._judged("To look at", result.warnings, "[yellow]look[/]", rest)
         for path in () if result.up_to_date else result.files:
             self.out.print(f"            [dim]-> {escape(shown(path))}[/]")
+
+    def _judged(self, title: str, lines: Sequence[str], mark: str, rest: str) -> None:
+        if lines:
+            self.out.print(f"            [bold]{title}:[/]")
+            self._marked(lines, mark, rest)
+
+    def _marked(self, lines: Sequence[str], mark: str, rest: str = "") -> None:
+        """Lines with a mark before each, which says without colour what they are."""
+        from rich.markup import escape
+
+        for line in lines[:_MANY]:
+            self.out.print(f"            {mark} {escape(line)}")
+        if len(lines) > _MANY:
+            self.out.print(f"            {mark} and {len(lines) - _MANY} more{escape(rest)}")
 
     def _can(self, text: str) -> bool:
         try:
@@ -76,11 +94,13 @@ class Console:
 
     def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table with a line of names above it; columns that are empty in every row are left out."""
+        from rich.cells import cell_len  # some letters are two columns wide
+
         kept = [index for index in range(len(header)) if any(row[index] for row in rows)]
         lines = [[header[index] for index in kept], *([row[index] for index in kept] for row in rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(kept))]
+        widths = [max(cell_len(line[column]) for line in lines) for column in range(len(kept))]
         for number, line in enumerate(lines):
-            cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
             self.out.print("  ".join(cells).rstrip(), markup=False, style="bold" if number == 0 else None)
 
     def bullets(self, sentences: Sequence[str]) -> None:

@@ -10,6 +10,7 @@
     │   │   └── CorruptFile          the kind is known, the content is broken or truncated
     │   ├── GeometryError        grids, orientations or spacings do not fit
     │   ├── CaseError            a case lacks its image, its label, its patient or its split
+    │   │   └── UnknownLayout        the files lie in no layout that is known
     │   └── LeakError            a patient or an image stands in more than one split
     ├── PrepareError             a preprocessing step cannot be applied to this image
     ├── InputError               an image of the wrong kind for this model
@@ -122,6 +123,10 @@ class GeometryError(DataError):
 
 class CaseError(DataError):
     """A case lacks its image, its label, its patient or its split."""
+
+
+class UnknownLayout(CaseError):
+    """There are images, or none, but no layout of a data set that medrail knows."""
 
 
 class LeakError(DataError):

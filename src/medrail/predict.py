@@ -14,13 +14,14 @@ from pathlib import Path
 
 from medrail.bundle import Predictor, overlay_png
 from medrail.cases.layouts.series import place_of
-from medrail.errors import MedrailError, ReadError, UnsupportedFormat
+from medrail.errors import ConfigError, MedrailError, ReadError, UnsupportedFormat
 from medrail.predict_slide import predict_slide
 from medrail.read import is_slide, read, read_mask, write_nifti
 from medrail.read.dicom.headers import Foreign
 from medrail.read.dicom.series import scan
 from medrail.read.dicom.volume import volumes_of
 from medrail.types import READ_AS_STORED, Prediction, Progress
+from medrail.wording import PREDICT, in_words
 from medrail.workspace import write_text
 
 DISCLAIMER = "Not a medical device: for research and education only."
@@ -70,14 +71,21 @@ class Answer:
         return ", ".join(f"{name} {ml:.1f} ml" if ml is not None else name for name, ml in volumes.items())
 
 
-def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
+def find_inputs(paths: Sequence[str | Path], series: str = "") -> list[Input]:
     """Files as they are; of folders every image below, with the DICOM files of one series as one input.
+
+    series:
+        The only one that is meant, of one folder, zip or file.
 
     Raises
     ------
+    ConfigError
+        If a path does not exist, or a series is asked of several.
     ReadError
-        If a path does not exist, or a folder holds nothing that medrail reads.
+        If a folder holds nothing that medrail reads.
     """
+    if series:
+        return _one_input(paths, series)
     inputs: list[Input] = []
     for path in map(Path, paths):
         if path.is_file():
@@ -85,13 +93,26 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
         elif path.is_dir():
             inputs += _inputs_below(path)
         else:
-            raise ReadError(
-                "there is no such file or folder",
-                needed="an image file, or a folder of images",
-                where=str(path),
-                remedy="Look for a mistyped name; a relative path starts at the folder you are in.",
-            )
+            raise _no_such(path)
     return inputs
+
+
+def _one_input(paths: Sequence[str | Path], series: str) -> list[Input]:
+    path = Path(paths[0])
+    if len(paths) != 1:
+        raise ConfigError(f"--series with {len(paths)} inputs", needed="one input, which holds the series")
+    if not path.exists():
+        raise _no_such(path)
+    return [Input(path, series)]
+
+
+def _no_such(path: Path) -> ConfigError:
+    return ConfigError(
+        "there is no such file or folder",
+        needed="an image file, or a folder of images",
+        where=str(path),
+        remedy="Look for a mistyped name; a relative path starts at the folder you are in.",
+    )
 
 
 def _inputs_below(folder: Path) -> list[Input]:
@@ -160,7 +181,7 @@ def _reason(error: MedrailError | OSError, one: Input) -> str:
     """The error without the input's own path, which stands before it in the table and on the terminal."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    text = str(error)
+    text = in_words(str(error), PREDICT)
     return text.removeprefix(f"{one.path}: ")
 
 

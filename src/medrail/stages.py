@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrail.cases import (
     CheckReport,
@@ -32,10 +32,13 @@ from medrail.cases.check.page import page
 from medrail.cases.listing import counted
 from medrail.cases.record import SEEN_BEFORE
 from medrail.config import Config, load
-from medrail.errors import BundleError, CaseError, ConfigError, LeakError, RunError
+from medrail.errors import BundleError, CaseError, ConfigError, LeakError, MedrailError, RunError
 from medrail.prepare import Pipeline, Store, check_steps, outdated, prepare
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from medrail.plan.bare import Bare
 
 MakeProgress = Callable[[str], "Progress | None"]
 
@@ -48,12 +51,15 @@ class Project:
         False: nothing is written, data are judged where they lie.
     accept_leak:
         Whether cases are judged that the network has seen in training; every result then says so.
+    bare:
+        Of data without configuration: what was inferred.
     """
 
     config: Config
     workspace: Workspace
     stored: bool = True
     accept_leak: bool = False
+    bare: Bare | None = None
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
@@ -72,7 +78,11 @@ class Project:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What one stage did: one line, a small table with notes, the files, and the values behind them."""
+    """What one stage did: one line, a small table with notes, the files, and the values behind them.
+
+    stops:
+        Of a stage that judges: what stops, apart from ``warnings``; None for the others.
+    """
 
     stage: str
     summary: str
@@ -80,6 +90,7 @@ class StageResult:
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    stops: tuple[str, ...] | None = None
     up_to_date: bool = False
     seconds: float = 0.0
     failed: bool = False
@@ -117,7 +128,7 @@ def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = 
         run = Run(path.resolve())
     else:
         if not path.exists():
-            raise RunError(
+            raise ConfigError(
                 "there is no such folder",
                 needed="a run, or a project folder with runs",
                 where=str(path),
@@ -147,12 +158,19 @@ def check(project: Project, make_progress: MakeProgress = lambda _: None, out: P
     """Judge the data; the verdict "stop" makes the result ``failed``. Unchanged files are recalled, not read again.
 
     The verdict is written as check.json and as a page, into ``out`` where given, else into the project's folder.
-    """
-    from medrail.plan.patients import propose
 
+    Raises
+    ------
+    ConfigError
+        If ``out`` lies in the data's folder.
+    """
+    if out is not None:
+        _refuse_data_folder(project, out)
     with _timed() as seconds:
-        report = check_data(project.config, project.workspace, make_progress("Checking cases"), propose)
+        report = _judged(project, make_progress)
         values = report.to_json()
+        if project.bare:
+            values["assumed"] = list(project.bare.assumed)
         files: tuple[Path, ...] = ()
         stopped = _stopped(report, project)
         if project.stored and not stopped:
@@ -162,13 +180,47 @@ def check(project: Project, make_progress: MakeProgress = lambda _: None, out: P
     return StageResult(
         "check",
         f"{counted(values['cases'], 'case')} of {counted(values['patients'], 'patient')}: {values['verdict']}"
-        + (" (LEAK ACCEPTED)" if report.verdict == "stop" and not stopped else ""),
+        + (" (LEAK ACCEPTED)" if report.verdict == "stop" and not stopped else "")
+        + "".join(f"; {finding.what}" for finding in report.findings if finding.defect == "unusable_cases"),
         facts=(*_columns(report.table), *report.summary.lines()),
+        notes=project.bare.assumed if project.bare else (),
         files=files,
-        warnings=report.lines,
+        warnings=report.lines("warn"),
+        stops=report.lines("stop"),
         seconds=seconds(),
         failed=stopped,
         values=values,
+    )
+
+
+def _judged(project: Project, make_progress: MakeProgress) -> CheckReport:
+    from medrail.plan.bare import told_without
+    from medrail.plan.patients import propose
+
+    report = check_data(
+        project.config,
+        project.workspace,
+        make_progress("Checking cases"),
+        propose,
+        without_labels="warn" if project.bare else "stop",
+    )
+    return told_without(report, project.bare, project.workspace.root) if project.bare else report
+
+
+def _refuse_data_folder(project: Project, out: Path) -> None:
+    """Nothing is written among the originals; a project that lies there may keep its own files in itself."""
+    source = project.workspace.source(project.config.data.path)
+    data = (project.bare.folder if project.bare else source if source.is_dir() else None) or None
+    place, own = out.resolve(), project.workspace.root.resolve()
+    if data is None or not place.is_relative_to(data.resolve()):
+        return
+    if project.stored and place.is_relative_to(own) and own.is_relative_to(data.resolve()):
+        return
+    raise ConfigError(
+        "this lies in the data's folder",
+        where=f"-o {out}",
+        needed="another folder: medrail never writes beside the original images",
+        remedy="Name one with -o FOLDER.",
     )
 
 
@@ -190,11 +242,11 @@ def fix(project: Project, out: Path, make_progress: MakeProgress = lambda _: Non
     CaseError
         If no case is left.
     """
-    from medrail.cases.check.fix import correct, fixed_config, write_correction
-    from medrail.plan.patients import propose
+    from medrail.cases.check.fix import correct, fixed_config, table_path, write_correction
 
+    out = out.resolve()  # the corrected table is read again, as a path of the configuration
     with _timed() as seconds:
-        report = check_data(project.config, project.workspace, make_progress("Checking cases"), propose)
+        report = _judged(project, make_progress)
         correction = correct(report, project.config)
         files = write_correction(correction, out, project.config, project.workspace)
         then = check_data(fixed_config(project.config, files[0]), project.workspace, make_progress("Checking again"))
@@ -204,9 +256,13 @@ def fix(project: Project, out: Path, make_progress: MakeProgress = lambda _: Non
         f"{counted(then.cases, 'case')} of {counted(then.patients, 'patient')} kept, {left} left out; "
         f"the corrected table: {then.verdict}",
         facts=(*_columns(then.table), ("left out", str(left)), ("other split", str(correction.moved))),
-        notes=(f"to use it: data.kind: csv, data.path: {files[0].name}, split.by: given (and no patterns)",),
+        notes=(
+            f"to use it: data.kind: csv, data.path: {table_path(files[0], project.workspace)}, split.by: given, and "
+            "clear data.patient_pattern",
+        ),
         files=files,
-        warnings=then.lines,
+        warnings=then.lines("warn"),
+        stops=then.lines("stop"),
         seconds=seconds(),
         failed=then.verdict == "stop",
         values={
@@ -376,6 +432,7 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
     return StageResult(
         "evaluate",
         f"{values['split']} split: {counted(values['n'], 'case')} of {counted(values['patients'], 'patient')}"
+        + _left_out(len(values.get("failed", [])), values["n"])
         + (" (not all of the data: see the run's cases.csv)" if differences else "")
         + "".join(f". {sentence}" for sentence in said),
         facts=facts,
@@ -404,6 +461,10 @@ def leaked_cases(project: Project, run: Run, make_progress: MakeProgress = lambd
     if leaked and not project.accept_leak:
         raise leaked.error(str(run.folder), SEEN_BEFORE[split])
     return leaked
+
+
+def _left_out(failed: int, judged: int) -> str:
+    return f"; {failed} of {counted(failed + judged, 'case')} left out, because they cannot be used" if failed else ""
 
 
 def _strata(strata: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> tuple[tuple[str, str], ...]:
@@ -558,16 +619,22 @@ def _timed() -> Iterator[Callable[[], float]]:
 
 
 @contextmanager
-def inferred_project(data_path: str | Path) -> Iterator[Project]:
-    """A project for data without a configuration, as `medrail init` would plan it; gone, with its folder, at the end.
+def inferred_project(data_path: str | Path, sets: Sequence[str] = ()) -> Iterator[Project]:
+    """A project for data without a configuration (``medrail.plan.bare``); gone, with its folder, at the end.
 
     Raises
     ------
     DataError
-        If the layout of the data is none that medrail knows.
+        If there is nothing that could be judged.
+    ConfigError
+        If ``sets`` makes a configuration that does not fit.
     """
-    from medrail.plan import init
+    from medrail.plan.bare import without_folder, write_bare
 
-    with TemporaryDirectory(prefix="medrail-") as folder:
-        init(folder, data_path)
-        yield replace(open_project(folder), stored=False)
+    with TemporaryDirectory(prefix="medrail-") as name:
+        folder = Path(name).resolve()
+        try:
+            bare = write_bare(folder, Path(data_path), sets)
+            yield replace(open_project(folder, [*bare.sets, *sets]), stored=False, bare=bare)
+        except MedrailError as error:
+            raise without_folder(error, folder) from None

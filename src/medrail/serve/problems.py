@@ -25,6 +25,7 @@ from medrail.errors import (
     ReadError,
     UnsupportedFormat,
 )
+from medrail.wording import SERVE, in_words
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -122,7 +123,8 @@ def refusal_of(error: MedrailError, folder: Path | None = None) -> Refusal:
     if PROBLEMS[kind].status >= 500:
         return Refusal(kind)
     detail = _with_subject(error) + (f"; needed: {error.needed}" if error.needed else "")
-    return Refusal(kind, _sentence(_without_paths(detail, folder)), _without_paths(error.remedy, folder))
+    detail, remedy = in_words(detail, SERVE), in_words(error.remedy, SERVE)
+    return Refusal(kind, _sentence(_without_paths(detail, folder)), _without_paths(remedy, folder))
 
 
 def refusal_of_status(status: int) -> Refusal:
