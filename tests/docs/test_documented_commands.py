@@ -13,8 +13,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 
 from medrail.arguments import build_parser
+from medrail.read import read
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
@@ -69,19 +71,22 @@ def write_head(path: Path, rng: np.random.Generator) -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """A folder as the README's reader has it: scans/ with images and masks, and scan.nii.gz."""
+    """A folder as the README's reader has it: scans/ with images and masks, scan.nii.gz, and a DICOM series/."""
     folder = tmp_path_factory.mktemp("desk")
     rng = np.random.default_rng(0)
     for _ in range(8):
         write_head(folder / "scans", rng)
     (folder / "scan.nii.gz").write_bytes((folder / "scans" / "images" / "p0.nii.gz").read_bytes())
+    (folder / "series").mkdir()
+    (folder / "series" / "IM0001").write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
     return folder
 
 
 @pytest.mark.slow
 def test_the_readmes_commands_run_in_their_order(desk):
     typed = commands(REPOSITORY / "README.md")
-    assert [command[1] for command in typed] == ["init", "check", "run", "predict", "serve"]
+    raw = ["inspect", "check", "check", "convert", "deidentify"]
+    assert [command[1] for command in typed] == ["init", "check", "run", "predict", "serve", *raw]
     assert typed == commands(REPOSITORY / "README.zh-CN.md")
     for _, verb, *arguments in typed:
         if verb == "serve":
@@ -94,6 +99,9 @@ def test_the_readmes_commands_run_in_their_order(desk):
             assert "Traceback" not in done.stderr
     assert (desk / "answers" / "predictions.csv").is_file()
     assert (desk / "answers" / "scan_mask.nii.gz").is_file()
+    assert (desk / "my-project" / "cases-fixed.csv").is_file()
+    assert read(desk / "volume.nii.gz").grid == (1, 128, 128)
+    assert len(list((desk / "clean").rglob("*.nii.gz"))) == 16
     for snippet in fenced((REPOSITORY / "README.md").read_text(encoding="utf-8"), "python"):
         subprocess.run([sys.executable, "-c", snippet], cwd=desk, check=True)
 

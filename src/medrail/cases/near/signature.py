@@ -33,10 +33,10 @@ _ROUNDING = 1e-5
 # the next few lines so much of a line must lie outside (dark air and plain background end gradually). At least so much
 # of each axis is kept. A line is looked at in so many places, so many lines at once.
 _EVEN, _PADDING, _STEP, _STEP_LINES, _KEPT = 0.03, 0.03, 0.5, 4, 0.25
-_ACROSS, _ACROSS_2D, _AT_ONCE = 64, 256, 16
+_ACROSS, _ACROSS_2D, _AT_ONCE, _FEWEST = 64, 256, 16, 8
 # 95 % of a thumbnail within so few of 256 levels shows next to nothing.
 _FLAT_LEVELS = 4
-_SAMPLED = 200_000
+_SAMPLED = 10_000
 _TAG = "2"
 
 
@@ -143,7 +143,16 @@ def _unpadded(voxels: Voxels, step: float) -> Voxels:
     sampled = voxels.reshape(-1)[:: max(1, voxels.size // _SAMPLED)]
     low, high = np.percentile(sampled, (_CLIPPED_PERCENT, 100 - _CLIPPED_PERCENT))
     tolerance = _PADDING * float(high - low)
-    for axis in (1, 2, 3) * 2:  # twice, since a border of one axis hides the step at that of another
+    once = _trimmed(voxels, tolerance, step)
+    # Again after a change: a border of one axis hides the step at that of another.
+    return once if once.shape == voxels.shape else _trimmed(once, tolerance, step)
+
+
+def _trimmed(voxels: Voxels, tolerance: float, step: float) -> Voxels:
+    """One round of ``_unpadded`` over the axes."""
+    for axis in (1, 2, 3):
+        if voxels[0].size < _FEWEST * voxels.shape[axis]:
+            continue  # a line of so few values is even by chance
         lines = _lines(voxels, axis)
         start, stop = _padded(lines, tolerance, step), _padded(lines[::-1], tolerance, step)
         size = voxels.shape[axis]
