@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 _CHECK = """\
 PATH is a project folder, a medrail.yaml, or a folder of images without one (then the layout is inferred).
-Writes cases.csv, check.json and check.html, one page with pictures. Exit code 1 on what would make a result wrong.
+Writes check.json, check.html (one page with pictures) and, unless it stops, cases.csv. Exit code 1 on what would
+make a result wrong.
 Of a folder without medrail.yaml nothing is written, unless -o says where; --fix needs it then. -o lies outside the
 data. Splits that such a folder gives are judged as they are; --set changes what is inferred, as split.by=patient.
 

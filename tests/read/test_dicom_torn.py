@@ -14,6 +14,7 @@ from faults.inject import move, normal_of, renew, spacing_of
 from faults.series import copied
 from medrail.errors import CorruptFile, GeometryError
 from medrail.read import read, series_in
+from medrail.read.dicom.who import who_of
 from medrail.types import ReadOptions
 
 ACCEPT = ReadOptions(on_defect="accept")
@@ -203,3 +204,26 @@ def test_names_of_torn_parts_do_not_depend_on_the_order_of_files(slices, save):
         folder = save(shuffled)
         found.add(tuple(sorted((one.item, read(folder, one.item, ACCEPT).voxels.min()) for one in series_in(folder))))
     assert len(found) == 1
+
+
+def test_one_voltage_written_in_two_ways_is_one_reconstruction(slices, save):
+    for number, dataset in enumerate(slices):
+        dataset.KVP = "120" if number % 2 else "120.0"
+    assert verdicts(save(slices)) == [("ok", [])]
+
+
+def test_a_part_of_the_scan_made_otherwise_is_no_mixture(slices, save):
+    for number, dataset in enumerate(slices):
+        dataset.ConvolutionKernel = "SHARP" if number == 3 else "SOFT"
+    assert verdicts(save(slices)) == [("ok", [])]
+
+
+@pytest.mark.parametrize("uid", ["0", "0.0", "1"])
+def test_what_stands_in_the_place_of_a_uid_joins_nobody(uid, slices):
+    slices[0].StudyInstanceUID = slices[0].SeriesInstanceUID = uid
+    found = who_of(slices[0])
+    assert (found.study_key, found.series_key) == ("", "")
+    slices[0].StudyInstanceUID = slices[0].SeriesInstanceUID = "1.2.840.99"
+    found = who_of(slices[0])
+    assert found.study_key
+    assert found.series_key != found.study_key

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image as Picture
 
 from medrail.cases import build_cases, check_cases, check_data
+from medrail.cases.check import judge
 from medrail.cases.check.summary import spread
-from medrail.cases.look.examine import pixel_hash
+from medrail.cases.listing import Entry, Finding
+from medrail.cases.look.examine import Facts, pixel_hash
 from medrail.config import Config
 from medrail.errors import CaseError
 from medrail.types import Case, Geometry
@@ -439,3 +441,12 @@ def test_a_crop_to_a_region_that_no_case_has_stops(tmp_path: Path, picture: Writ
     assert "column roi" in remedy
     without = configure("classification", data, split={"by": "given"})
     assert "missing_roi" not in check_data(without, Workspace(tmp_path / "project")).defects
+
+
+def test_a_refused_case_is_called_by_the_defect_that_its_error_speaks_of() -> None:
+    unreadable = Finding(
+        "unreadable", "p2", "mixed patients: 11 slices, and 1 of another; missing slices too", "", "warn"
+    )
+    entry = Entry(Path("p2"), "p2", defects=("missing_slices", "mixed_patients"))
+    case = Case(id="p2", patient="p2", paths=("p2",))
+    assert judge.named(case, Facts(findings=(unreadable,)), entry).findings[0].defect == "mixed_patients"

@@ -119,10 +119,16 @@ def named(case: Case, facts: Facts, entry: Entry | None) -> Facts:
     if entry is None or not entry.defects or not facts.findings:
         return facts
     renamed = tuple(
-        replace(finding, defect=entry.defects[0]) if finding.defect == "unreadable" else finding
+        replace(finding, defect=_said_in(finding.what, entry.defects)) if finding.defect == "unreadable" else finding
         for finding in facts.findings
     )
     return replace(facts, findings=renamed)
+
+
+def _said_in(text: str, defects: Sequence[str]) -> str:
+    """Of several defects the one that the error speaks of first."""
+    at = {name: text.find(name.replace("_", " ")) for name in defects}
+    return min(defects, key=lambda name: at[name] if at[name] >= 0 else len(text))
 
 
 def text_findings(cases: Sequence[Case], facts: Mapping[str, Facts], entries: Mapping[str, Entry]) -> list[Finding]:

@@ -41,8 +41,8 @@ _CROPPED = 0.015
 # What a pair needs to be reported, and to be sure (docs/explanation/leaks.md): the scores of different patients' images
 # ended at 0.85 (X-rays), 0.89 (cells) and 0.93 (28 x 28 X-rays), those of copies began at 0.95 in all but the worst.
 LIKELY, SURE = 0.93, 0.96
-# Two heads (Colin27 and the MNI152 average), cropped to their bounds, reach 0.93, plain phantoms 0.985; copies cropped by
-# 5 % begin at 0.98. Heads registered to one template may be as alike as that: only what is all but equal is sure.
+# Two heads (Colin27 and the MNI152 average), cropped to their bounds, reach 0.93, plain phantoms 0.985; copies cropped
+# by 5 % begin at 0.98. Heads registered to one template may be as alike as that: only what is all but equal is sure.
 _LIKELY_3D, _SURE_3D = 0.97, 0.995
 # Below the thumbnail's size there is less to compare: sure at this score only, and never below 24 samples.
 _SURE_SMALL, _LIKELY_TINY = 0.98, 0.97

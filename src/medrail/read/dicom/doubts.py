@@ -13,6 +13,7 @@ from medrail.types import Defect, OnDefect
 _SEVERAL_TIMES = (2, 3, 4)
 _WHOLE = 0.02  # how near the gap must be to a multiple of what the header says, as a share of it
 _FAR_THICKNESSES = 4.0
+_CHANGES_OF_A_BLOCK = 2  # there and back again: a part of the scan that was made otherwise
 _STACKED = frozenset({"CT", "MR"})
 
 
@@ -39,9 +40,17 @@ def doubts(group: Group, layout: Layout | None, on_defect: OnDefect, alone: bool
 def _alternates(group: Group, layout: Layout, index: int) -> bool:
     """Whether a hint's values change more often along the normal than in one run each; runs may be parts of a scan."""
     hints = [group.frames[place[0]].plane.hints for place in layout.places]
-    values = [hint[index] for hint in hints if len(hint) > index and hint[index]]
+    values = [_comparable(hint[index]) for hint in hints if len(hint) > index and hint[index]]
     changes = sum(one != other for one, other in pairwise(values))
-    return changes > len(set(values)) - 1 if values else False
+    return changes > max(len(set(values)) - 1, _CHANGES_OF_A_BLOCK) if values else False
+
+
+def _comparable(text: str) -> str | float:
+    """Numbers as numbers: 120 and 120.0 are one voltage."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _sparse(group: Group, layout: Layout) -> Iterator[Defect]:

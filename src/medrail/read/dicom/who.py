@@ -79,7 +79,7 @@ def who_of(dataset: Any) -> Who:
     return Who(
         digest_of("patient", _meant(read_text(dataset, "PatientID"))),
         digest_of("issuer", _meant(_text(dataset, "IssuerOfPatientID")).casefold()),
-        digest_of("study", _text(dataset, "StudyInstanceUID")),
+        digest_of("study", _uid(_text(dataset, "StudyInstanceUID"))),
         series_key(_text(dataset, "SeriesInstanceUID")),
         _person_key(dataset),
     )
@@ -87,7 +87,12 @@ def who_of(dataset: Any) -> Who:
 
 def series_key(uid: str) -> str:
     """The digest of a Series Instance UID."""
-    return digest_of("series", uid)
+    return digest_of("series", _uid(uid))
+
+
+def _uid(text: str) -> str:
+    """A UID, or "" for what was put in the place of one: a UID has a root and more (PS3.5, section 9.1)."""
+    return text if "." in text.strip(".") and text.strip("0.") else ""
 
 
 def digest_of(kind: str, text: str) -> str:
