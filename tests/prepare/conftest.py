@@ -25,6 +25,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "normalise": {"kind": "normalise", "method": "zscore"},
     "grey_to_rgb": {"kind": "grey_to_rgb"},
     "rgb_to_grey": {"kind": "rgb_to_grey"},
+    "round": {"kind": "round", "to": "float16"},
 }
 
 

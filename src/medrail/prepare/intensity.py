@@ -1,4 +1,7 @@
-"""Steps that change grey values and colours, and leave every voxel where it is. Their output is float32."""
+"""Steps that change grey values and colours, and leave every voxel where it is.
+
+Their output is float32, but for whole numbers that stay whole, and that of ``round``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from medrail.config import did_you_mean
 from medrail.errors import PrepareError
 from medrail.prepare.grids import Params
 from medrail.prepare.parameters import Foreground, Number, Parameters, PerChannel, Positive
+from medrail.prepare.sampling import Line
 from medrail.prepare.thresholds import chunks, threshold_of
 from medrail.types import Image, Voxels
 
@@ -81,11 +85,12 @@ class Window(_Intensity):
             )
         return {"low_hu": self.center_hu - self.width_hu / 2, "width_hu": self.width_hu}
 
+    def line(self, params: Params) -> Line:
+        """The step as a function of one voxel."""
+        return Line(params["low_hu"], 1 / params["width_hu"], 0.0, 1.0)
+
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
-        voxels = image.voxels.astype(np.float32)
-        voxels -= np.float32(params["low_hu"])
-        voxels *= np.float32(1 / params["width_hu"])
-        return replace(image, voxels=np.clip(voxels, 0, 1, out=voxels), unit="arbitrary")
+        return replace(image, voxels=self.line(params)(image.voxels), unit="arbitrary")
 
 
 class ClipPercentile(_Intensity):
@@ -160,11 +165,56 @@ class Normalise(_Intensity):
         pairs = [figures(values) for values in chosen]
         return {"mean": [mean for mean, _ in pairs], "std": [spread for _, spread in pairs]}
 
+    def line(self, params: Params) -> Line:
+        """The step as a function of one voxel of the first channel."""
+        return self.lines(params)[0]
+
+    def lines(self, params: Params) -> list[Line]:
+        """The step as a function of one voxel, for each channel."""
+        return [Line(mean, 1 / std) for mean, std in zip(params["mean"], params["std"], strict=True)]
+
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
-        voxels = image.voxels.astype(np.float32)
-        voxels -= np.array(params["mean"], np.float32)[:, None, None, None]
-        voxels *= (1 / np.array(params["std"], np.float64)).astype(np.float32)[:, None, None, None]
-        return replace(image, voxels=voxels, unit="arbitrary")
+        channels = [line(channel) for line, channel in zip(self.lines(params), image.voxels, strict=True)]
+        return replace(image, voxels=np.stack(channels), unit="arbitrary")
+
+
+class Round(_Intensity):
+    """Keep the numbers in a compact type: ``float16`` (11 bits) or ``uint8`` (256 steps from 0 to 1).
+
+    The last step of a pipeline: what is stored, trained on and served is then rounded in the same way, and takes half
+    or a quarter of the room. What does not fit into float16 (beyond 65504) stays float32; whole numbers stay as they
+    are.
+    """
+
+    LARGEST: ClassVar[float] = float(np.finfo(np.float16).max)
+    STEPS: ClassVar[int] = 255
+
+    kind: Literal["round"] = "round"
+    to: Literal["float16", "uint8"] = "float16"
+
+    def params(self, image: Image, roi: Image | None = None) -> dict[str, Any]:
+        if image.voxels.dtype.kind != "f":
+            return {"dtype": image.voxels.dtype.name}
+        low, high = float(image.voxels.min()), float(image.voxels.max())
+        if self.to == "uint8" and not -1e-3 <= low <= high <= 1 + 1e-3:
+            raise PrepareError(
+                f"the values reach from {low:g} to {high:g}",
+                needed="0 to 1 for `round: {to: uint8}`",
+                remedy="Put `window` (CT) or `normalise: {method: minmax}` before it, or use `to: float16`.",
+            )
+        fits = self.to == "uint8" or max(abs(low), abs(high)) <= self.LARGEST
+        return {"dtype": self.to if fits else "float32"}
+
+    def compact(self, image: Image, params: Params) -> tuple[Image, Line | None]:
+        """The image in the compact type, and what makes its numbers of it (None: they are it)."""
+        if params["dtype"] == "uint8" and image.voxels.dtype.kind == "f":
+            steps = np.rint(np.clip(image.voxels, 0, 1) * np.float32(self.STEPS))
+            return image.with_voxels(steps.astype(np.uint8)), Line(0.0, 1 / self.STEPS)
+        return image.with_voxels(image.voxels.astype(params["dtype"], copy=False)), None
+
+    def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
+        compact, line = self.compact(image, params)
+        return compact if line is None else image.with_voxels(line(compact.voxels))
 
 
 class GreyToRgb(_Intensity):
@@ -182,7 +232,10 @@ class GreyToRgb(_Intensity):
 
 
 class RgbToGrey(_Intensity):
-    """Red, green, blue -> luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B); an image with one channel stays."""
+    """Red, green, blue -> luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B); an image with one channel stays.
+
+    Pictures of 8 and 16 bit stay whole numbers, rounded half to even.
+    """
 
     kind: Literal["rgb_to_grey"] = "rgb_to_grey"
 
@@ -190,10 +243,12 @@ class RgbToGrey(_Intensity):
         return _grey_or_rgb(image)
 
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
+        picture = image.voxels.dtype.name == image.unit  # whole numbers stay whole, as in Pillow
         if params["channels"] == 1:
-            return image.with_voxels(image.voxels.astype(np.float32))
+            return image if picture else image.with_voxels(image.voxels.astype(np.float32))
         red, green, blue = (w * image.voxels[c].astype(np.float32) for c, w in enumerate(map(np.float32, _BT601)))
-        return image.with_voxels((red + green + blue)[None])
+        grey = (red + green + blue)[None]
+        return image.with_voxels(np.rint(grey).astype(image.voxels.dtype) if picture else grey)
 
 
 def _grey_or_rgb(image: Image) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,12 +13,42 @@ from typing import Any
 import numpy as np
 
 from medrail.errors import ConfigError, PrepareError
-from medrail.prepare.steps import Step, make_steps
-from medrail.read import on_grid
+from medrail.prepare.fused import fuse
+from medrail.prepare.intensity import Normalise, Round
+from medrail.prepare.sampling import Line
+from medrail.prepare.steps import Step, make_steps, naming, naming_step
+from medrail.read import UnreadImage, on_grid
 from medrail.types import Applied, Image, Voxels
 
+Clock = Callable[[str, float], None]
+
+# A line of larger whole numbers is no smaller than its result.
+_COMPACT_BYTES = 2
 # Goes into the fingerprint: raise it when a step's result changes, and prepared data is made anew.
-_VERSION = 1
+_VERSION = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A prepared image in the most compact type that loses nothing.
+
+    image:
+        Its voxels may be uint8, uint16, int16, ..., float16 or float32.
+    lines:
+        For each channel what makes the network's numbers of the voxels; () where they are these numbers.
+    """
+
+    image: Image
+    lines: tuple[Line, ...] = ()
+
+    def decoded(self) -> Image:
+        """What the network sees: float32, or whole numbers where no step made others of them."""
+        voxels = self.image.voxels
+        if self.lines:
+            return self.image.with_voxels(
+                np.stack([line(channel) for line, channel in zip(self.lines, voxels, strict=True)])
+            )
+        return self.image.with_voxels(voxels.astype(np.float32)) if voxels.dtype == np.float16 else self.image
 
 
 @dataclass(frozen=True)
@@ -62,20 +92,27 @@ class Pipeline:
         """Whether a step crops to the region-of-interest mask of the case."""
         return any(step.kind == "crop_roi" for step in self.steps)
 
-    def __call__(self, image: Image, roi: Image | None = None) -> Image:
-        """Prepare one image.
+    def __call__(self, image: Image | UnreadImage, roi: Image | None = None) -> Image:
+        """Prepare one image: ``compact``, decoded. Parameters and errors as there."""
+        return self.compact(image, roi).decoded()
+
+    def compact(self, image: Image | UnreadImage, roi: Image | None = None, clock: Clock | None = None) -> Prepared:
+        """Prepare one image, in the type in which it is stored.
 
         Parameters
         ----------
         image:
-            Voxels (C, D, H, W) as ``medrail.read`` gives them; 64-bit numbers are taken as 32-bit ones.
+            Voxels (C, D, H, W) as ``medrail.read`` gives them, or an image whose slices are read on the way; 64-bit
+            numbers are taken as 32-bit ones.
         roi:
             A mask (1, D, H, W) drawn on the image, for ``crop_roi``; put on its grid by ``medrail.read.on_grid``.
+        clock:
+            Told after each step, or fused pass of steps, its name and its seconds.
 
         Returns
         -------
-        Image
-            Its history has one ``Applied`` a step, with all that ``replay`` and ``invert`` need.
+        Prepared
+            Its image's history has one ``Applied`` a step, with all that ``replay`` and ``invert`` need.
 
         Raises
         ------
@@ -84,21 +121,33 @@ class Pipeline:
         GeometryError
             If the region of interest lies on another grid than the image.
         """
-        _check_finite(image)
-        if image.voxels.dtype in (np.float64, np.float16):
-            image = image.with_voxels(image.voxels.astype(np.float32))
+        tell = clock or _nobody
+        if isinstance(image, Image):
+            image = _checked(image)
+        roi_until = max((n for n, step in enumerate(self.steps) if step.kind == "crop_roi"), default=-1)
+        fused = fuse(self.steps, image) if roi is None else None
+        applied: list[Applied] = []
+        begin = time.perf_counter()
+        if fused is not None:
+            image, applied = fused(image), list(fused.applied)
+            tell("+".join(step.step for step in applied), time.perf_counter() - begin)
+        elif isinstance(image, UnreadImage):
+            image = _checked(image.read())
+            tell("read", time.perf_counter() - begin)
         if roi is not None:
             roi = on_grid(roi, image, "the region of interest")
-        roi_until = max((n for n, step in enumerate(self.steps) if step.kind == "crop_roi"), default=-1)
-        applied = []
-        for number, step in enumerate(self.steps):
-            with _naming(image, f"step {number + 1} ({step.kind})"):
+        lines: tuple[Line, ...] = ()
+        for number, step in enumerate(self.steps[len(applied) :], len(applied)):
+            begin = time.perf_counter()
+            with naming_step(image.source, number, step):
                 params = step.params(image, roi)
-                image = step.apply(image, params)
+                last = number + 1 == len(self.steps)
+                image, lines = _kept_compact(step, image, params) if last else (step.apply(image, params), ())
                 if roi is not None and step.spatial and number < roi_until:
                     roi = step.apply(roi, params, labels=True)
             applied.append(Applied(step.kind, params))
-        return replace(image, history=(*image.history, *applied))
+            tell(step.kind, time.perf_counter() - begin)
+        return Prepared(replace(image, history=(*image.history, *applied)), lines)
 
     def replay(self, mask: Image, history: tuple[Applied, ...]) -> Image:
         """Take a mask (1, D, H, W) on the raw grid through the spatial steps that an image went through.
@@ -112,7 +161,7 @@ class Pipeline:
         """
         for step, applied in self._matched(history):
             if step.spatial:
-                with _naming(mask, step.kind):
+                with naming(mask.source, step.kind):
                     mask = step.apply(mask, applied.params, labels=True)
         return replace(mask, unit="label", history=())
 
@@ -129,7 +178,7 @@ class Pipeline:
         """
         for step, applied in reversed(self._matched(history)):
             if step.spatial:
-                with _naming(image, step.kind):
+                with naming(image.source, step.kind):
                     image = step.invert(image, applied.params, labels=labels)
         return replace(image, unit="label" if labels else "arbitrary", history=())
 
@@ -142,6 +191,28 @@ class Pipeline:
                 remedy="Pass the history of an image that this very pipeline prepared.",
             )
         return list(zip(self.steps, own, strict=True))
+
+
+def _kept_compact(step: Step, image: Image, params: dict[str, Any]) -> tuple[Image, tuple[Line, ...]]:
+    """The last step: where it is a line of whole numbers, these are kept, with the line."""
+    if isinstance(step, Round):
+        image, line = step.compact(image, params)
+        return image, (line,) * image.channels if line else ()
+    dtype = image.voxels.dtype
+    if isinstance(step, Normalise) and dtype.kind in "iu" and dtype.itemsize <= _COMPACT_BYTES:
+        return replace(image, unit="arbitrary"), tuple(step.lines(params))
+    return step.apply(image, params), ()
+
+
+def _nobody(step: str, seconds: float) -> None:
+    """Nobody wants to know how long it took."""
+
+
+def _checked(image: Image) -> Image:
+    _check_finite(image)
+    if image.voxels.dtype in (np.float64, np.float16):
+        return image.with_voxels(image.voxels.astype(np.float32))
+    return image
 
 
 def _check_finite(image: Image) -> None:
@@ -157,14 +228,3 @@ def _check_finite(image: Image) -> None:
         where=image.source,
         remedy="Replace them where the file is made, or leave the case out.",
     )
-
-
-@contextmanager
-def _naming(image: Image, place: str) -> Iterator[None]:
-    """Say in a PrepareError which image and which step it is about."""
-    try:
-        yield
-    except PrepareError as error:
-        if not error.where:
-            error.where = f"{image.source}, {place}" if image.source else place
-        raise

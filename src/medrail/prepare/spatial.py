@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,8 @@ from medrail.prepare.grids import (
     take_box,
 )
 from medrail.prepare.parameters import Fill, Parameters, Size, Spacing, Switch
-from medrail.prepare.resampling import linear_taps, resample_linear, resample_nearest
+from medrail.prepare.resampling import Taps, linear_taps, resample_nearest
+from medrail.prepare.sampling import Sampling, resample, sample
 from medrail.types import FloatArray, Image, Voxels
 
 _PAIRS = ("RL", "AP", "SI")
@@ -57,12 +59,16 @@ class Orient(Parameters):
         check_grid(image, params["grid"])
         order, flip = params["order"], params["flip"]
         voxels = _flipped(image.voxels.transpose(0, *(a + 1 for a in order)), flip)
+        return self.moved(image, np.ascontiguousarray(voxels), params)
+
+    def moved(self, image: Image, voxels: Voxels, params: Params) -> Image:
+        """The image where it lies after the step, with other voxels."""
         index_map = np.zeros((4, 4))
         index_map[3, 3] = 1
-        for new, old in enumerate(order):
-            index_map[old, new] = -1 if flip[new] else 1
-            index_map[old, 3] = params["grid"][old] - 1 if flip[new] else 0
-        return moved(image, np.ascontiguousarray(voxels), index_map)
+        for new, old in enumerate(params["order"]):
+            index_map[old, new] = -1 if params["flip"][new] else 1
+            index_map[old, 3] = params["grid"][old] - 1 if params["flip"][new] else 0
+        return moved(image, voxels, index_map)
 
     def invert(self, image: Image, params: Params, *, labels: bool = False) -> Image:
         check_grid(image, params["size"])
@@ -85,7 +91,8 @@ class Resample(Parameters):
     ``round(n * old_spacing / new_spacing)``, half to even. What would lie beyond the last voxel repeats it (ITK writes
     0 there). An axis of one voxel stays as it is: a single slice has no neighbours to interpolate with.
     ``antialias`` widens the triangle where the spacing grows; without it the interpolation is ITK's, which skips
-    voxels when shrinking to less than half. Integer voxels become float32. Masks take the nearest voxel.
+    voxels when shrinking to less than half. Pictures of 8 and 16 bit stay whole numbers,
+    rounded half to even; everything else becomes float32. Masks take the nearest voxel.
     """
 
     kind: Literal["resample"] = "resample"
@@ -108,6 +115,10 @@ class Resample(Parameters):
 
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
         return _to_grid(image, params, antialias=self.antialias, labels=labels)
+
+    def moved(self, image: Image, voxels: Voxels, params: Params) -> Image:
+        """The image where it lies after the step, with other voxels."""
+        return moved(image, voxels, scale_and_offset(params["scale"], params["offset"]))
 
     def invert(self, image: Image, params: Params, *, labels: bool = False) -> Image:
         return _from_grid(image, params, antialias=self.antialias, labels=labels)
@@ -144,6 +155,10 @@ class Resize(Parameters):
         fill = drawn_fill(self.pad_value, image)
         return record(image, target, inner=inner, scale=scale, offset=offset, start=start, fill=fill)
 
+    def moved(self, image: Image, voxels: Voxels, params: Params) -> Image:
+        """The image where it lies after the step, with other voxels; where nothing is padded or cropped."""
+        return moved(image, voxels, scale_and_offset(params["scale"], params["offset"]))
+
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
         resized = _to_grid(image, {**params, "size": params["inner"]}, antialias=self.antialias, labels=labels)
         if params["inner"] == params["size"]:
@@ -161,10 +176,30 @@ class Resize(Parameters):
 def _to_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> Image:
     """Onto the recorded grid, where old index = scale * new index + offset."""
     check_grid(image, params["grid"])
-    scale, offset = params["scale"], params["offset"]
-    positions = [s * np.arange(m) + o for m, s, o in zip(params["size"], scale, offset, strict=True)]
-    voxels = _sampled(image.voxels, positions, scale if antialias else [1, 1, 1], labels=labels)
-    return moved(image, voxels, scale_and_offset(scale, offset))
+    if labels:
+        d, h, w = _positions(params)
+        voxels = resample_nearest(image.voxels, (d, h, w))
+    else:
+        taps = taps_to_grid(image, params, antialias=antialias)
+        voxels = sample(image.voxels, Sampling(taps, kind=kept_kind(image) or "float32"))
+    return moved(image, voxels, scale_and_offset(params["scale"], params["offset"]))
+
+
+def taps_to_grid(image: Image, params: Params, *, antialias: bool) -> tuple[Taps, Taps, Taps]:
+    """The taps along D, H, W that bring an image onto the recorded grid."""
+    return _taps(image.grid, _positions(params), params["scale"] if antialias else [1, 1, 1])
+
+
+def kept_kind(image: Image) -> Literal["uint8", "uint16"] | None:
+    """Pictures stay whole numbers of their own depth, as Pillow and OpenCV keep them; None for all others."""
+    name = image.voxels.dtype.name
+    if image.unit == "uint8" and name == "uint8":
+        return "uint8"
+    return "uint16" if image.unit == "uint16" and name == "uint16" else None
+
+
+def _positions(params: Params) -> list[FloatArray]:
+    return [s * np.arange(m) + o for m, s, o in zip(params["size"], params["scale"], params["offset"], strict=True)]
 
 
 def _from_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> Image:
@@ -173,12 +208,12 @@ def _from_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -
     scale, offset = params["scale"], params["offset"]
     positions = [(np.arange(n) - o) / s for n, s, o in zip(params["grid"], scale, offset, strict=True)]
     shrink = [1 / s for s in scale] if antialias else [1, 1, 1]
-    return back(image, _sampled(image.voxels, positions, shrink, labels=labels), params)
-
-
-def _sampled(voxels: Voxels, positions: list[FloatArray], shrink: list[float], *, labels: bool) -> Voxels:
-    d, h, w = positions
     if labels:
-        return resample_nearest(voxels, (d, h, w))
-    taps = [linear_taps(p, n, max(1.0, s)) for p, n, s in zip(positions, voxels.shape[1:], shrink, strict=True)]
-    return resample_linear(voxels, (taps[0], taps[1], taps[2]))
+        d, h, w = positions
+        return back(image, resample_nearest(image.voxels, (d, h, w)), params)
+    return back(image, resample(image.voxels, _taps(image.grid, positions, shrink)), params)
+
+
+def _taps(grid: Sequence[int], positions: list[FloatArray], shrink: Sequence[float]) -> tuple[Taps, Taps, Taps]:
+    taps = [linear_taps(p, n, max(1.0, s)) for p, n, s in zip(positions, grid, shrink, strict=True)]
+    return taps[0], taps[1], taps[2]

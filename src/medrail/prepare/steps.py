@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import pydantic
 
 from medrail.config import did_you_mean
-from medrail.errors import Problem
+from medrail.errors import PrepareError, Problem
 from medrail.prepare.crops import CropForeground, CropPad, CropRoi
 from medrail.prepare.grids import Params
-from medrail.prepare.intensity import ClipPercentile, GreyToRgb, Normalise, RgbToGrey, Window
+from medrail.prepare.intensity import ClipPercentile, GreyToRgb, Normalise, RgbToGrey, Round, Window
 from medrail.prepare.parameters import Parameters, problems_of
 from medrail.prepare.slices import Slices
 from medrail.prepare.spatial import Orient, Resample, Resize
@@ -49,6 +50,7 @@ _ALL: tuple[type[Parameters], ...] = (
     Normalise,
     GreyToRgb,
     RgbToGrey,
+    Round,
 )
 STEPS: dict[str, type[Parameters]] = {str(step.model_fields["kind"].default): step for step in _ALL}
 """Step kind, as it stands in ``prepare.steps``, -> its class."""
@@ -96,3 +98,19 @@ def _make(values: Mapping[str, Any], at: str) -> tuple[Step | None, list[Problem
     except pydantic.ValidationError as error:
         return None, problems_of(error, names, at)
     return step, []
+
+
+def naming_step(source: str, number: int, step: Step) -> AbstractContextManager[None]:
+    """Say in a PrepareError which image and which step of the pipeline, counted from 0, it is about."""
+    return naming(source, f"step {number + 1} ({step.kind})")
+
+
+@contextmanager
+def naming(source: str, place: str) -> Iterator[None]:
+    """Say in a PrepareError which image and which place it is about, where it does not say so."""
+    try:
+        yield
+    except PrepareError as error:
+        if not error.where:
+            error.where = f"{source}, {place}" if source else place
+        raise

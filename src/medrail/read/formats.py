@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from medrail.errors import ReadError
 from medrail.read.contents import holds_many, read_inside
-from medrail.read.dicom import read_dicom, read_series
+from medrail.read.dicom import open_series, read_dicom, read_series
+from medrail.read.digests import Digests
 from medrail.read.guard import Guard
 from medrail.read.metaimage import read_metaimage
 from medrail.read.nifti import read_nifti
@@ -22,6 +23,7 @@ from medrail.read.raster import read_indices, read_picture
 from medrail.read.slide import read_slide
 from medrail.read.slide_kind import is_slide_dicom
 from medrail.read.sniff import sniff
+from medrail.read.unread import UnreadImage
 from medrail.types import READ_AS_STORED, Image, ReadOptions
 
 Reader = Callable[[Path, str, ReadOptions], Image]
@@ -66,6 +68,19 @@ def read(path: str | Path, item: str = "", options: ReadOptions = READ_AS_STORED
     return _read(Path(path), item, options, READERS)
 
 
+def open_image(
+    path: str | Path, item: str = "", options: ReadOptions = READ_AS_STORED, digests: Digests | None = None
+) -> Image | UnreadImage:
+    """As ``read``; what can be read a slice at a time comes back unread (plain DICOM series, at present).
+
+    ``digests`` takes the digests of files that are read whole on the way. Errors as ``read``.
+    """
+    folder = Path(path)
+    with Guard(folder, "path"):
+        is_series = folder.is_dir() and not _names_a_file(folder, item)
+    return open_series(folder, item, options, digests) if is_series else read(path, item, options)
+
+
 def read_mask(path: str | Path, item: str = "") -> Image:
     """Read a mask: whole numbers (1, D, H, W), unit "label". A palette PNG gives its indices, not its colours.
 
@@ -91,9 +106,8 @@ def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader
     with Guard(path, "path"):
         is_folder = path.is_dir()
     if is_folder:
-        named = PurePosixPath(item)
-        if item and not named.is_absolute() and ".." not in named.parts and (path / named).is_file():
-            return _read(path / named, "", options, readers)
+        if _names_a_file(path, item):
+            return _read(path / PurePosixPath(item), "", options, readers)
         return read_series(path, item, options)
     kind = sniff(path)
     if holds_many(path, kind):
@@ -105,6 +119,11 @@ def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader
             f"is one {kind} image and has no items", where=str(path), needed="no item", remedy="Leave the item empty."
         )
     return readers[kind](path, item, options)
+
+
+def _names_a_file(folder: Path, item: str) -> bool:
+    named = PurePosixPath(item)
+    return bool(item) and not named.is_absolute() and ".." not in named.parts and (folder / named).is_file()
 
 
 def _whole_numbers(voxels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:

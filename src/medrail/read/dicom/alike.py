@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from medrail.errors import MedrailError
 from medrail.read.dicom.converted import Odd, converted
-from medrail.read.dicom.extent import UNDEFINED, missing_pixels, pixel_bytes, pixel_defect
+from medrail.read.dicom.extent import UNDEFINED, missing_pixels, offset_of, pixel_bytes, pixel_defect
 from medrail.read.dicom.header import OF_A_SLICE, Header, common_part, header_of, next_header
 from medrail.read.dicom.quick import (
     HEAD_BYTES,
@@ -62,7 +62,8 @@ class Alike:
                 return layout.header(found, path, head, file)
         walk = Walk(file, file.size, wanted_tags(), head)
         elements = walk.elements()
-        header = header_of(elements, path, pixel_defect(elements, elements.pixels, file, file.size))
+        defect = pixel_defect(elements, elements.pixels, file, file.size)
+        header = header_of(elements, path, defect, offset_of(elements.pixels))
         if new := _Layout.of(walk, elements):
             self._layouts = [new, *self._layouts[: _MOST_LAYOUTS - 1]]
         return header
@@ -240,7 +241,7 @@ class _Layout:
         for index, keyword, vr in self.own:
             values[keyword] = converted(vr, found.raw[index])
         defect = missing_pixels(rest.pixels, common.pixel_bytes, file, file.size)
-        return next_header(common.header, Elements(values), path, defect)
+        return next_header(common.header, Elements(values), path, defect, offset_of(rest.pixels))
 
     def _full(self, found: _Match, rest: Elements, key: tuple[Any, ...], path: Path, file: Source) -> Header:
         values = dict(self.values)
@@ -249,7 +250,8 @@ class _Layout:
         elements = Elements(values | rest.values, self.meta, rest.pixels)
         refuse_what_needs_all(elements)
         expected = pixel_bytes(elements, rest.pixels)
-        header = header_of(elements, path, missing_pixels(rest.pixels, expected, file, file.size))
+        defect = missing_pixels(rest.pixels, expected, file, file.size)
+        header = header_of(elements, path, defect, offset_of(rest.pixels))
         common = None if rest.values else common_part(header)
         if common is not None:
             if len(self.commons) >= _MOST_COMMONS:

@@ -117,7 +117,7 @@ def _decoded(group: Group, slots: Sequence[int], options: ReadOptions) -> tuple[
                 planes, windowed = _pixels(header, [group.frames[index].number for index in indices], options)
         except MedrailError as error:
             if options.on_defect == "refuse":
-                raise _undecodable(header, error) from None
+                raise undecodable(header, error) from None
             lost.append(header)
             last = error
             continue
@@ -131,7 +131,7 @@ def _decoded(group: Group, slots: Sequence[int], options: ReadOptions) -> tuple[
             )
         volume[:, [slots[index] for index in indices]] = planes
     if volume is None:
-        raise _undecodable(lost[0], last) from None
+        raise undecodable(lost[0], last) from None
     return volume, lost, windowed
 
 
@@ -154,7 +154,7 @@ def _pixels(header: Header, numbers: list[int], options: ReadOptions) -> tuple[A
     return decode(dataset, header, numbers, options), is_windowed(dataset, header, options)
 
 
-def _undecodable(header: Header, error: MedrailError) -> MedrailError:
+def undecodable(header: Header, error: MedrailError) -> MedrailError:
     """The decoder's error, led by the defect's name."""
     name = "truncated pixel data" if header.pixel_defect else "undecodable pixel data"
     found = error.found if error.found.startswith(name) else f"{name}: {error.found}"

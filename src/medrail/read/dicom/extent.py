@@ -34,6 +34,11 @@ class PixelPlace:
     length: int
 
 
+def offset_of(place: PixelPlace | None) -> int:
+    """Where the value of Pixel Data begins; -1 where there is none, or one of another kind."""
+    return place.offset if place is not None and place.keyword == "PixelData" else -1
+
+
 def pixel_defect(dataset: Any, place: PixelPlace | None, file: Readable, size: int) -> str:
     """What is wrong with the extent of a file's pixels, in words with numbers; "" when they are all there.
 

@@ -39,6 +39,7 @@ KEYWORDS = [
     "PresentationLUTShape",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -126,8 +127,14 @@ class Header:
         Spacing Between Slices, where it may be read as the distance of two slices' centres, else None.
     activity:
         Of PET: what its rescaled values mean, and by what they are multiplied.
+    pixel_offset:
+        Where the value of Pixel Data begins, in bytes; -1 where that was not found out.
     frame_uid, concatenation_uid:
         Frame of Reference UID, and what the parts of one enhanced object have in common.
+    high_bit:
+        -1 where it cannot be read.
+    syntax:
+        Transfer syntax UID, "" where the file does not say.
     """
 
     path: Path
@@ -135,6 +142,7 @@ class Header:
     instance_number: int | None
     instance_uid: str = field(repr=False)
     pixel_defect: str
+    pixel_offset: int = field(compare=False)
     modality: str
     kind: str
     rows: int
@@ -163,6 +171,8 @@ class Header:
     series_uid: str = field(default="", repr=False)
     frame_uid: str = field(default="", repr=False)
     concatenation_uid: str = field(default="", repr=False)
+    high_bit: int = -1
+    syntax: str = ""
 
     @property
     def series_key(self) -> str:
@@ -204,7 +214,7 @@ class Header:
         return f"{self.rows} x {self.columns} {direction}"
 
 
-def header_of(dataset: Any, path: Path, pixel_defect: str = "") -> Header:
+def header_of(dataset: Any, path: Path, pixel_defect: str = "", pixel_offset: int = -1) -> Header:
     """A parsed data set -> Header.
 
     Raises
@@ -231,6 +241,7 @@ def header_of(dataset: Any, path: Path, pixel_defect: str = "") -> Header:
         instance_number=_instance_number(dataset),
         instance_uid=read_text(dataset, "SOPInstanceUID"),
         pixel_defect=pixel_defect,
+        pixel_offset=pixel_offset,
         modality=modality,
         kind=_kind(dataset),
         rows=rows,
@@ -259,10 +270,12 @@ def header_of(dataset: Any, path: Path, pixel_defect: str = "") -> Header:
         series_uid=read_text(dataset, "SeriesInstanceUID"),
         frame_uid=read_text(dataset, "FrameOfReferenceUID"),
         concatenation_uid=read_text(dataset, "ConcatenationUID"),
+        high_bit=_high_bit(dataset),
+        syntax=_syntax(dataset),
     )
 
 
-_COMMON = attrgetter(*(one.name for one in fields(Header)[5:]))
+_COMMON = attrgetter(*(one.name for one in fields(Header)[6:]))
 
 
 def common_part(header: Header) -> tuple[Any, ...] | None:
@@ -275,17 +288,31 @@ def common_part(header: Header) -> tuple[Any, ...] | None:
     return (header.planes[0], *_COMMON(header))
 
 
-def next_header(common: tuple[Any, ...], dataset: Any, path: Path, pixel_defect: str = "") -> Header:
+def next_header(
+    common: tuple[Any, ...], dataset: Any, path: Path, pixel_defect: str = "", pixel_offset: int = -1
+) -> Header:
     """As ``header_of`` with what is known from another slice; ``dataset`` needs the elements ``OF_A_SLICE`` only."""
     plane = next_plane(common[0], dataset)
     number, uid = _instance_number(dataset), read_text(dataset, "SOPInstanceUID")
-    return Header(path, (plane,), number, uid, pixel_defect, *common[1:])
+    return Header(path, (plane,), number, uid, pixel_defect, pixel_offset, *common[1:])
 
 
 def _activity(dataset: Any, path: Path) -> Activity:
     if needs_private(dataset):  # an index reads no private elements
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
     return activity_of(dataset)
+
+
+def _high_bit(dataset: Any) -> int:
+    try:
+        return read_whole(dataset, "HighBit", -1)
+    except CorruptFile:
+        return -1  # decoding will name it
+
+
+def _syntax(dataset: Any) -> str:
+    meta = getattr(dataset, "file_meta", None)
+    return str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
 
 
 def _palette_bits(dataset: Any) -> int:

@@ -15,7 +15,7 @@ from medrail.errors import MedrailError, ReadError, UnsupportedFormat
 from medrail.read.dicom.alike import Alike
 from medrail.read.dicom.dicomdir import is_dicomdir, referenced
 from medrail.read.dicom.elements import read_text
-from medrail.read.dicom.extent import pixel_defect
+from medrail.read.dicom.extent import offset_of, pixel_defect
 from medrail.read.dicom.header import KEYWORDS, Header, header_of
 from medrail.read.dicom.pixels import parse
 from medrail.read.dicom.quick import find_pixels
@@ -150,7 +150,7 @@ def _with_extent(header: Header, dataset: Any) -> Header:
     with Source(header.path) as file:
         understood, place = find_pixels(file, file.size)
         evidence = pixel_defect(dataset, place, file, file.size) if understood else ""
-    return replace(header, pixel_defect=evidence) if evidence else header
+    return replace(header, pixel_defect=evidence, pixel_offset=offset_of(place))
 
 
 def _refused(path: Path, error: MedrailError) -> Refused:

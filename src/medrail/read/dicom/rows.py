@@ -77,16 +77,19 @@ def _shared(values: tuple[Any, ...]) -> str:
 
 def _own(header: Header) -> str:
     plane = header.planes[0]
-    values = plane.position_lps_mm, plane.times, header.instance_number, header.instance_uid, header.pixel_defect
+    values = (
+        *(plane.position_lps_mm, plane.times, header.instance_number, header.instance_uid),
+        *(header.pixel_defect, header.pixel_offset),
+    )
     return _CODER.encode(values)
 
 
 def _slice_from(shared: str, own: str, path: Path) -> Header:
     (orientation, spacing_mm, slope, intercept, part, marks, hints), values = _shared_from(shared)
-    position, times, number, uid, defect = _DECODE(own)
+    position, times, number, uid, defect, offset = _DECODE(own)
     position = None if position is None else tuple(position)
     plane = Plane(position, orientation, spacing_mm, slope, intercept, part, marks, hints, tuple(times))
-    return Header(path, (plane,), number, uid, defect, *values)
+    return Header(path, (plane,), number, uid, defect, offset, *values)
 
 
 @functools.lru_cache(maxsize=256)

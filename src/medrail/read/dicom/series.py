@@ -13,15 +13,18 @@ from medrail.read.dicom.group import Group, grouped
 from medrail.read.dicom.header import KEYWORDS, Header, header_of
 from medrail.read.dicom.headers import CLOSED_FOLDER, Foreign, Refused, look, outcomes_in
 from medrail.read.dicom.pixels import parse
+from medrail.read.dicom.stream import unread
 from medrail.read.dicom.volume import Series, Volume, volumes_of
 from medrail.read.dicom.walk import find_files
+from medrail.read.digests import Digests
 from medrail.read.guard import Guard
+from medrail.read.unread import UnreadImage
 from medrail.types import READ_AS_STORED, Defect, Image, Progress, ReadOptions
 
 if TYPE_CHECKING:
     from medrail.read.dicom.cache import HeaderCache
 
-__all__ = ["Scan", "Series", "read_dicom", "read_series", "refused_in", "scan", "series_in"]
+__all__ = ["Scan", "Series", "open_series", "read_dicom", "read_series", "refused_in", "scan", "series_in"]
 
 _LISTED = 10
 
@@ -101,6 +104,22 @@ def refused_in(folder: str | Path, cache: HeaderCache | None = None, progress: P
     return [*found.refused, *found.others]
 
 
+def open_series(
+    folder: Path, item: str = "", options: ReadOptions = READ_AS_STORED, digests: Digests | None = None
+) -> Image | UnreadImage:
+    """As ``read_series``; a series of plain slices comes back unread, so that they can be taken one at a time.
+
+    Errors as ``read_series``, of pixels when they are read.
+    """
+    with Guard(folder, "DICOM series"):
+        volume = _volume(folder, item, options)
+
+        def read_all() -> Image:
+            return assemble(volume, options, source=str(folder))
+
+        return unread(volume, options, str(folder), read_all, digests) or read_all()
+
+
 def read_series(folder: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """The one series of a folder, or the one that ``item`` names -> (C, D, H, W), sorted along the slice normal.
 
@@ -111,12 +130,15 @@ def read_series(folder: Path, item: str = "", options: ReadOptions = READ_AS_STO
     GeometryError
         If the series is no volume: see ``DEFECTS``, and ``ReadOptions.on_defect`` for what can be done.
     """
-    found, volumes = _volumes_in(folder, options) if item else _judged(scan(folder), options)
-    where = str(folder)
     with Guard(folder, "DICOM series"):
-        if not found.groups:
-            raise _nothing(found, where)
-        return assemble(_chosen(volumes, item, options), options, source=where)
+        return assemble(_volume(folder, item, options), options, source=str(folder))
+
+
+def _volume(folder: Path, item: str, options: ReadOptions) -> Volume:
+    found, volumes = _volumes_in(folder, options) if item else _judged(scan(folder), options)
+    if not found.groups:
+        raise _nothing(found, str(folder))
+    return _chosen(volumes, item, options)
 
 
 def scan(folder: Path, cache: HeaderCache | None = None, progress: Progress | None = None) -> Scan:
