@@ -1,10 +1,11 @@
-"""What a case was made from: a SHA-256 over the content of its files, remembered between calls."""
+"""What a case was made from: a fingerprint over the content of its files, remembered between calls."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import TracebackType
 from medrail.errors import CaseError
 from medrail.read import files_of
 from medrail.read.dicom.walk import find_files
+from medrail.read.digests import State, digest_of_file, state_of
 from medrail.types import READ_AS_STORED, Case, ReadOptions
 from medrail.workspace import Workspace
 
@@ -20,11 +22,9 @@ from medrail.workspace import Workspace
 _SETTLED_S = 2.0
 _WRITE_EVERY = 2000
 
-_State = tuple[str, int, int, int]  # path, size, mtime_ns, ctime_ns
-
 
 class FileHashes:
-    """SHA-256 of files by path, size and times, kept in the workspace so that a second run reads nothing again.
+    """Digests of files by path, size and times, kept in the workspace so that a second run reads nothing again.
 
     Also keeps small facts under a key made of such hashes (``fact``, ``keep``). Losing the file costs time only, so one
     that is broken or locked is worked without. Use as a context manager.
@@ -32,9 +32,9 @@ class FileHashes:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._hashes: dict[_State, str] = {}
+        self._hashes: dict[State, str] = {}
         self._facts: dict[str, str] = {}
-        self._new: list[tuple[_State, str]] = []
+        self._new: list[tuple[State, str]] = []
         self._new_facts: list[tuple[str, str]] = []
         self._kept: sqlite3.Connection | None = None
         self._folders: dict[str, str] = {}
@@ -56,23 +56,30 @@ class FileHashes:
             self._kept.close()
             self._kept = None
 
-    def folder_sha256(self, folder: Path) -> str:
-        """The hex SHA-256 over the sorted hashes of a folder's files, found out once as long as this is open."""
+    def folder_digest(self, folder: Path) -> str:
+        """The digest over the sorted digests of a folder's files, found out once as long as this is open."""
         text = str(folder)
         if text not in self._folders:
-            self._folders[text] = _folder_sha256(folder, self)
+            self._folders[text] = _folder_digest(folder, self)
         return self._folders[text]
 
-    def sha256(self, path: Path) -> str:
-        """The hex SHA-256 of a file's content."""
+    def digest(self, path: Path) -> str:
+        """Of a file's content (``medrail.read.digests``)."""
         state = _state(path)
         known = self._hashes.get(state)
         if known is None:
-            known = self._hashes[state] = _file_sha256(state)
-            if _settled(state):
-                self._new.append((state, known))
-                self._save_now_and_then()
+            known = _file_digest(state)
+            self.learn({state: known})
         return known
+
+    def learn(self, found: Mapping[State, str]) -> None:
+        """Digests that were found out elsewhere, as while reading."""
+        for state, digest in found.items():
+            if state not in self._hashes:
+                self._hashes[state] = digest
+                if _settled(state):
+                    self._new.append((state, digest))
+        self._save_now_and_then()
 
     def fact(self, key: str) -> str | None:
         """What was kept under a key, or None."""
@@ -99,7 +106,7 @@ class FileHashes:
             return
         try:
             with closing(sqlite3.connect(self._database, timeout=5)) as connection:
-                rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, sha256 FROM files")
+                rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, digest FROM digests")
                 self._hashes = {(path, size, mtime, ctime): digest for path, size, mtime, ctime, digest in rows}
             self._kept = sqlite3.connect(self._database, timeout=5, check_same_thread=False)
         except sqlite3.OperationalError:
@@ -118,15 +125,15 @@ class FileHashes:
                 connection.execute(_FILES_TABLE)
                 connection.execute(_FACTS_TABLE)
                 rows = [(*state, digest) for state, digest in new]
-                connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+                connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
                 connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)
         except (sqlite3.Error, OSError):
             return
 
 
 _FILES_TABLE = (
-    "CREATE TABLE IF NOT EXISTS files"
-    " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT) WITHOUT ROWID"
+    "CREATE TABLE IF NOT EXISTS digests"
+    " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID"
 )
 _FACTS_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID"
 
@@ -168,13 +175,13 @@ def image_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
 
 
 def _content(text: str, hashes: FileHashes | None) -> str:
-    """The hash of a file, with its data file if it has one; of a folder, over the sorted hashes of its files."""
+    """The digest of a file, with its data file if it has one; of a folder, over the sorted digests of its files."""
     path = Path(text)
     try:
         if not path.is_dir():
-            first, *others = (_sha256(file, hashes) for file in files_of(path))
+            first, *others = (_digest(file, hashes) for file in files_of(path))
             return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
-        return hashes.folder_sha256(path) if hashes is not None else _folder_sha256(path, None)
+        return hashes.folder_digest(path) if hashes is not None else _folder_digest(path, None)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CaseError(
@@ -184,39 +191,37 @@ def _content(text: str, hashes: FileHashes | None) -> str:
         ) from None
 
 
-def _folder_sha256(folder: Path, hashes: FileHashes | None) -> str:
+def _folder_digest(folder: Path, hashes: FileHashes | None) -> str:
     digests = sorted(_of_member(file, hashes) for file in find_files(folder))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _of_member(path: Path, hashes: FileHashes | None) -> str:
-    """The hash of one file of a folder; whether one that cannot be read spoils the image, the reader decides."""
+    """The digest of one file of a folder; whether one that cannot be read spoils the image, the reader decides."""
     try:
-        return _sha256(path, hashes)
+        return _digest(path, hashes)
     except OSError as error:
         return f"cannot be read: {error.errno}"
 
 
-def _sha256(path: Path, hashes: FileHashes | None) -> str:
+def _digest(path: Path, hashes: FileHashes | None) -> str:
     if hashes is not None:
-        return hashes.sha256(path)
+        return hashes.digest(path)
     state = _state(path)
-    return _remembered_sha256(state) if _settled(state) else _file_sha256(state)
+    return _remembered_digest(state) if _settled(state) else _file_digest(state)
 
 
-def _state(path: Path) -> _State:
-    status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _state(path: Path) -> State:
+    return state_of(path, path.stat())
 
 
-def _settled(state: _State) -> bool:
+def _settled(state: State) -> bool:
     return time.time() - max(state[2], state[3]) / 1e9 > _SETTLED_S
 
 
-def _file_sha256(state: _State) -> str:
-    with Path(state[0]).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_digest(state: State) -> str:
+    return digest_of_file(state[0])
 
 
 # Within one process: the members of an npz are thousands of cases of one file.
-_remembered_sha256 = lru_cache(maxsize=1 << 16)(_file_sha256)
+_remembered_digest = lru_cache(maxsize=1 << 16)(_file_digest)

@@ -58,14 +58,14 @@ def _files_below(folder: Path) -> tuple[Path, ...]:
 
 
 def _of_all(files: tuple[Path, ...], hashes: FileHashes) -> str:
-    return hashlib.sha256("".join(sorted(map(hashes.sha256, files))).encode()).hexdigest()
+    return hashlib.sha256("".join(sorted(map(hashes.digest, files))).encode()).hexdigest()
 
 
 def _content(files: tuple[Path, ...], hashes: FileHashes) -> str:
     """What is equal in copies. A header is compared without the name of its data file, which a copy may change."""
     header, data = files[0], files[-1]
     if header == data:
-        return hashes.sha256(data)
+        return hashes.digest(data)
     with header.open("rb") as file:
         text = file.read(_HEADER_BYTES).replace(os.fsencode(data.name), b"")
-    return hashes.sha256(data) + hashlib.sha256(text).hexdigest()
+    return hashes.digest(data) + hashlib.sha256(text).hexdigest()
