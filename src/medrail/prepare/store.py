@@ -3,90 +3,119 @@
 ::
 
     prepared/FP12/pipeline.json           the steps, for a person to read, and their whole fingerprint
-    prepared/FP12/cases/ID.image.npy      (C, D, H, W), float32 or the image's integers: np.load opens it
+    prepared/FP12/manifest.jsonl          a line a case: where its array lies, what the numbers mean, what it was made from
+    prepared/FP12/cases/ID.image.npy      (C, D, H, W) of a volume: uint8, int16, float16, float32, ...
     prepared/FP12/cases/ID.mask.npy       (1, D, H, W) uint8 class indices; segmentation only
-    prepared/FP12/cases/ID.json           geometry, unit, history, and the fingerprint of the source files
+    prepared/FP12/pictures.npy            (N, C, H, W): pictures of one size and type, a row a case
+    prepared/FP12/pictures.mask.npy       (N, H, W) uint8
     prepared/FP12/failures.csv            what could not be prepared, and why
 
-``ID.json`` is written last and removed first: a case without it does not exist, so a kill at any moment leaves no half
-case behind.
+``np.load`` opens all of them. The network sees ``(array - subtract) * multiply`` where a case's line gives these two (a
+number a channel), else the numbers as they are. With ``prepare.store: npy`` each case is a file of the numbers that the
+network sees, in a folder FP12-npy. A case without a line in the manifest does not exist; ``keeper`` writes it last.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medrail.errors import MedrailError, RunError
-from medrail.prepare.pipeline import Pipeline
-from medrail.types import Applied, Geometry, Image, Voxels
-from medrail.workspace import Workspace, read_json, write_json
+from medrail.prepare.arrays import Array, array_digest
+from medrail.prepare.manifest import Entry, read_manifest
+from medrail.prepare.pipeline import Pipeline, Prepared
+from medrail.prepare.sampling import Line
+from medrail.types import Applied, Geometry, Image
+from medrail.workspace import Workspace
 
 _REMEDY = "`medrail prepare` makes it anew."
 
 
 @dataclass(frozen=True)
 class Store:
-    """The prepared cases of one pipeline in one workspace. Nothing is created until something is written."""
+    """The prepared cases of one pipeline in one workspace, to be read. ``plain``: prepare.store is npy."""
 
     workspace: Workspace
     pipeline: Pipeline
+    plain: bool = False
 
     @property
     def folder(self) -> Path:
-        return self.workspace.prepared / self.pipeline.fingerprint[:12]
+        return self.workspace.prepared / (self.pipeline.fingerprint[:12] + ("-npy" if self.plain else ""))
 
     @property
     def cases(self) -> Path:
         return self.folder / "cases"
 
     @property
+    def manifest_file(self) -> Path:
+        return self.folder / "manifest.jsonl"
+
+    @property
     def failures_file(self) -> Path:
         return self.folder / "failures.csv"
 
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Case -> its line of the manifest."""
+        return read_manifest(self.manifest_file)
+
     def ids(self) -> tuple[str, ...]:
         """The ids of all prepared cases, sorted."""
-        return tuple(sorted(path.name.removesuffix(".json") for path in self.cases.glob("*.json")))
+        return tuple(sorted(self.entries))
 
     def load(self, case_id: str) -> tuple[Image, Image | None]:
-        """The prepared image with its history, and its mask of class indices, uint8 (1, D, H, W), or None.
+        """The prepared image as the network sees it, with its history, and its mask of class indices or None.
+
+        The mask is uint8 (1, D, H, W). Errors as ``stored``.
+        """
+        prepared, mask = self.stored(case_id)
+        return prepared.decoded(), mask
+
+    def stored(self, case_id: str, *, verify: bool = True) -> tuple[Prepared, Image | None]:
+        """As ``load``, in the compact type, and mapped from the file where ``verify`` is False.
+
+        Parameters
+        ----------
+        verify:
+            Whether the numbers are read and compared with the digest that was taken of them when they were written.
 
         Raises
         ------
         RunError
-            If the case is not prepared, or its files are broken, incomplete or of another pipeline.
+            If the case is not prepared, or its arrays are broken, incomplete or of another pipeline.
         """
         entry = self._entry(case_id)
         try:
-            geometry = None if entry["geometry"] is None else Geometry(np.array(entry["geometry"]))
+            affine = entry["affine_ras_mm"]
+            geometry = None if affine is None else Geometry(np.array(affine))
             history = tuple(Applied(step["step"], step["params"]) for step in entry["history"])
-            voxels = self._array(case_id, "image", entry["image"])
+            voxels = self._array(case_id, entry["image"], verify=verify)
             image = Image(voxels, geometry, entry["unit"], entry["source"], history)
+            pairs = zip(entry.get("subtract", ()), entry.get("multiply", ()), strict=True)
+            lines = tuple(Line(*pair) for pair in pairs)
             if entry["mask"] is None:
-                return image, None
-            mask = Image(self._array(case_id, "mask", entry["mask"]), geometry, "label", entry["source"])
+                return Prepared(image, lines), None
+            labels = self._array(case_id, entry["mask"], verify=verify)
+            return Prepared(image, lines), Image(labels, geometry, "label", entry["source"])
         except RunError:
             raise
         except (KeyError, TypeError, ValueError, MedrailError):
-            raise self._broken(case_id, "its record is incomplete") from None
-        return image, mask
+            raise self._broken(case_id, "its line of the manifest is incomplete") from None
 
     def source_fingerprint(self, case_id: str) -> str | None:
-        """What the case was made from, or None if it is not prepared or its record or arrays are broken."""
+        """What the case was made from, or None if it is not prepared, or its line or files are broken."""
         try:
             entry = self._entry(case_id)
-            for kind in ("image", "mask"):
-                if entry[kind] is not None and self._file(case_id, kind).stat().st_size != entry[kind]["bytes"]:
+            for described in (entry["image"], entry["mask"]):
+                if described is not None and not self._is_there(described):
                     return None
-            return str(entry["source_fingerprint"])
+            return str(entry["made_from"])
         except (RunError, OSError, KeyError, TypeError):
             return None
 
@@ -98,94 +127,38 @@ class Store:
         RunError
             If one of them is not prepared.
         """
-        made_from = [[case_id, self._entry(case_id)["source_fingerprint"]] for case_id in sorted(case_ids)]
+        made_from = [[case_id, self._entry(case_id)["made_from"]] for case_id in sorted(case_ids)]
         return hashlib.sha256(json.dumps([self.pipeline.fingerprint, made_from]).encode()).hexdigest()
 
-    def begin(self) -> None:
-        """Create the folder and write down the pipeline.
-
-        Raises
-        ------
-        RunError
-            If the folder holds another pipeline (two fingerprints that begin alike).
-        """
-        record = self.folder / "pipeline.json"
-        steps = {"fingerprint": self.pipeline.fingerprint, "steps": self.pipeline.to_dict()}
-        if record.is_file() and read_json(record) != steps:
-            raise RunError(
-                "holds another pipeline", where=str(record), remedy="Delete the folder; it is made again when needed."
-            )
-        self.cases.mkdir(parents=True, exist_ok=True)
-        if not record.is_file():
-            write_json(record, steps)
-
-    def write(self, case_id: str, image: Image, mask: Image | None, source_fingerprint: str) -> None:
-        """Store one case, whole or not at all; the mask holds class indices below 256."""
-        self.remove(case_id)
-        mask_voxels = None if mask is None else mask.voxels.astype(np.uint8)
-        image_saved = self._save(case_id, "image", image.voxels)
-        mask_saved = None if mask_voxels is None else self._save(case_id, "mask", mask_voxels)
-        entry = {
-            "case": case_id,
-            "pipeline": self.pipeline.fingerprint,
-            "source_fingerprint": source_fingerprint,
-            "source": image.source,
-            "unit": image.unit,
-            "image": image_saved,
-            "mask": mask_saved,
-            "geometry": image.geometry.affine_ras_mm.tolist() if image.geometry else None,
-            "history": [{"step": applied.step, "params": dict(applied.params)} for applied in image.history],
-        }
-        write_json(self._record(case_id), entry)
-
-    def remove(self, case_id: str) -> None:
-        """Forget a case, if it is there."""
-        for path in (self._record(case_id), self._file(case_id, "image"), self._file(case_id, "mask")):
-            path.unlink(missing_ok=True)
-
-    def _record(self, case_id: str) -> Path:
-        return self.cases / f"{case_id}.json"
-
-    def _file(self, case_id: str, kind: str) -> Path:
-        return self.cases / f"{case_id}.{kind}.npy"
-
-    def _entry(self, case_id: str) -> dict[str, Any]:
-        path = self._record(case_id)
-        if not path.is_file():
+    def _entry(self, case_id: str) -> Entry:
+        entry = self.entries.get(case_id)
+        if entry is None:
             raise RunError(f"case {case_id} is not prepared", where=str(self.folder), remedy=_REMEDY)
-        entry = read_json(path)
-        if not isinstance(entry, dict) or entry.get("pipeline") != self.pipeline.fingerprint:
+        if entry.get("pipeline") != self.pipeline.fingerprint[:12]:
             raise self._broken(case_id, "it was made by another pipeline")
         return entry
 
-    def _array(self, case_id: str, kind: str, described: dict[str, Any]) -> Voxels:
-        try:
-            voxels: Voxels = np.load(self._file(case_id, kind), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise self._broken(case_id, f"its {kind} cannot be read ({type(error).__name__})") from None
-        found = {"shape": list(voxels.shape), "dtype": voxels.dtype.str}
-        if any(described[key] != value for key, value in found.items()):
-            raise self._broken(case_id, f"its {kind} is {found}, its record says {described}")
-        return voxels
+    def _is_there(self, described: Entry) -> bool:
+        """Whether the file is as long as it was; of rows, long enough."""
+        size = (self.folder / described["file"]).stat().st_size
+        return bool(size >= described["bytes"] if "row" in described else size == described["bytes"])
 
-    def _save(self, case_id: str, kind: str, voxels: Voxels) -> dict[str, Any]:
-        path = self._file(case_id, kind)
-        handle, name = tempfile.mkstemp(dir=self.cases, prefix=f".{path.name}.")
-        temporary = Path(name)
+    def _array(self, case_id: str, described: Entry, *, verify: bool) -> Array:
+        path = self.folder / described["file"]
         try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, np.ascontiguousarray(voxels), allow_pickle=False)
-            temporary.chmod(0o644)
-            described = {
-                "shape": list(voxels.shape),
-                "dtype": voxels.dtype.str,
-                "bytes": temporary.stat().st_size,
-            }
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return described
+            array: Array = np.load(path, mmap_mode=None if verify and "row" not in described else "r", allow_pickle=False)
+            if "row" in described:
+                array = array[described["row"]]
+        except (OSError, ValueError, EOFError, IndexError) as error:
+            raise self._broken(case_id, f"{described['file']} cannot be read ({type(error).__name__})") from None
+        found = {"shape": list(array.shape), "dtype": array.dtype.name}
+        if any(described[key] != value for key, value in found.items()):
+            raise self._broken(case_id, f"{described['file']} holds {found}, the manifest says {described}")
+        if verify:
+            array = np.array(array, copy="row" in described)
+            if array_digest(array) != described["digest"]:
+                raise self._broken(case_id, f"the numbers in {described['file']} are not those that were written")
+        return array[:, None] if "row" in described and array.ndim == 3 else array[None, None] if array.ndim == 2 else array
 
     def _broken(self, case_id: str, reason: str) -> RunError:
         return RunError(f"case {case_id}: {reason}", where=str(self.folder), remedy=_REMEDY)
