@@ -15,7 +15,6 @@ import pytest
 from medrail.cases import read_table
 from medrail.errors import RunError
 from medrail.train import passport, train
-from medrail.train.lock import Busy, locked, read_note
 from medrail.workspace import read_json
 
 SCRIPT = """
@@ -108,19 +107,6 @@ def test_a_process_that_has_no_passport_yet_is_known_by_its_lock(pictures: Any) 
         with pytest.raises(KeyboardInterrupt):
             train(pictures.config, pictures.workspace, pictures.cases)
     assert list(pictures.workspace.runs.iterdir()) == [], "of a run that could not begin nothing is left"
-
-
-def test_a_lock_is_exclusive_and_leaves_no_file(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "lock"
-    with locked(path, {"what": "first"}):
-        assert read_note(path) == {"process": os.getpid(), "what": "first"}
-        with pytest.raises(Busy) as busy, locked(path, wait_s=0.05):
-            pass
-        assert busy.value.note["what"] == "first"
-    assert not path.exists()
-    path.write_text("of a process that died")
-    with locked(path):
-        assert read_note(path) == {"process": os.getpid()}
 
 
 def test_what_killed_processes_left_in_the_runs_is_removed(pictures: Any) -> None:

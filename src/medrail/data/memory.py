@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medrail.cases.look.machine import free_memory_bytes
+from medrail.machine import free_memory_bytes
 
 SHARE_OF_FREE_MEMORY = 0.5
 

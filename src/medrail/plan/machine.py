@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-from medrail.cases.look.machine import processors
-
-# Where Linux says how much memory a container may use (cgroup v2, then v1).
-_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+from medrail.machine import memory_limits_bytes, processors
 
 
 @dataclass(frozen=True)
@@ -36,12 +32,4 @@ def _memory_gb() -> float:
         installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         installed = 8 * 2**30
-    limits = [int(text) for path in _MEMORY_LIMITS if (text := _read(path)).isdigit()]
-    return min([installed, *limits]) / 2**30
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return min([installed, *memory_limits_bytes()]) / 2**30

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from medrail.cases import FileHashes, read_roi, read_target_mask, source_fingerprint
-from medrail.cases.look.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.cases.look.workers import each_in_processes
 from medrail.config import Config, DataConfig
 from medrail.errors import MedrailError
+from medrail.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
 from medrail.read import files_of, read

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from medrail.cases.look.machine import processors
 from medrail.config import Task, TrainConfig
 from medrail.errors import ConfigError
+from medrail.machine import processors
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _QUIET = ("lightning_fabric", "lightning.fabric")

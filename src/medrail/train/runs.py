@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from medrail.config import Config
 from medrail.errors import ConfigError, RunError
-from medrail.train.lock import Busy, locked, read_note
+from medrail.lock import Busy, locked, read_note
 from medrail.train.passport import resume
 from medrail.workspace import Run, Workspace, read_json, write_json, write_text
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medrail.cases.look.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.cases.look.workers import each_in_processes
+from medrail.machine import free_memory_bytes, peak_memory_bytes, processors
 
 KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from medrail.cases.fingerprint import FileHashes
 from medrail.cases.look.examine import Facts, keep, look, recall, too_large
-from medrail.cases.look.machine import free_memory_bytes, processors
 from medrail.cases.look.workers import each_in_processes
 from medrail.config import Config
 from medrail.errors import PrepareError
+from medrail.machine import free_memory_bytes, processors
 from medrail.read import files_of
 from medrail.read.dicom.walk import find_files
 from medrail.types import Case, Progress

@@ -20,7 +20,7 @@ _FAR_BYTE = 1 << 30  # Windows locks bytes, and a locked one cannot be read: one
 
 
 class Busy(Exception):
-    """Another process (or another training of this one) holds the lock; ``note`` is what it wrote."""
+    """Another process (or another call in this one) holds the lock; ``note`` is what it wrote."""
 
     def __init__(self, note: dict[str, Any]) -> None:
         super().__init__(note)
@@ -120,5 +120,5 @@ else:
         except BlockingIOError:
             return False
         except OSError:
-            return True  # a file system without locks: better to train unguarded than not at all
+            return True  # a file system without locks: better to work unguarded than not at all
         return True
