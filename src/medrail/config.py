@@ -128,7 +128,29 @@ class PrepareConfig(_Stage):
     """The pipeline from raw image to network input: the same object in training and in the bundle."""
 
     steps: tuple[dict[str, Any], ...] = Field((), description="each {kind: ..., parameters}, applied in order")
+    store: Literal["compact", "npy"] = Field(
+        "compact",
+        description="compact: the smallest type that loses nothing, pictures of one size in one array; npy: a plain"
+        " file a case with the numbers that the network sees, for training code of your own",
+    )
+    keep_after: str = Field(
+        "", description="kind of a step, as resample: keep what it gives, too, so that a change behind it starts there"
+    )
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes; 0: as many as cores and memory allow")
+    timeout_s: Annotated[float, Field(ge=0)] = Field(
+        900, description="seconds after which a case that hangs is given up; 0: never"
+    )
+    scheduler: str = Field(
+        "", description="address of a Dask scheduler, as tcp://10.0.0.5:8786, whose workers do the work; empty: here"
+    )
+
+    @model_validator(mode="after")
+    def _keeps_after_a_step(self) -> PrepareConfig:
+        kinds = [str(step.get("kind")) for step in self.steps]
+        if self.keep_after and self.keep_after not in kinds[:-1]:
+            near = did_you_mean(self.keep_after, kinds[:-1]) if kinds[:-1] else ""
+            raise ValueError(f"keep_after: no step {self.keep_after!r} with another one behind it. {near}".rstrip())
+        return self
 
 
 class ModelConfig(_Stage):

@@ -33,7 +33,7 @@ from medrail.cases.listing import counted
 from medrail.cases.record import SEEN_BEFORE
 from medrail.config import Config, load
 from medrail.errors import BundleError, CaseError, ConfigError, LeakError, MedrailError, RunError
-from medrail.prepare import Pipeline, Store, check_steps, outdated, prepare
+from medrail.prepare import PrepareReport, check_steps, outdated, prepare, store_of
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json, write_text
 
@@ -300,26 +300,34 @@ def prepare_cases(project: Project, make_progress: MakeProgress = lambda _: None
     """Raw files -> model-ready arrays; cases that fail are named, the others go on."""
     with _timed() as seconds:
         report = prepare(project.config, project.workspace, project.cases, make_progress("Preparing"))
-    values = report.to_json()
-    failed = values["failed"]
-    done = values["succeeded"] + values["skipped"]
-    folder = project.workspace.prepared / Pipeline.from_dict(project.config.prepare.steps).fingerprint[:12]
+    ready = report.succeeded + report.skipped
+    folder = store_of(project.config, project.workspace).folder
     return StageResult(
         "prepare",
-        f"{done} of {values['cases']} cases ready, {len(failed)} failed",
-        facts=(
-            ("already up to date", str(values["skipped"])),
-            ("read", f"{values['input_mb_per_s']:.1f} MB/s"),
-            ("peak memory", f"{values['peak_rss_mb']:.0f} MB"),
-        )
-        if values["succeeded"]
-        else (),
-        files=(folder,),
-        warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in failed),
-        up_to_date=values["skipped"] == values["cases"],
+        f"{ready} of {report.cases} cases ready ({report.success_rate:.1%}), {len(report.failed)} failed",
+        facts=_prepare_facts(report) if report.succeeded else (),
+        files=(folder, folder / "failures.csv") if report.failed else (folder,),
+        warnings=(*report.notes, *(f"{case}: {reason}" for case, reason in report.failed)),
+        up_to_date=report.skipped == report.cases,
         seconds=seconds(),
-        failed=bool(failed),
-        values=values,
+        failed=bool(report.failed),
+        values=report.to_json(),
+    )
+
+
+def _prepare_facts(report: PrepareReport) -> tuple[tuple[str, str], ...]:
+    """Speed, memory, and where the time of all workers went."""
+    spent = sum(report.seconds_by_step.values())
+    slowest = sorted(report.seconds_by_step.items(), key=lambda item: item[1], reverse=True)
+    peak = "unknown" if report.peak_rss_mb is None else f"{report.peak_rss_mb:.0f} MB"
+    return (
+        ("made now", f"{report.succeeded}, already up to date {report.skipped}"),
+        (
+            "speed",
+            f"{report.cases_per_s:.3g} cases/s, {report.input_mb_per_s:.0f} MB/s read, {report.output_mb:.1f} MB kept",
+        ),
+        ("memory", f"{peak} in the largest of {counted(report.workers, 'process', 'processes')}"),
+        *((f"  {step}", f"{seconds:.2f} s, {seconds / spent:.0%}") for step, seconds in slowest if spent),
     )
 
 
@@ -343,7 +351,7 @@ def usable_cases(project: Project) -> tuple[Case, ...]:
 
 
 def _in_store(project: Project, cases: Sequence[Case]) -> tuple[Case, ...]:
-    ready = set(Store(project.workspace, Pipeline.from_dict(project.config.prepare.steps)).ids())
+    ready = set(store_of(project.config, project.workspace).ids())
     prepared = tuple(case for case in cases if case.id in ready)
     if not prepared:
         raise RunError(

@@ -87,16 +87,17 @@ def test_first_call_makes_all_and_second_skips_all(tmp_path, cases):
     assert image.grid == mask.grid == (6, 8, 8)
     assert image.voxels.mean() == pytest.approx(0, abs=1e-4)
     assert set(np.unique(mask.voxels)) == {0, 1}
-    fingerprint, first = store.fingerprint(store.ids()), store.cases.joinpath("p0.json").stat().st_mtime_ns
+    fingerprint, first = store.fingerprint(store.ids()), store.manifest_file.stat().st_mtime_ns
     again = prepare(config(), workspace, cases)
     assert (again.succeeded, again.skipped) == (0, 4)
     assert store.fingerprint(store.ids()) == fingerprint
-    assert store.cases.joinpath("p0.json").stat().st_mtime_ns == first
+    assert store.manifest_file.stat().st_mtime_ns == first
 
 
 def test_report_as_json(tmp_path, cases):
     found = prepare(config(), Workspace(tmp_path), [*cases[:1], Case("x", "x", (str(tmp_path / "no.nii"),), "m")])
-    keys = ["cases", "succeeded", "failed", "skipped", "seconds", "input_mb_per_s", "peak_rss_mb"]
+    keys = ["cases", "succeeded", "failed", "skipped", "seconds", "input_mb_per_s", "peak_rss_mb", "success_rate"]
+    keys += ["cases_per_s", "output_mb", "workers", "seconds_by_step", "notes"]
     values = found.to_json()
     assert list(values) == keys
     assert json.loads(json.dumps(values))["failed"][0]["case"] == "x"
@@ -225,7 +226,7 @@ def test_unexpected_errors_do_not_repeat_what_the_file_says(tmp_path, cases, mon
     def defect(*arguments, **more):
         raise ValueError("PatientName=Doe^Jane")
 
-    monkeypatch.setattr(sys.modules["medrail.prepare.runner"], "read", defect)
+    monkeypatch.setattr(sys.modules["medrail.prepare.making"], "open_image", defect)
     report = prepare(config(), Workspace(tmp_path), cases)
     assert len(report.failed) == 4
     assert "unexpected ValueError in test_runner.py" in report.failed[0][1]
@@ -240,15 +241,15 @@ from medrail.prepare import prepare
 from medrail.types import Case
 from medrail.workspace import Workspace
 
-runner = sys.modules["medrail.prepare.runner"]
-read = runner.read
+making = sys.modules["medrail.prepare.making"]
+open_image = making.open_image
 
 def deadly(path, item="", *options):
     if "p1" in path:
         os.kill(os.getpid(), 9)
-    return read(path, item, *options)
+    return open_image(path, item, *options)
 
-runner.read = deadly  # spawned workers import this file, so it holds there too
+making.open_image = deadly  # spawned workers import this file, so it holds there too
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medrail.errors import RunError
+from medrail.prepare.arrays import TEMPORARY_PREFIX
+from medrail.prepare.keeper import Keeper, write_case
+from medrail.prepare.manifest import ManifestWriter
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
 from medrail.types import Image
@@ -21,13 +25,31 @@ def pipeline() -> Pipeline:
     return Pipeline.from_dict(steps)
 
 
+def put(store, case_id, prepared, mask, made_from) -> None:
+    with Keeper(store, 1) as keeper:
+        place = keeper.place(case_id)
+        keeper.keep(place, write_case(place, prepared, mask, made_from))
+
+
+def drop(store, case_id) -> None:
+    with Keeper(store, 1) as keeper:
+        keeper.remove(case_id)
+
+
+def change_line(store, change) -> None:
+    """Rewrite the line of with-mask."""
+    entry = json.loads(json.dumps(store.entries["with-mask"]))
+    change(entry)
+    with ManifestWriter(store.manifest_file) as writer:
+        writer.add(entry)
+
+
 @pytest.fixture
 def store(tmp_path, pipeline, volume, roi) -> Store:
     store = Store(Workspace(tmp_path), pipeline)
-    store.begin()
-    prepared = pipeline(volume)
-    store.write("with-mask", prepared, pipeline.replay(roi, prepared.history), "aa")
-    store.write("image.only", prepared, None, "bb")
+    prepared = pipeline.compact(volume)
+    put(store, "with-mask", prepared, pipeline.replay(roi, prepared.image.history), "aa")
+    put(store, "image.only", prepared, None, "bb")
     return store
 
 
@@ -50,8 +72,7 @@ def test_what_goes_in_comes_out(store, pipeline, volume, roi):
 def test_pictures_have_no_geometry(tmp_path):
     pipeline = Pipeline.from_dict([])
     store = Store(Workspace(tmp_path), pipeline)
-    store.begin()
-    store.write("a", pipeline(Image(np.zeros((3, 1, 4, 5), np.uint8), unit="uint8")), None, "aa")
+    put(store, "a", pipeline.compact(Image(np.zeros((3, 1, 4, 5), np.uint8), unit="uint8")), None, "aa")
     image, _ = store.load("a")
     assert image.geometry is None
     assert image.voxels.dtype == np.uint8
@@ -69,29 +90,32 @@ def test_ids_and_fingerprint(store):
     both = store.fingerprint(["with-mask", "image.only"])
     assert both == store.fingerprint(["image.only", "with-mask"])
     assert both != store.fingerprint(["with-mask"])
-    image, mask = store.load("with-mask")
-    store.write("with-mask", image, mask, "cc")
+    prepared, mask = store.stored("with-mask")
+    put(store, "with-mask", prepared, mask, "cc")
     assert both != store.fingerprint(["with-mask", "image.only"])
     with pytest.raises(RunError, match=r"case nobody is not prepared.*medrail prepare"):
         store.fingerprint(["nobody"])
 
 
 def test_remove_leaves_nothing(store):
-    store.remove("with-mask")
+    drop(store, "with-mask")
     assert store.ids() == ("image.only",)
     assert not list(store.cases.glob("with-mask*"))
-    store.remove("with-mask")
+    drop(store, "with-mask")
 
 
-def break_json(store):
-    (store.cases / "with-mask.json").write_text("{")
+def half_a_line(store):
+    """Of the last case, as a kill leaves it."""
+    lines = store.manifest_file.read_text().splitlines(keepends=True)
+    ours = next(line for line in lines if '"with-mask"' in line)
+    store.manifest_file.write_text("".join(line for line in lines if line != ours) + ours[: len(ours) // 2])
 
 
 def break_record(store):
-    path = store.cases / "with-mask.json"
-    entry = json.loads(path.read_text())
-    del entry["history"], entry["source_fingerprint"]
-    path.write_text(json.dumps(entry))
+    def lose(entry):
+        del entry["history"], entry["made_from"]
+
+    change_line(store, lose)
 
 
 def truncate_image(store):
@@ -108,13 +132,12 @@ def swap_image(store):
 
 
 def other_pipeline(store):
-    path = store.cases / "with-mask.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "pipeline": "0" * 64}))
+    change_line(store, lambda entry: entry.update(pipeline="0" * 12))
 
 
 @pytest.mark.parametrize(
     "damage",
-    [break_json, break_record, truncate_image, lose_mask, swap_image, other_pipeline],
+    [half_a_line, break_record, truncate_image, lose_mask, swap_image, other_pipeline],
     ids=lambda d: d.__name__,
 )
 def test_damage_is_told_and_counts_as_not_prepared(store, damage):
@@ -125,15 +148,24 @@ def test_damage_is_told_and_counts_as_not_prepared(store, damage):
     assert store.source_fingerprint("image.only") == "bb"
 
 
+def test_a_changed_number_is_found(store):
+    path = store.cases / "with-mask.image.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="not those that were written"):
+        store.load("with-mask")
+
+
 def test_an_interrupted_write_leaves_no_half_case(store, monkeypatch, pipeline, volume, roi):
-    prepared = pipeline(volume)
+    prepared = pipeline.compact(volume)
 
     def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["medrail.prepare.store"], "write_json", interrupted)
+    monkeypatch.setattr(ManifestWriter, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store.write("with-mask", prepared, pipeline.replay(roi, prepared.history), "dd")
+        put(store, "with-mask", prepared, pipeline.replay(roi, prepared.image.history), "dd")
     assert store.ids() == ("image.only",)
     assert store.source_fingerprint("with-mask") is None
 
@@ -142,13 +174,109 @@ def test_a_full_disk_leaves_no_temporary_file(store, monkeypatch, pipeline, volu
     def full(*arguments, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", lambda file, header: file.write(b"x"))
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write("new", pipeline(volume), None, "dd")
-    assert not [path for path in store.cases.iterdir() if "new" in path.name]
+        put(store, "new", pipeline.compact(volume), None, "dd")
+    assert not [path for path in store.cases.iterdir() if "new" in path.name or TEMPORARY_PREFIX in path.name]
+    assert "new" not in store.ids()
+
+
+def test_what_a_killed_process_was_writing_is_swept(store):
+    (store.cases / f"{TEMPORARY_PREFIX}abc").write_bytes(b"half")
+    drop(store, "nobody")
+    assert not list(store.cases.glob(f"{TEMPORARY_PREFIX}*"))
 
 
 def test_folder_of_another_pipeline_is_refused(store):
     (store.folder / "pipeline.json").write_text('{"fingerprint": "x", "steps": []}')
     with pytest.raises(RunError, match="holds another pipeline"):
-        store.begin()
+        drop(store, "nobody")
+
+
+def test_a_second_writer_is_refused(store):
+    with Keeper(store, 1), pytest.raises(RunError, match=r"another `medrail prepare` \(process \d+\) is writing it"):
+        drop(store, "nobody")
+
+
+PICTURES = [{"kind": "resize", "size": [6, 7]}, {"kind": "normalise"}]
+
+
+def pictures(count, masks=False, size=(12, 9)):
+    pipeline = Pipeline.from_dict(PICTURES)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        image = Image(rng.integers(0, 255, (3, 1, *size), np.uint8), unit="uint8", source=f"{number}.png")
+        prepared = pipeline.compact(image)
+        mask = Image(rng.integers(0, 3, (1, 1, *size), np.uint8), unit="label")
+        yield f"c{number}", prepared, pipeline.replay(mask, prepared.image.history) if masks else None
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_pictures_of_one_size_are_rows_of_one_array(tmp_path, masks):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict(PICTURES))
+    made = list(pictures(20, masks))
+    with Keeper(store, 20) as keeper:
+        for case_id, prepared, mask in made:
+            place = keeper.place(case_id)
+            keeper.keep(place, write_case(place, prepared, mask, case_id))
+    assert not list(store.cases.iterdir())
+    rows = np.load(store.folder / "pictures.npy", mmap_mode="r")
+    assert rows.shape == (20, 3, 6, 7)
+    assert rows.dtype == np.uint8
+    for case_id, prepared, mask in made:
+        line = store.entries[case_id]
+        assert np.array_equal(rows[line["image"]["row"]], prepared.image.voxels[:, 0])
+        seen = (rows[line["image"]["row"]].astype(np.float32).T - np.float32(line["subtract"])) * np.float32(
+            line["multiply"]
+        )
+        image, found = store.load(case_id)
+        assert np.array_equal(image.voxels, prepared.decoded().voxels)
+        np.testing.assert_array_equal(seen.T, image.voxels[:, 0])
+        mapped, _ = store.stored(case_id, verify=False)
+        assert np.array_equal(mapped.image.voxels, prepared.image.voxels)
+        assert found is None if mask is None else np.array_equal(found.voxels, mask.voxels)
+
+
+def test_rows_are_used_again_and_cut(tmp_path):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict(PICTURES))
+    made = list(pictures(18))
+    with Keeper(store, 18) as keeper:
+        for case_id, prepared, mask in made:
+            place = keeper.place(case_id)
+            keeper.keep(place, write_case(place, prepared, mask, case_id))
+    for gone in ("c3", "c17"):
+        drop(store, gone)
+    assert np.load(store.folder / "pictures.npy", mmap_mode="r").shape[0] == 17
+    put(store, "new", *made[5][1:], "x")
+    assert store.entries["new"]["image"]["row"] == 3
+    for case_id, prepared, _ in made[4:17]:
+        assert np.array_equal(store.load(case_id)[0].voxels, prepared.decoded().voxels)
+    # One of another size has a file of its own, and its row is free again.
+    other = next(iter(pictures(1)))[1]
+    tall = replace(other, image=other.image.with_voxels(np.zeros((3, 1, 8, 7), np.uint8)))
+    put(store, "tall", tall, None, "x")
+    assert store.entries["tall"]["image"]["file"] == "cases/tall.image.npy"
+    assert np.load(store.folder / "pictures.npy", mmap_mode="r").shape[0] == 17
+
+
+def test_plain_store_holds_what_the_network_sees(tmp_path):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict(PICTURES), plain=True)
+    made = list(pictures(17))
+    with Keeper(store, 17) as keeper:
+        for case_id, prepared, mask in made:
+            place = keeper.place(case_id)
+            keeper.keep(place, write_case(place, prepared, mask, case_id))
+    assert store.folder.name.endswith("-npy")
+    for case_id, prepared, _ in made:
+        array = np.load(store.cases / f"{case_id}.image.npy")
+        assert array.dtype == np.float32
+        assert np.array_equal(array, prepared.decoded().voxels)
+        assert np.array_equal(store.load(case_id)[0].voxels, array)
+
+
+def test_the_manifest_drops_replaced_lines(store, pipeline, volume):
+    for _ in range(5):
+        put(store, "image.only", pipeline.compact(volume), None, "cc")
+    assert len(store.manifest_file.read_text().splitlines()) <= 4
+    assert store.ids() == ("image.only", "with-mask")

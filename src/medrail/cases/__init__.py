@@ -7,7 +7,14 @@ table ``LAYOUTS``. A patient is never divided between splits.
 
 from medrail.cases.check.report import CheckReport
 from medrail.cases.check.verdict import check_cases, check_data, find_leaks_of
-from medrail.cases.fingerprint import FileHashes, image_fingerprint, source_fingerprint
+from medrail.cases.fingerprint import (
+    FileHashes,
+    FoundOnTheWay,
+    Hashes,
+    Unknown,
+    image_fingerprint,
+    source_fingerprint,
+)
 from medrail.cases.index import build_cases
 from medrail.cases.labels import class_names, target_index
 from medrail.cases.layouts.table import LAYOUTS
@@ -24,9 +31,12 @@ __all__ = [
     "CheckReport",
     "FileHashes",
     "Finding",
+    "FoundOnTheWay",
+    "Hashes",
     "Leak",
     "Leaked",
     "Record",
+    "Unknown",
     "assign_splits",
     "build_cases",
     "check_cases",

@@ -10,6 +10,7 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from medrail.errors import CaseError
 from medrail.read import files_of
@@ -21,6 +22,41 @@ from medrail.workspace import Workspace
 # A file changed again within the clock's step keeps its time stamp; what is this new is hashed every time.
 _SETTLED_S = 2.0
 _WRITE_EVERY = 2000
+
+
+class Unknown(Exception):
+    """A digest that would have to be found out by reading."""
+
+
+class Hashes(Protocol):
+    """Who knows the digests of files."""
+
+    def digest(self, path: Path) -> str:
+        """Of a file's content (``medrail.read.digests``)."""
+        ...
+
+    def folder_digest(self, folder: Path) -> str:
+        """Over the sorted digests of a folder's files."""
+        ...
+
+
+class FoundOnTheWay:
+    """The digests that were found out while a case was read; what is missing is read now, once a process.
+
+    ``found`` grows by that.
+    """
+
+    def __init__(self, found: dict[State, str]) -> None:
+        self.found = found
+
+    def digest(self, path: Path) -> str:
+        state = _state(path)
+        if state not in self.found:
+            self.found[state] = _digest(path, None)
+        return self.found[state]
+
+    def folder_digest(self, folder: Path) -> str:
+        return _folder_digest(folder, self)
 
 
 class FileHashes:
@@ -71,6 +107,14 @@ class FileHashes:
             known = _file_digest(state)
             self.learn({state: known})
         return known
+
+    def known(self) -> KnownHashes:
+        """The same without reading any file."""
+        return KnownHashes(self)
+
+    def recall(self, path: Path) -> str | None:
+        """The digest of a file, if it is known without reading it."""
+        return self._hashes.get(_state(path))
 
     def learn(self, found: Mapping[State, str]) -> None:
         """Digests that were found out elsewhere, as while reading."""
@@ -131,6 +175,26 @@ class FileHashes:
             return
 
 
+class KnownHashes:
+    """Digests that need no reading; ``Unknown`` is raised for all others."""
+
+    def __init__(self, hashes: FileHashes) -> None:
+        self._hashes = hashes
+        self._folders: dict[str, str] = {}
+
+    def digest(self, path: Path) -> str:
+        known = self._hashes.recall(path)
+        if known is None:
+            raise Unknown
+        return known
+
+    def folder_digest(self, folder: Path) -> str:
+        text = str(folder)
+        if text not in self._folders:
+            self._folders[text] = _folder_digest(folder, self)
+        return self._folders[text]
+
+
 _FILES_TABLE = (
     "CREATE TABLE IF NOT EXISTS digests"
     " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID"
@@ -138,7 +202,7 @@ _FILES_TABLE = (
 _FACTS_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID"
 
 
-def source_fingerprint(case: Case, hashes: FileHashes | None = None, options: ReadOptions = READ_AS_STORED) -> str:
+def source_fingerprint(case: Case, hashes: Hashes | None = None, options: ReadOptions = READ_AS_STORED) -> str:
     """SHA-256 (hex) over the content of a case's image, mask and region of interest, its item and its class.
 
     An image is all files it is made of (``medrail.read.files_of``): of a header with a data file, the data too.
@@ -174,7 +238,7 @@ def image_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
     return hashlib.sha256(f"{content}{case.item}".encode()).hexdigest()
 
 
-def _content(text: str, hashes: FileHashes | None) -> str:
+def _content(text: str, hashes: Hashes | None) -> str:
     """The digest of a file, with its data file if it has one; of a folder, over the sorted digests of its files."""
     path = Path(text)
     try:
@@ -191,12 +255,12 @@ def _content(text: str, hashes: FileHashes | None) -> str:
         ) from None
 
 
-def _folder_digest(folder: Path, hashes: FileHashes | None) -> str:
+def _folder_digest(folder: Path, hashes: Hashes | None) -> str:
     digests = sorted(_of_member(file, hashes) for file in find_files(folder))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _of_member(path: Path, hashes: FileHashes | None) -> str:
+def _of_member(path: Path, hashes: Hashes | None) -> str:
     """The digest of one file of a folder; whether one that cannot be read spoils the image, the reader decides."""
     try:
         return _digest(path, hashes)
@@ -204,7 +268,7 @@ def _of_member(path: Path, hashes: FileHashes | None) -> str:
         return f"cannot be read: {error.errno}"
 
 
-def _digest(path: Path, hashes: FileHashes | None) -> str:
+def _digest(path: Path, hashes: Hashes | None) -> str:
     if hashes is not None:
         return hashes.digest(path)
     state = _state(path)

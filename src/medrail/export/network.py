@@ -14,7 +14,7 @@ from medrail.config import Config
 from medrail.errors import ExportError, ReadError
 from medrail.export.onnx_file import OPSET, write_onnx
 from medrail.export.parity import Parity, chosen_cases, measure_parity
-from medrail.prepare import Pipeline, Store
+from medrail.prepare import store_of
 from medrail.read import read
 from medrail.train import load_model, torch_backend
 from medrail.train.checkpoint import load
@@ -48,7 +48,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     """
     network = load_model(run)
     about = load(run.best)
-    store = Store(workspace, Pipeline.from_dict(config.prepare.steps))
+    store = store_of(config, workspace)
     learned_from = [case for case in cases if case.split in ("train", "val")] or cases
     kind = _input_kind(learned_from, config.data.read_options)
     spec = network_spec(config, store.pipeline, tuple(about["classes"]), tuple(about["grid"]), kind)

@@ -6,8 +6,9 @@ for a whole case table, in parallel, into a ``Store`` that training reads.
 """
 
 from medrail.prepare.pipeline import Pipeline
-from medrail.prepare.runner import PrepareReport, outdated, prepare
+from medrail.prepare.report import PrepareReport
+from medrail.prepare.runner import outdated, prepare, store_of
 from medrail.prepare.steps import STEPS, Step, check_steps
 from medrail.prepare.store import Store
 
-__all__ = ["STEPS", "Pipeline", "PrepareReport", "Step", "Store", "check_steps", "outdated", "prepare"]
+__all__ = ["STEPS", "Pipeline", "PrepareReport", "Step", "Store", "check_steps", "outdated", "prepare", "store_of"]

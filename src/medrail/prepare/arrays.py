@@ -72,7 +72,7 @@ class RowsFile:
         """One row, in place; rows may be written by several processes at once."""
         number = os.open(self.path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         try:
-            _write_at(number, memoryview(np.ascontiguousarray(array)).cast("B"), _HEADER_BYTES + row * self.row_bytes)
+            _write_at(number, _bytes_of(array), _HEADER_BYTES + row * self.row_bytes)
         finally:
             os.close(number)
 
@@ -80,7 +80,8 @@ class RowsFile:
         """Of the format's version 1.0 (numpy.lib.format), padded to a fixed length."""
         written = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (rows, *self.shape)}
         text = repr(written).encode("latin1")
-        return b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little") + text.ljust(_HEADER_BYTES - 11) + b"\n"
+        magic = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+        return magic + text.ljust(_HEADER_BYTES - len(magic) - 1) + b"\n"
 
 
 def _write_at(number: int, content: bytes | memoryview, offset: int) -> None:
@@ -103,7 +104,7 @@ def save_array(path: Path, array: Array) -> int:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
-            for part in (head.getvalue(), memoryview(array).cast("B")):
+            for part in (head.getvalue(), _bytes_of(array)):
                 view = memoryview(part)
                 while view:
                     view = view[file.write(view) :]
@@ -117,4 +118,8 @@ def save_array(path: Path, array: Array) -> int:
 
 def array_digest(array: Array) -> str:
     """Of its numbers, whatever file they lie in."""
-    return digest_of(memoryview(np.ascontiguousarray(array)).cast("B"))
+    return digest_of(_bytes_of(array))
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]

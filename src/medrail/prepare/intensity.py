@@ -214,7 +214,7 @@ class Round(_Intensity):
 
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:
         compact, line = self.compact(image, params)
-        return compact if line is None else image.with_voxels(line(compact.voxels))
+        return compact if line is None else replace(image, voxels=line(compact.voxels), unit="arbitrary")
 
 
 class GreyToRgb(_Intensity):

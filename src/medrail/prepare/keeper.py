@@ -87,6 +87,11 @@ class Keeper:
         finally:
             self._stack.close()
 
+    @property
+    def wants_example(self) -> bool:
+        """Whether the first picture would tell how all of them are kept."""
+        return self._rows is None and self._expected >= _WORTH_A_FILE and not self.store.plain
+
     def place(self, case_id: str) -> Place:
         """Where to write a case; what was there of it is no more."""
         self.remove(case_id)
@@ -106,7 +111,7 @@ class Keeper:
         OSError
             If the disk is full.
         """
-        if self._rows is None and self._expected >= _WORTH_A_FILE:
+        if self.wants_example:
             entry = self._first_row(place, entry)
         self._manifest.add(entry)
         self._entries[place.case_id] = entry
@@ -149,7 +154,7 @@ class Keeper:
     def _first_row(self, place: Place, entry: Entry) -> Entry:
         """A first picture says what the rows look like, and becomes one."""
         shape = entry["image"]["shape"]
-        if self.store.plain or len(shape) != 4 or shape[1] != 1:
+        if len(shape) != 4 or shape[1] != 1:
             return entry
         self._set_rows([shape[0], *shape[2:]], entry["image"]["dtype"], masked=entry["mask"] is not None)
         self._next = 1

@@ -66,7 +66,8 @@ class ManifestWriter:
 
     def __enter__(self) -> ManifestWriter:
         """Half a line at the end, and lines that were replaced where they are many, are taken away."""
-        entries, lines, whole = {}, 0, 0
+        entries: Mapping[str, Entry] = {}
+        lines, whole = 0, 0
         if self.path.is_file():
             status = self.path.stat()
             entries, lines, whole = _read(str(self.path), status.st_size, status.st_mtime_ns, status.st_ino)

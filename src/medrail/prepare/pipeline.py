@@ -33,9 +33,10 @@ class Prepared:
     """A prepared image in the most compact type that loses nothing.
 
     image:
-        Its voxels may be uint8, uint16, int16, ..., float16 or float32.
+        Its voxels may be uint8, uint16, int16, ..., float16 or float32; the unit is theirs.
     lines:
-        For each channel what makes the network's numbers of the voxels; () where they are these numbers.
+        For each channel what makes the network's numbers of the voxels, which are "arbitrary" then; () where the voxels
+        are these numbers.
     """
 
     image: Image
@@ -45,9 +46,8 @@ class Prepared:
         """What the network sees: float32, or whole numbers where no step made others of them."""
         voxels = self.image.voxels
         if self.lines:
-            return self.image.with_voxels(
-                np.stack([line(channel) for line, channel in zip(self.lines, voxels, strict=True)])
-            )
+            numbers = np.stack([line(channel) for line, channel in zip(self.lines, voxels, strict=True)])
+            return replace(self.image, voxels=numbers, unit="arbitrary")
         return self.image.with_voxels(voxels.astype(np.float32)) if voxels.dtype == np.float16 else self.image
 
 
@@ -96,7 +96,9 @@ class Pipeline:
         """Prepare one image: ``compact``, decoded. Parameters and errors as there."""
         return self.compact(image, roi).decoded()
 
-    def compact(self, image: Image | UnreadImage, roi: Image | None = None, clock: Clock | None = None) -> Prepared:
+    def compact(
+        self, image: Image | UnreadImage, roi: Image | None = None, clock: Clock | None = None, *, first: int = 0
+    ) -> Prepared:
         """Prepare one image, in the type in which it is stored.
 
         Parameters
@@ -108,6 +110,8 @@ class Pipeline:
             A mask (1, D, H, W) drawn on the image, for ``crop_roi``; put on its grid by ``medrail.read.on_grid``.
         clock:
             Told after each step, or fused pass of steps, its name and its seconds.
+        first:
+            So many steps are done already, and stand at the end of the image's history.
 
         Returns
         -------
@@ -125,7 +129,7 @@ class Pipeline:
         if isinstance(image, Image):
             image = _checked(image)
         roi_until = max((n for n, step in enumerate(self.steps) if step.kind == "crop_roi"), default=-1)
-        fused = fuse(self.steps, image) if roi is None else None
+        fused = fuse(self.steps[first:], image) if roi is None else None
         applied: list[Applied] = []
         begin = time.perf_counter()
         if fused is not None:
@@ -137,7 +141,7 @@ class Pipeline:
         if roi is not None:
             roi = on_grid(roi, image, "the region of interest")
         lines: tuple[Line, ...] = ()
-        for number, step in enumerate(self.steps[len(applied) :], len(applied)):
+        for number, step in enumerate(self.steps[first + len(applied) :], first + len(applied)):
             begin = time.perf_counter()
             with naming_step(image.source, number, step):
                 params = step.params(image, roi)
@@ -148,6 +152,10 @@ class Pipeline:
             applied.append(Applied(step.kind, params))
             tell(step.kind, time.perf_counter() - begin)
         return Prepared(replace(image, history=(*image.history, *applied)), lines)
+
+    def begins_with(self, other: Pipeline) -> bool:
+        """Whether the steps of another pipeline are the first of this one's."""
+        return self.steps[: len(other.steps)] == other.steps
 
     def replay(self, mask: Image, history: tuple[Applied, ...]) -> Image:
         """Take a mask (1, D, H, W) on the raw grid through the spatial steps that an image went through.
@@ -200,7 +208,7 @@ def _kept_compact(step: Step, image: Image, params: dict[str, Any]) -> tuple[Ima
         return image, (line,) * image.channels if line else ()
     dtype = image.voxels.dtype
     if isinstance(step, Normalise) and dtype.kind in "iu" and dtype.itemsize <= _COMPACT_BYTES:
-        return replace(image, unit="arbitrary"), tuple(step.lines(params))
+        return image, tuple(step.lines(params))
     return step.apply(image, params), ()
 
 

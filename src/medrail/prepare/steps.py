@@ -79,6 +79,8 @@ def make_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[list[Step], list[Pro
             message = f"{step.kind} after slices, which leaves pictures without geometry"
             problems.append(Problem(at, message, f"Put {step.kind} before slices."))
         sliced = sliced or step.kind == "slices"
+        if step.kind == "round" and number + 1 < len(steps):
+            problems.append(Problem(at, "round before other steps, which would undo it", "Put it last."))
         made.append(step)
     return made, problems
 

@@ -3,7 +3,7 @@
 ::
 
     prepared/FP12/pipeline.json           the steps, for a person to read, and their whole fingerprint
-    prepared/FP12/manifest.jsonl          a line a case: where its array lies, what the numbers mean, what it was made from
+    prepared/FP12/manifest.jsonl          a line a case: where its array lies, what it means, what it is from
     prepared/FP12/cases/ID.image.npy      (C, D, H, W) of a volume: uint8, int16, float16, float32, ...
     prepared/FP12/cases/ID.mask.npy       (1, D, H, W) uint8 class indices; segmentation only
     prepared/FP12/pictures.npy            (N, C, H, W): pictures of one size and type, a row a case
@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -146,7 +147,8 @@ class Store:
     def _array(self, case_id: str, described: Entry, *, verify: bool) -> Array:
         path = self.folder / described["file"]
         try:
-            array: Array = np.load(path, mmap_mode=None if verify and "row" not in described else "r", allow_pickle=False)
+            mapped: Literal["r"] | None = None if verify and "row" not in described else "r"
+            array: Array = np.load(path, mmap_mode=mapped, allow_pickle=False)
             if "row" in described:
                 array = array[described["row"]]
         except (OSError, ValueError, EOFError, IndexError) as error:
@@ -158,7 +160,9 @@ class Store:
             array = np.array(array, copy="row" in described)
             if array_digest(array) != described["digest"]:
                 raise self._broken(case_id, f"the numbers in {described['file']} are not those that were written")
-        return array[:, None] if "row" in described and array.ndim == 3 else array[None, None] if array.ndim == 2 else array
+        if array.ndim == 2:  # a row of masks
+            return array[None, None]
+        return array[:, None] if array.ndim == 3 else array
 
     def _broken(self, case_id: str, reason: str) -> RunError:
         return RunError(f"case {case_id}: {reason}", where=str(self.folder), remedy=_REMEDY)

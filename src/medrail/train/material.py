@@ -12,7 +12,7 @@ from medrail.config import Config
 from medrail.data import Needs, check_augment
 from medrail.errors import CaseError
 from medrail.models import MODELS, check_model
-from medrail.prepare import Pipeline, Store
+from medrail.prepare import Pipeline, Store, store_of
 from medrail.train.weights import check_weights
 from medrail.types import SPLITS, Case
 from medrail.workspace import Workspace
@@ -94,7 +94,7 @@ def gather(config: Config, workspace: Workspace, cases: Sequence[Case]) -> Mater
     material = Material(
         config,
         workspace,
-        Store(workspace, Pipeline.from_dict(config.prepare.steps)),
+        store_of(config, workspace),
         class_names(config, cases),
         tuple(case for case in in_order if case.split == "train"),
         tuple(case for case in in_order if case.split == "val"),
