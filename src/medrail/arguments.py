@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     preparing = _add_stage(
         verbs, "prepare", "raw images -> model-ready arrays; bad cases never stop the others", _PREPARE
     )
+    preparing.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work, as tcp://10.0.0.5:8786"
+    )
     _add_deidentify(verbs)
     training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
@@ -74,11 +77,15 @@ cases-left-out.csv with the reasons, and fix.md; then it judges the corrected ta
   medrail check my-project --fix
 """
 _PREPARE = """\
-Runs `prepare.steps` of the configuration on every case, in parallel. Cases that are up to date are skipped; those that
-fail are named in failures.csv, and the others go on.
+Runs `prepare.steps` of the configuration on every case, in parallel, with as many processes as cores and memory allow.
+Cases that are up to date are skipped; those that fail are named in failures.csv, and the others go on. A case that runs
+out of memory is tried again alone, one that hangs is given up after prepare.timeout_s. It may be interrupted or killed
+at any time: what is done is kept, and the same command goes on.
 
   medrail prepare my-project
   medrail prepare my-project --set prepare.workers=1
+  medrail prepare my-project --set prepare.store=npy          plain .npy files for training code of your own
+  medrail prepare my-project --scheduler tcp://10.0.0.5:8786  on a cluster that sees the same folders
 """
 _TRAIN = """\
 Trains on the prepared cases of the train split, chooses the best epoch on the val split, never looks at the test split.

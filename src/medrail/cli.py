@@ -109,7 +109,8 @@ def _leaky(command: str, arguments: argparse.Namespace) -> str:
 def prepare(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+    scheduler = [f"prepare.scheduler={arguments.scheduler}"] if arguments.scheduler else []
+    project = stages.open_project(arguments.path, [*arguments.set, *scheduler], accept_leak=arguments.accept_leak)
     with console.progress() as bars:
         result = stages.prepare_cases(project, bars)
     console.stage(result)

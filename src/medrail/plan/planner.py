@@ -58,6 +58,8 @@ def plan_config(
     colour, channels = colour_steps(found, notes)
     values, normalise = value_steps(found, task, channels, notes)
     steps = [*colour, *shape.before, *values, *normalise, *shape.after]
+    if values or found.is_volume:  # no whole numbers any more: half the room, and no less is learnt
+        steps.append({"kind": "round", "to": "float16"})
     config = Config(
         name=name_of(name),
         task=task,

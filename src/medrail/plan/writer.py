@@ -86,6 +86,7 @@ _STEP_COMMENTS: Mapping[str, str] = {
     "resize": "pixels, H and W (or D, H, W)",
     "slices": "a volume as pictures for a 2-D network",
     "normalise": "zscore, minmax, imagenet or custom with mean and std",
+    "round": "in training and service alike: half the room",
     "grey_to_rgb": "three channels",
     "rgb_to_grey": "one channel",
 }
