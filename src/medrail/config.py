@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,9 @@ ModelName = Literal[
 ]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+# Steps after which a resize gives what it would have given before them; a JPEG has no directions for orient to turn.
+_PIXEL_BY_PIXEL = ("orient", "grey_to_rgb", "rgb_to_grey")
 
 StepCheck = Callable[[Sequence[Mapping[str, Any]]], list[Problem]]
 
@@ -90,11 +94,20 @@ class DataConfig(_Stage):
     )
     four_d: FourD = Field("separate", description="time points, echoes, b-values: separate volumes, or channels of one")
     voi_lut: VoiLut = Field("ignore", description="apply: X-ray pictures as their header would have them displayed")
+    jpeg: Literal["reduced", "full"] = Field(
+        "reduced",
+        description="reduced: classification whose first step that looks at pixels is a `resize` with antialias decodes"
+        " JPEGs at 1/2, 1/4 or 1/8 of their size, as long as twice the wanted size is left, in the service too; full:"
+        " never",
+    )
     slide: SlideConfig = SlideConfig()
 
     @property
     def read_options(self) -> ReadOptions:
-        """What ``medrail.read`` is told for every image of these data."""
+        """What ``medrail.read`` is told to look at these data, pictures at their full size.
+
+        What the network sees is read with ``Config.read_options``.
+        """
         return ReadOptions(self.on_defect, self.four_d, self.voi_lut)
 
 
@@ -249,6 +262,26 @@ class Config(_Stage):
         if self.model.patch and len(self.model.patch) != self.model.dims:
             raise ValueError(f"model.patch has {len(self.model.patch)} sizes for dims: {self.model.dims}")
         return self
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """What ``medrail.read`` is told for every image that the network learns from, is judged on, or is asked about.
+
+        The data's own options, and ``jpeg_least_px`` where ``data.jpeg`` allows it: twice the size that the pictures are
+        resized to, as ``reducing_gap=2.0`` of Pillow's ``Image.thumbnail``. Only for classification (a mask must come
+        back to the raw grid, and so must a region of interest), and only where each step before the resize works pixel by
+        pixel, and linearly.
+        """
+        steps, options = self.prepare.steps, self.data.read_options
+        drawn_on = any(step.get("kind") == "crop_roi" for step in steps)
+        if self.task != "classification" or self.data.jpeg != "reduced" or drawn_on:
+            return options
+        first = next((step for step in steps if step.get("kind") not in _PIXEL_BY_PIXEL), {})
+        size = first.get("size") if first.get("kind") == "resize" and first.get("antialias", True) is True else None
+        if not isinstance(size, list | tuple) or len(size) < 2 or not all(isinstance(side, int) for side in size[-2:]):
+            return options
+        height, width = size[-2:]
+        return replace(options, jpeg_least_px=(2 * height, 2 * width))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; ``parse(config.to_dict())`` gives an equal Config."""

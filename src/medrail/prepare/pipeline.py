@@ -18,7 +18,7 @@ from medrail.read import on_grid
 from medrail.types import Applied, Image, Voxels
 
 # Goes into the fingerprint: raise it when a step's result changes, and prepared data is made anew.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
 from medrail.read import files_of, read
 from medrail.read.dicom.walk import find_files
-from medrail.types import Case, Progress
+from medrail.types import Case, Progress, ReadOptions
 from medrail.workspace import Workspace, write_text
 
 # Memory of one worker: the interpreter with its libraries, and for each byte of the case's files (which may be
@@ -68,6 +68,7 @@ class PrepareReport:
 class _Job:
     case: Case
     data: DataConfig
+    options: ReadOptions
     with_mask: bool
     made_from: str
     store: Store
@@ -140,7 +141,7 @@ def prepare(
 
 def _made_from(case: Case, config: Config, hashes: FileHashes) -> str:
     """The case's own fingerprint, and with a mask also what turns the mask's values into class indices."""
-    content = source_fingerprint(case, hashes, config.data.read_options)
+    content = source_fingerprint(case, hashes, config.read_options)
     if config.task != "segmentation" or case.target is None:
         return content
     data = config.data
@@ -189,7 +190,7 @@ def _jobs(
             finished(_Done(case.id, str(error)))
             continue
         with_mask = config.task == "segmentation" and case.target is not None
-        yield _Job(case, config.data, with_mask, made_from, store)
+        yield _Job(case, config.data, config.read_options, with_mask, made_from, store)
 
 
 def _make(job: _Job) -> _Done:
@@ -213,7 +214,7 @@ def _make(job: _Job) -> _Done:
 
 def _read_prepare_write(job: _Job) -> None:
     case, pipeline = job.case, job.store.pipeline
-    raw = read(case.paths[0], case.item, job.data.read_options)
+    raw = read(case.paths[0], case.item, job.options)
     prepared = pipeline(raw, read_roi(case, raw) if pipeline.needs_roi else None)
     mask = None
     if job.with_mask:

@@ -24,6 +24,7 @@ from medrail.prepare.resampling import linear_taps, resample_linear, resample_ne
 from medrail.types import FloatArray, Image, Voxels
 
 _PAIRS = ("RL", "AP", "SI")
+_WHOLE_NUMBERS = ("uint8", "uint16")  # units in which a picture is kept and shown: nothing is gained by fractions
 
 
 def _axes(text: str) -> str:
@@ -85,7 +86,8 @@ class Resample(Parameters):
     ``round(n * old_spacing / new_spacing)``, half to even. What would lie beyond the last voxel repeats it (ITK writes
     0 there). An axis of one voxel stays as it is: a single slice has no neighbours to interpolate with.
     ``antialias`` widens the triangle where the spacing grows; without it the interpolation is ITK's, which skips
-    voxels when shrinking to less than half. Integer voxels become float32. Masks take the nearest voxel.
+    voxels when shrinking to less than half. Masks take the nearest voxel. Other integer voxels become float32, except
+    those of the units "uint8" and "uint16", which are rounded to whole numbers as in ``resize``.
     """
 
     kind: Literal["resample"] = "resample"
@@ -119,7 +121,8 @@ class Resize(Parameters):
     Half-pixel aligned: the borders of the first and last voxel keep their places, as Pillow and torch
     (``align_corners=False``) do. ``keep_aspect`` scales all resized axes by the same factor and pads what is left,
     centred, with ``pad_value``. ``antialias`` widens the triangle where the image shrinks. Masks take the nearest
-    voxel.
+    voxel. Pictures (whole numbers of the units "uint8" and "uint16") stay what they are, rounded to the nearest, half to
+    even, as Pillow and OpenCV round them; the voxels of other units become float32.
     """
 
     kind: Literal["resize"] = "resize"
@@ -164,6 +167,8 @@ def _to_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> 
     scale, offset = params["scale"], params["offset"]
     positions = [s * np.arange(m) + o for m, s, o in zip(params["size"], scale, offset, strict=True)]
     voxels = _sampled(image.voxels, positions, scale if antialias else [1, 1, 1], labels=labels)
+    if image.unit in _WHOLE_NUMBERS and image.voxels.dtype.kind in "iu" and voxels.dtype.kind == "f":
+        voxels = np.rint(voxels, out=voxels).astype(image.voxels.dtype)
     return moved(image, voxels, scale_and_offset(scale, offset))
 
 
