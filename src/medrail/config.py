@@ -267,21 +267,16 @@ class Config(_Stage):
     def read_options(self) -> ReadOptions:
         """What ``medrail.read`` is told for every image that the network learns from, is judged on, or is asked about.
 
-        The data's own options, and ``jpeg_least_px`` where ``data.jpeg`` allows it: twice the size that the pictures are
+        The data's own options, and ``jpeg_least_px`` where ``data.jpeg`` allows it: twice the size that pictures are
         resized to, as ``reducing_gap=2.0`` of Pillow's ``Image.thumbnail``. Only for classification (a mask must come
-        back to the raw grid, and so must a region of interest), and only where each step before the resize works pixel by
-        pixel, and linearly.
+        back to the raw grid, and a region of interest be laid on it).
         """
-        steps, options = self.prepare.steps, self.data.read_options
+        steps = self.prepare.steps
         drawn_on = any(step.get("kind") == "crop_roi" for step in steps)
-        if self.task != "classification" or self.data.jpeg != "reduced" or drawn_on:
-            return options
-        first = next((step for step in steps if step.get("kind") not in _PIXEL_BY_PIXEL), {})
-        size = first.get("size") if first.get("kind") == "resize" and first.get("antialias", True) is True else None
-        if not isinstance(size, list | tuple) or len(size) < 2 or not all(isinstance(side, int) for side in size[-2:]):
-            return options
-        height, width = size[-2:]
-        return replace(options, jpeg_least_px=(2 * height, 2 * width))
+        size = _size_looked_at(steps)
+        if self.task != "classification" or self.data.jpeg != "reduced" or drawn_on or size is None:
+            return self.data.read_options
+        return replace(self.data.read_options, jpeg_least_px=(2 * size[0], 2 * size[1]))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; ``parse(config.to_dict())`` gives an equal Config."""
@@ -291,6 +286,15 @@ class Config(_Stage):
         """SHA-256 (hex) over the named stages' values, as ``config.fingerprint("data", "split")``."""
         chosen = {name: self.to_dict()[name] for name in stages}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def _size_looked_at(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """(H, W) of the anti-aliased resize, if no step before it looks at more than one pixel."""
+    first = next((step for step in steps if step.get("kind") not in _PIXEL_BY_PIXEL), {})
+    match first:
+        case {"kind": "resize", "size": [*_, int(height), int(width)]} if min(height, width) > 0:
+            return (height, width) if first.get("antialias", True) is True else None
+    return None
 
 
 def load(path: str | Path, sets: Sequence[str] = (), step_check: StepCheck | None = None) -> Config:

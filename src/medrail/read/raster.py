@@ -1,8 +1,8 @@
 """Pictures: PNG, JPEG, TIFF, BMP with 8, 16 or 32 bits, grey, colour or palette; stacks of TIFF pages.
 
-Plain JPEGs go through libjpeg-turbo (``medrail.read.jpeg``). Pillow decodes all else that it keeps whole, and says what
-is broken. Colour PNGs of 16 bits a channel, which it squeezes to 8, go through OpenCV; such TIFFs, and those with doubles
-or several pages, through tifffile.
+Plain JPEGs go through libjpeg-turbo (``medrail.read.jpeg``). Pillow decodes all else that it keeps whole, and says
+what is broken. Colour PNGs of 16 bits a channel, which it squeezes to 8, go through OpenCV; such TIFFs, and those with
+doubles or several pages, through tifffile.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from PIL import UnidentifiedImageError
 
 from medrail.errors import CorruptFile, ReadError, UnsupportedFormat
 from medrail.read.guard import Guard
-from medrail.read.jpeg import decode_jpeg
+from medrail.read.jpeg import applied_reduction, decode_jpeg, reduction
 from medrail.read.limits import MAX_PICTURE_PIXELS, check_picture
 from medrail.read.scaling import native
 from medrail.read.tiff import decode_tiff, orientation_of
-from medrail.types import READ_AS_STORED, Image, ReadOptions, Unit
+from medrail.types import READ_AS_STORED, Applied, Image, ReadOptions, Unit
 
 Array = npt.NDArray[Any]
+_Decoded = tuple[Array, tuple[Applied, ...]]  # planes (C, D, H, W), and what was done in decoding them
 
 _DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
 _UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
@@ -50,7 +51,7 @@ def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
     """A picture -> (1 or 3, D, H, W), upright (EXIF orientation applied), without physical space.
 
     D is 1; a TIFF whose pages are all alike is a stack of them. ``options.jpeg_least_px`` lets a JPEG be decoded at a
-    reduced size (``medrail.read.jpeg``).
+    reduced size, which its history then says (``medrail.read.jpeg``).
 
     Grey and black-and-white give one channel, everything else three (R, G, B); palettes are looked up, alpha is
     dropped, a TIFF whose 0 is white is inverted. Unit "uint8" or "uint16" as stored; signed and float TIFF are
@@ -63,8 +64,10 @@ def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
         many pixels.
     """
     with Guard(path, "picture"):
-        voxels = np.ascontiguousarray(_decode(path, indices=False, least_px=options.jpeg_least_px))
-        return Image(voxels, unit=_UNITS.get(voxels.dtype.name, "arbitrary"), source=str(path))
+        planes, history = _decode(path, indices=False, least_px=options.jpeg_least_px)
+        voxels = np.ascontiguousarray(planes)
+        unit = _UNITS.get(voxels.dtype.name, "arbitrary")
+        return Image(voxels, unit=unit, source=str(path), history=history)
 
 
 def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
@@ -76,7 +79,7 @@ def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
         As ``read_picture``; and for a mask in colours, which has no one number a pixel.
     """
     with Guard(path, "picture"):
-        voxels = _decode(path, indices=True)
+        voxels, _ = _decode(path, indices=True)
         if len(voxels) == 3 and not (voxels == voxels[:1]).all():
             raise ReadError(
                 "is a mask in colours",
@@ -86,10 +89,10 @@ def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
         return Image(np.ascontiguousarray(voxels[:1]), unit="label", source=str(path))
 
 
-def _decode(path: Path, *, indices: bool, least_px: tuple[int, int] | None = None) -> Array:
+def _decode(path: Path, *, indices: bool, least_px: tuple[int, int] | None = None) -> _Decoded:
     """(1 or 3, D, H, W)."""
     if _is_for_tifffile(path):
-        return _upright(_planes(native(decode_tiff(path))), orientation_of(path))
+        return _upright(_planes(native(decode_tiff(path))), orientation_of(path)), ()
     # Given a path, Pillow maps raw TIFFs into memory with the sizes of the turned picture: garbage for orientation 5-8.
     with _stream(path) as file, _open(file) as picture:
         check_picture(*picture.size)
@@ -105,7 +108,7 @@ def _decode(path: Path, *, indices: bool, least_px: tuple[int, int] | None = Non
             pixels = _as_stored(_to_array(picture, indices=indices), stored)
         # Both decoders turn a TIFF upright by themselves, and nothing else.
         orientation = 1 if picture.format == "TIFF" else int(picture.getexif().get(_ORIENTATION, 1))
-    return _upright(_planes(pixels[None]), orientation)
+    return _upright(_planes(pixels[None]), orientation), ()
 
 
 def _stream(path: Path) -> BinaryIO:
@@ -118,14 +121,18 @@ def _stream(path: Path) -> BinaryIO:
     return file
 
 
-def _decode_quickly(file: BinaryIO, picture: Pillow.Image, least_px: tuple[int, int] | None) -> Array | None:
+def _decode_quickly(file: BinaryIO, picture: Pillow.Image, least_px: tuple[int, int] | None) -> _Decoded | None:
     """(1 or 3, 1, H, W) of a plain, whole JPEG; None for everything else, which Pillow knows to decode or to refuse."""
     if picture.format != "JPEG" or not isinstance(file, BytesIO):
         return None
-    orientation = int(picture.getexif().get(_ORIENTATION, 1))
     size = (picture.height, picture.width)
-    pixels = decode_jpeg(file.getvalue(), picture.mode, size, orientation, least_px)
-    return None if pixels is None else _upright(_planes(pixels[None]), orientation)
+    orientation = int(picture.getexif().get(_ORIENTATION, 1))
+    factor = reduction(size, orientation, least_px)
+    pixels = decode_jpeg(file.getvalue(), picture.mode, size, factor)
+    if pixels is None:
+        return None
+    history = (applied_reduction(size, orientation, factor),) if factor > 1 else ()
+    return _upright(_planes(pixels[None]), orientation), history
 
 
 def _planes(pixels: Array) -> Array:
