@@ -13,7 +13,6 @@ from medrail.errors import CorruptFile
 from medrail.read.guard import Guard
 from medrail.read.payload import read_payload
 
-
 RAW = bytes(range(256)) * 40
 GZIP, ZLIB = gzip.compress(RAW, mtime=0), zlib.compress(RAW)
 
