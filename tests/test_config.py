@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from medrail.config import Config, load, parse
 from medrail.errors import ConfigError, Problem
+from medrail.types import ReadOptions
 
 VALID = {
     "task": "segmentation",
@@ -154,3 +155,35 @@ def test_what_does_not_fit_together_is_refused(change, expected):
 def test_whatever_stands_in_a_section_ends_in_a_config_error(value):
     with pytest.raises(ConfigError):
         parse({**VALID, "train": {"lr": 0}, "prepare": value, "data": value})
+
+
+RESIZE = {"kind": "resize", "size": [64, 48]}
+
+
+@pytest.mark.parametrize(
+    ("steps", "least_px"),
+    [
+        ([RESIZE], (128, 96)),
+        ([{"kind": "orient"}, {"kind": "rgb_to_grey"}, RESIZE, {"kind": "normalise"}], (128, 96)),
+        ([{"kind": "grey_to_rgb"}, {**RESIZE, "keep_aspect": True}], (128, 96)),
+        ([{"kind": "resize", "size": [1, 64, 48]}], (128, 96)),
+        ([{**RESIZE, "antialias": False}], None),
+        ([{"kind": "normalise"}, RESIZE], None),
+        ([{"kind": "crop_foreground"}, RESIZE], None),
+        ([RESIZE, {"kind": "crop_roi"}], None),
+        ([{"kind": "rgb_to_grey"}], None),
+        ([], None),
+        ([{"kind": "resize"}], None),
+        ([{"kind": "resize", "size": 64}], None),
+    ],
+)
+def test_jpegs_are_reduced_only_before_a_resize_that_shrinks_them(steps, least_px):
+    values = {"task": "classification", "data": {"kind": "csv", "path": "a.csv", "voi_lut": "apply"}}
+    values |= {"model": {"name": "tiny_cnn", "dims": 2}, "prepare": {"steps": steps}}
+    config = parse(values)
+    assert config.read_options == ReadOptions(voi_lut="apply", jpeg_least_px=least_px)
+    assert config.data.read_options == ReadOptions(voi_lut="apply"), "pictures are looked at at their full size"
+    full = parse({**values, "data": {**values["data"], "jpeg": "full"}})
+    masks = parse({**VALID, "prepare": {"steps": steps}})
+    assert full.read_options == full.data.read_options
+    assert masks.read_options == masks.data.read_options, "a mask must come back to the raw grid"

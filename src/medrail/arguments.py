@@ -84,8 +84,8 @@ at any time: what is done is kept, and the same command goes on.
 
   medrail prepare my-project
   medrail prepare my-project --set prepare.workers=1
-  medrail prepare my-project --set prepare.store=npy          plain .npy files for training code of your own
-  medrail prepare my-project --scheduler tcp://10.0.0.5:8786  on a cluster that sees the same folders
+  medrail prepare my-project --set prepare.store=npy          # plain .npy files for training code of your own
+  medrail prepare my-project --scheduler tcp://10.0.0.5:8786  # on a cluster that sees the same folders
 """
 _TRAIN = """\
 Trains on the prepared cases of the train split, chooses the best epoch on the val split, never looks at the test split.

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,9 @@ ModelName = Literal[
 ]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+# Steps after which a resize gives what it would have given before them; a JPEG has no directions for orient to turn.
+_PIXEL_BY_PIXEL = ("orient", "grey_to_rgb", "rgb_to_grey")
 
 StepCheck = Callable[[Sequence[Mapping[str, Any]]], list[Problem]]
 
@@ -90,11 +94,20 @@ class DataConfig(_Stage):
     )
     four_d: FourD = Field("separate", description="time points, echoes, b-values: separate volumes, or channels of one")
     voi_lut: VoiLut = Field("ignore", description="apply: X-ray pictures as their header would have them displayed")
+    jpeg: Literal["reduced", "full"] = Field(
+        "reduced",
+        description="reduced: classification whose first step that looks at pixels is a `resize` with antialias decodes"
+        " JPEGs at 1/2, 1/4 or 1/8 of their size, as long as twice the wanted size is left, in the service too; full:"
+        " never",
+    )
     slide: SlideConfig = SlideConfig()
 
     @property
     def read_options(self) -> ReadOptions:
-        """What ``medrail.read`` is told for every image of these data."""
+        """What ``medrail.read`` is told to look at these data, pictures at their full size.
+
+        What the network sees is read with ``Config.read_options``.
+        """
         return ReadOptions(self.on_defect, self.four_d, self.voi_lut)
 
 
@@ -272,6 +285,21 @@ class Config(_Stage):
             raise ValueError(f"model.patch has {len(self.model.patch)} sizes for dims: {self.model.dims}")
         return self
 
+    @property
+    def read_options(self) -> ReadOptions:
+        """What ``medrail.read`` is told for every image that the network learns from, is judged on, or is asked about.
+
+        The data's own options, and ``jpeg_least_px`` where ``data.jpeg`` allows it: twice the size that pictures are
+        resized to, as ``reducing_gap=2.0`` of Pillow's ``Image.thumbnail``. Only for classification (a mask must come
+        back to the raw grid, and a region of interest be laid on it).
+        """
+        steps = self.prepare.steps
+        drawn_on = any(step.get("kind") == "crop_roi" for step in steps)
+        size = _size_looked_at(steps)
+        if self.task != "classification" or self.data.jpeg != "reduced" or drawn_on or size is None:
+            return self.data.read_options
+        return replace(self.data.read_options, jpeg_least_px=(2 * size[0], 2 * size[1]))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; ``parse(config.to_dict())`` gives an equal Config."""
         return self.model_dump(mode="json")
@@ -280,6 +308,15 @@ class Config(_Stage):
         """SHA-256 (hex) over the named stages' values, as ``config.fingerprint("data", "split")``."""
         chosen = {name: self.to_dict()[name] for name in stages}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def _size_looked_at(steps: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """(H, W) of the anti-aliased resize, if no step before it looks at more than one pixel."""
+    first = next((step for step in steps if step.get("kind") not in _PIXEL_BY_PIXEL), {})
+    match first:
+        case {"kind": "resize", "size": [*_, int(height), int(width)]} if min(height, width) > 0:
+            return (height, width) if first.get("antialias", True) is True else None
+    return None
 
 
 def load(path: str | Path, sets: Sequence[str] = (), step_check: StepCheck | None = None) -> Config:

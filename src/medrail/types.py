@@ -147,11 +147,20 @@ class ReadOptions:
         Time points, echoes, b-values of one series: "separate" volumes, or "channels" of one.
     voi_lut:
         Whether the window or VOI LUT of an X-ray picture is applied (DICOM PS3.3, C.11.2). Never for CT, MR, PET.
+    jpeg_least_px:
+        (H, W) of the upright picture: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side gets
+        shorter than this. None: at its full size. Masks always are.
     """
 
     on_defect: OnDefect = "refuse"
     four_d: FourD = "separate"
     voi_lut: VoiLut = "ignore"
+    jpeg_least_px: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.jpeg_least_px is not None:  # JSON has lists
+            height, width = self.jpeg_least_px
+            object.__setattr__(self, "jpeg_least_px", (int(height), int(width)))
 
 
 READ_AS_STORED = ReadOptions()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medrail.bundle import InputKind, NetworkSpec
 from medrail.errors import BundleError
-from medrail.types import Image
+from medrail.types import Image, ReadOptions
 
 sizes = st.integers(1, 512)
 
@@ -34,6 +34,7 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         ),
         patch=draw(extent),
         grid=draw(extent),
+        read_options=ReadOptions(jpeg_least_px=draw(st.one_of(st.none(), st.tuples(sizes, sizes)))),
     )
 
 

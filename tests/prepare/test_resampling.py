@@ -17,7 +17,7 @@ from medrail.prepare.resampling import (
     resample_reference,
 )
 from medrail.prepare.sampling import resample
-from medrail.types import Image
+from medrail.types import Geometry, Image
 
 AXIS = st.tuples(st.integers(1, 9), st.integers(1, 12), st.floats(0.2, 4), st.floats(-0.5, 0.5), st.booleans())
 
@@ -88,14 +88,38 @@ def test_resize_without_antialias_judged_by_torch():
     np.testing.assert_allclose(got, judge[0].numpy(), atol=1e-4)
 
 
-def test_resize_judged_by_pillow():
+@pytest.mark.parametrize("unit", ["arbitrary", "uint8"])
+def test_resize_judged_by_pillow(unit):
     voxels = np.random.default_rng(1).integers(0, 256, (1, 1, 120, 95)).astype(np.uint8)
-    got = Pipeline.from_dict([{"kind": "resize", "size": [40, 64]}])(Image(voxels, unit="uint8")).voxels
-    assert got.dtype == np.uint8
+    got = Pipeline.from_dict([{"kind": "resize", "size": [40, 64]}])(Image(voxels, unit=unit)).voxels
     judge = PIL.Image.fromarray(voxels[0, 0].astype(np.float32)).resize((64, 40), PIL.Image.Resampling.BILINEAR)
-    np.testing.assert_allclose(got[0, 0], np.asarray(judge), atol=0.501)
-    whole = np.asarray(PIL.Image.fromarray(voxels[0, 0]).resize((64, 40), PIL.Image.Resampling.BILINEAR))
-    assert np.abs(got[0, 0].astype(int) - whole).max() <= 1
+    if unit == "arbitrary":
+        np.testing.assert_allclose(got[0, 0], np.asarray(judge), atol=1e-3)
+        return
+    assert got.dtype == np.uint8
+    assert np.abs(got[0, 0] - np.asarray(judge)).max() <= 0.501
+    whole = PIL.Image.fromarray(voxels[0, 0]).resize((64, 40), PIL.Image.Resampling.BILINEAR)
+    assert np.abs(got[0, 0].astype(int) - np.asarray(whole, int)).max() <= 1, "Pillow rounds after each of two passes"
+
+
+@pytest.mark.parametrize("step", [{"kind": "resize", "size": [9, 30]}, {"kind": "resample", "spacing_mm": 1.3}])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_pictures_stay_whole_numbers_rounded_to_the_nearest(step, dtype):
+    most = np.iinfo(dtype).max
+    voxels = np.random.default_rng(3).integers(0, most + 1, (3, 1, 21, 17)).astype(dtype)
+    voxels[:, :, :9] = most  # a plain part must neither overflow nor lose its last digit
+    pipeline, geometry = Pipeline.from_dict([step]), Geometry.from_spacing((1.0, 0.7, 0.9))
+    fractions = pipeline(Image(voxels, geometry)).voxels
+    whole = pipeline(Image(voxels, geometry, unit=dtype))
+    assert (fractions.dtype, whole.voxels.dtype, whole.unit) == (np.float32, np.dtype(dtype), dtype)
+    np.testing.assert_array_equal(whole.voxels, np.rint(fractions))
+    assert whole.voxels.max() == most
+
+
+def test_what_is_no_longer_whole_is_not_rounded():
+    voxels = np.random.default_rng(3).integers(0, 256, (3, 1, 21, 17)).astype(np.uint8)
+    steps = [{"kind": "clip_percentile"}, {"kind": "resize", "size": [9, 30]}]
+    assert Pipeline.from_dict(steps)(Image(voxels, unit="uint8")).voxels.dtype == np.float32
 
 
 def test_resize_of_labels_judged_by_torch():

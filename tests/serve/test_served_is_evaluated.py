@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from PIL import Image as Picture
 from conftest import anisotropic_geometry
 from medrail.bundle import InputKind, NetworkSpec, write_network
 from medrail.cases import build_cases
-from medrail.config import parse
+from medrail.config import Config, parse
 from medrail.evaluate import evaluate
-from medrail.prepare import Pipeline
-from medrail.read import read_mask, write_nifti
-from medrail.types import Image
+from medrail.prepare import Pipeline, Store, prepare
+from medrail.read import read, read_mask, write_nifti
+from medrail.train.material import network_spec
+from medrail.types import Case, Image, ReadOptions
 from medrail.workspace import Workspace
 from small_bundles import classifier_network, segmenter_network, write_bundle
 
@@ -108,7 +109,30 @@ def dicom_files(root: Path, make_dicom: MakeDicom) -> dict[str, Any]:
     return {"task": "classification", "data": data}
 
 
+def photographs(root: Path, _: MakeDicom) -> dict[str, Any]:
+    """JPEGs of odd sizes, one on its side, so large that they are decoded at a reduced size."""
+    lines = ["path,label,patient,split"]
+    for number in range(COUNT):
+        height, width = 83 + 60 * number, 171 - 11 * number
+        pixels = 90 + 20 * number + 25 * noise(number, height, width, 3).cumsum(axis=0) / 9
+        exif = Picture.Exif()
+        exif[0x0112] = 6 if number == 2 else 1
+        Picture.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"p{number}.jpg", exif=exif)
+        lines.append(f"p{number}.jpg,{('low', 'high')[number % 2]},p{number},{SPLITS[number]}")
+    (root / "table.csv").write_text("\n".join(lines) + "\n")
+    return {"task": "classification", "data": {"kind": "csv", "path": "raw/table.csv", "classes": ["low", "high"]}}
+
+
 KINDS = {
+    "JPEG, classification": Kind(
+        photographs,
+        classifier_network(2),
+        dims=2,
+        channels=3,
+        input_kind=InputKind(picture=True, channels=3, unit="uint8"),
+        steps=({"kind": "resize", "size": [16, 24]}, {"kind": "normalise", "method": "imagenet"}),
+        grid=(16, 24),
+    ),
     "pictures, 2-D segmentation": Kind(
         pictures,
         segmenter_network(2, (0.5,), reach=1),
@@ -160,6 +184,24 @@ KINDS = {
 }
 
 
+def prepared_as_served(config: Config, workspace: Workspace, cases: Sequence[Case], spec: NetworkSpec) -> None:
+    """What was trained on is what the service makes of the same files."""
+    exported = network_spec(config, Pipeline.from_dict(spec.pipeline), spec.classes, spec.grid, spec.input_kind)
+    assert exported.read_options == spec.read_options
+    assert prepare(config, workspace, cases).failed == ()
+    store = Store(workspace, Pipeline.from_dict(spec.pipeline))
+    for case in cases:
+        served = store.pipeline(read(case.paths[0], case.item, spec.read_options))
+        np.testing.assert_array_equal(store.load(case.id)[0].voxels, served.voxels)
+
+
+def test_jpegs_are_reduced_in_this_law(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    photographs(tmp_path, make_dicom)
+    for path in tmp_path.glob("*.jpg"):
+        reduced = read(path, options=ReadOptions(jpeg_least_px=(32, 48)))
+        assert 2 * min(reduced.grid[1:]) <= min(read(path).grid[1:]) + 1
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_the_served_answer_is_the_evaluated_one(name: str, start: Any, make_dicom: MakeDicom, tmp_path: Path) -> None:
     kind = KINDS[name]
@@ -188,6 +230,7 @@ def test_the_served_answer_is_the_evaluated_one(name: str, start: Any, make_dico
         kind.input_kind,
         patch=kind.patch,
         grid=kind.grid,
+        read_options=config.read_options,
     )
     run = workspace.run("law-001")
     run.folder.mkdir(parents=True)
@@ -196,6 +239,7 @@ def test_the_served_answer_is_the_evaluated_one(name: str, start: Any, make_dico
     cases = build_cases(config, workspace)
     evaluation = evaluate(run, config, cases)
     assert evaluation.failed == ()
+    prepared_as_served(config, workspace, cases, spec)
     with (run.evaluation / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
 

@@ -177,6 +177,6 @@ def evaluation_fingerprint(
 
 def _content(case: Case, config: Config, hashes: FileHashes) -> str:
     try:
-        return source_fingerprint(case, hashes, config.data.read_options)
+        return source_fingerprint(case, hashes, config.read_options)
     except (DataError, OSError):
         return "unreadable"  # evaluate() records why

@@ -162,7 +162,7 @@ def _clear(run: Run) -> None:
 def _score(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored:
     if case.target is None:
         raise CaseError("the case has no label", needed="a class or a mask", remedy="Label it or leave it out.")
-    image = read(case.paths[0], case.item, config.data.read_options)
+    image = read(case.paths[0], case.item, config.read_options)
     prediction = predictor(image, read_roi(case, image) if predictor.spec.needs_roi else None)
     if predictor.spec.task == "classification":
         truth = target_index(case, predictor.spec.classes)

@@ -50,7 +50,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     about = load(run.best)
     store = store_of(config, workspace)
     learned_from = [case for case in cases if case.split in ("train", "val")] or cases
-    kind = _input_kind(learned_from, config.data.read_options)
+    kind = _input_kind(learned_from, config.read_options)
     spec = network_spec(config, store.pipeline, tuple(about["classes"]), tuple(about["grid"]), kind)
     for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
         (run.folder / name).unlink(missing_ok=True)

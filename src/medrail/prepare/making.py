@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
 import time
 import traceback
@@ -21,11 +22,15 @@ from medrail.machine import peak_memory_bytes
 from medrail.prepare.keeper import Place, write_case
 from medrail.prepare.manifest import Entry
 from medrail.prepare.pipeline import Pipeline, Prepared
+from medrail.prepare.sampling import has_numba
 from medrail.prepare.store import Store
 from medrail.read import Digests, UnreadImage, open_image
 from medrail.read.digests import State
+from medrail.read.png import load_compiled
 from medrail.types import Case, Image, ReadOptions
 
+# A batch of so many pictures, with so many bytes, is one of a lot of them.
+_MANY, _MANY_BYTES = 8, 1_000_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,7 +45,7 @@ class Reading:
     @staticmethod
     def of(config: Config) -> Reading:
         """As the configuration says."""
-        return Reading(config.data, config.data.read_options, config.task == "segmentation")
+        return Reading(config.data, config.read_options, config.task == "segmentation")
 
     def made_from(self, case: Case, hashes: Hashes) -> str:
         """The case's own fingerprint, and with a mask also what turns the mask's values into class indices.
@@ -127,12 +132,21 @@ class MadeBatch:
 
 def make_batch(batch: Batch) -> MadeBatch:
     """Make every case of a batch; after a full disk no more of them."""
+    if len(batch.orders) >= _MANY and batch.input_bytes >= _MANY_BYTES:
+        _load_compiled()
     made: list[Made] = []
     for order in batch.orders:
         made.append(_make(order, batch.reading))
         if made[-1].disk_full:
             break
     return MadeBatch(tuple(made), peak_memory_bytes())
+
+
+def _load_compiled() -> None:
+    """Once a process, for what only many pictures are worth it."""
+    if has_numba():
+        load_compiled()
+        importlib.import_module("medrail.prepare.kernels")
 
 
 def _make(order: Order, reading: Reading) -> Made:
@@ -182,14 +196,15 @@ def _from_base(order: Order, made: Made) -> Entry:
     begin = time.perf_counter()
     stored, mask = base.store.stored(case_id)
     made_from = base.store.source_fingerprint(case_id) or ""
-    done = stored.image.history[: base.steps]
+    history = stored.image.history  # what happened while it was read, then the steps
+    done = history[: len(history) - len(base.store.pipeline.steps) + base.steps]
     _add(made, "read", time.perf_counter() - begin)
     image = replace(stored.decoded() if base.whole else stored.image, history=done)
     prepared = pipeline.compact(image, None, lambda step, seconds: _add(made, step, seconds), first=base.steps)
     begin = time.perf_counter()
     if mask is not None:
         rest = Pipeline(pipeline.steps[base.steps :])
-        mask = rest.replay(mask, prepared.image.history[base.steps :])
+        mask = rest.replay(mask, prepared.image.history)
         _add(made, "mask", time.perf_counter() - begin)
     return _written(order, prepared, mask, made_from, made)
 

@@ -22,7 +22,7 @@ from medrail.prepare.keeper import Keeper
 from medrail.prepare.making import Base, Batch, Made, MadeBatch, Order, Reading, make_batch
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.report import PrepareReport
-from medrail.prepare.sizes import input_bytes, needs_bytes
+from medrail.prepare.sizes import needs_bytes, sizes_of
 from medrail.prepare.store import Store
 from medrail.types import Case, Progress
 from medrail.workspace import Workspace, write_text
@@ -135,6 +135,7 @@ class _Work:
     total: int
     todo: int
     progress: Progress | None
+    sizes: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -153,16 +154,16 @@ class _Work:
         if not cases or self.keeper is None:
             return
         self.bases = Bases(self.store)
-        sizes = {case.id: input_bytes([case]) for case in cases}
-        everything = input_bytes(cases)
+        self.sizes = sizes_of(cases)
+        everything = sum(self.sizes.values())
         crew = self._crew(cases, everything)
         self.workers = 1 if crew.here else min(len(cases), crew.workers or processors())
         rest = list(cases)
-        if self.keeper.wants_example and sizes[rest[0].id] < _WORTH_A_PROCESS_BYTES:
-            example = self._batch([rest.pop(0)], sizes)
+        if self.keeper.wants_example and self.sizes[rest[0].id] < _WORTH_A_PROCESS_BYTES:
+            example = self._batch([rest.pop(0)])
             self._finished(make_batch(example))
         small = max(1, min(_BATCH_CASES, len(rest) // (_BATCHES_A_WORKER * self.workers)))
-        self._through(self._batches(rest, sizes, small), crew)
+        self._through(self._batches(rest, small), crew)
         # What was lost together is tried one by one, so that only the case at fault fails.
         singles = [replace(batch, orders=(order,)) for batch in self.again for order in batch.orders]
         self.again = []
@@ -178,24 +179,24 @@ class _Work:
             here = False
         return Crew(settings.workers, settings.timeout_s, None, settings.scheduler, here)
 
-    def _batches(self, cases: Sequence[Case], sizes: dict[str, int], most: int) -> Iterator[Batch]:
+    def _batches(self, cases: Sequence[Case], most: int) -> Iterator[Batch]:
         """Drawn one by one as workers ask for them; nothing more once the disk is full."""
         waiting: list[Case] = []
         for case in cases:
             if self.full:
                 return
-            if waiting and (len(waiting) >= most or sum(sizes[one.id] for one in [*waiting, case]) > _BATCH_BYTES):
-                yield self._batch(waiting, sizes)
+            if waiting and (len(waiting) >= most or sum(self.sizes[one.id] for one in [*waiting, case]) > _BATCH_BYTES):
+                yield self._batch(waiting)
                 waiting = []
             waiting.append(case)
         if waiting and not self.full:
-            yield self._batch(waiting, sizes)
+            yield self._batch(waiting)
 
-    def _batch(self, cases: Sequence[Case], sizes: dict[str, int]) -> Batch:
+    def _batch(self, cases: Sequence[Case]) -> Batch:
         assert self.keeper is not None  # noqa: S101  there are cases to be made
         orders = tuple(Order(case, self.keeper.place(case.id), self._base(case)) for case in cases)
-        largest = max(needs_bytes(case, sizes[case.id]) for case in cases)
-        return Batch(orders, self.reading, largest, sum(sizes[case.id] for case in cases))
+        largest = max(needs_bytes(case, self.sizes[case.id]) for case in cases)
+        return Batch(orders, self.reading, largest, sum(self.sizes[case.id] for case in cases))
 
     def _base(self, case: Case) -> Base | None:
         """What others have done of it, where that can be told without reading anything."""
@@ -230,7 +231,7 @@ class _Work:
             self.reasons[case.id] = made.reason
         else:
             self.succeeded += 1
-            self.input_bytes += input_bytes([case])
+            self.input_bytes += self.sizes[case.id]
             self.output_bytes += _stored_bytes(made.entry)
         self._tell(case.id + (" failed" if made.entry is None else ""))
 

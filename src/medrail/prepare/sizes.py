@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medrail.read import files_of
@@ -12,6 +13,19 @@ from medrail.types import Case
 # Memory for each byte of the files: voxels of a plain series are read a slice at a time; what is compressed grows, and
 # may have to be held as floating point numbers twice.
 _OF_A_FOLDER, _OF_A_FILE = 6, 16
+
+
+def sizes_of(cases: Sequence[Case]) -> dict[str, int]:
+    """Bytes of each case's files, by its id; a file that several cases are parts of is divided among them."""
+    sharers = Counter((case.paths, case.target, case.roi) if not case.item else (case.paths, "", "") for case in cases)
+    known: dict[object, int] = {}
+    sizes = {}
+    for case in cases:
+        key = (case.paths, case.target, case.roi) if not case.item else (case.paths, "", "")
+        if key not in known:
+            known[key] = input_bytes([case])
+        sizes[case.id] = known[key] // sharers[key]
+    return sizes
 
 
 def input_bytes(cases: Iterable[Case]) -> int:

@@ -23,9 +23,11 @@ from medrail.prepare.grids import (
 from medrail.prepare.parameters import Fill, Parameters, Size, Spacing, Switch
 from medrail.prepare.resampling import Taps, linear_taps, resample_nearest
 from medrail.prepare.sampling import Sampling, resample, sample
+from medrail.read.jpeg import picture_box
 from medrail.types import FloatArray, Image, Voxels
 
 _PAIRS = ("RL", "AP", "SI")
+_WHOLE_NUMBERS = ("uint8", "uint16")  # units in which a picture is kept and shown: nothing is gained by fractions
 
 
 def _axes(text: str) -> str:
@@ -91,8 +93,8 @@ class Resample(Parameters):
     ``round(n * old_spacing / new_spacing)``, half to even. What would lie beyond the last voxel repeats it (ITK writes
     0 there). An axis of one voxel stays as it is: a single slice has no neighbours to interpolate with.
     ``antialias`` widens the triangle where the spacing grows; without it the interpolation is ITK's, which skips
-    voxels when shrinking to less than half. Pictures of 8 and 16 bit stay whole numbers,
-    rounded half to even; everything else becomes float32. Masks take the nearest voxel.
+    voxels when shrinking to less than half. Masks take the nearest voxel. Other integer voxels become float32, except
+    those of the units "uint8" and "uint16", which are rounded to whole numbers as in ``resize``.
     """
 
     kind: Literal["resample"] = "resample"
@@ -130,7 +132,9 @@ class Resize(Parameters):
     Half-pixel aligned: the borders of the first and last voxel keep their places, as Pillow and torch
     (``align_corners=False``) do. ``keep_aspect`` scales all resized axes by the same factor and pads what is left,
     centred, with ``pad_value``. ``antialias`` widens the triangle where the image shrinks. Masks take the nearest
-    voxel.
+    voxel. Pictures (whole numbers of the units "uint8" and "uint16") stay what they are, rounded to the nearest, half
+    to even, as Pillow and OpenCV round them; the voxels of other units become float32. Of a JPEG decoded at a reduced
+    size the very picture is resized, without what fills its last blocks.
     """
 
     kind: Literal["resize"] = "resize"
@@ -141,17 +145,18 @@ class Resize(Parameters):
     spatial: ClassVar[bool] = True
 
     def params(self, image: Image, roi: Image | None = None) -> dict[str, Any]:
-        grid = image.grid
-        target = (*grid[: 3 - len(self.size)], *self.size)
+        target = (*image.grid[: 3 - len(self.size)], *self.size)
+        box = picture_box(image)
+        extent = [end - begin for begin, end in box]
         inner = list(target)
         if self.keep_aspect:
             axes = range(3 - len(self.size), 3)
-            factor = min(target[a] / grid[a] for a in axes)
+            factor = min(target[a] / extent[a] for a in axes)
             for a in axes:
-                inner[a] = min(target[a], max(1, round(grid[a] * factor)))
-        scale = [n / m for n, m in zip(grid, inner, strict=True)]
+                inner[a] = min(target[a], max(1, round(extent[a] * factor)))
+        scale = [n / m for n, m in zip(extent, inner, strict=True)]
         start = centred(inner, target)
-        offset = [0.5 * s - 0.5 for s in scale]
+        offset = [begin + 0.5 * s - 0.5 for s, (begin, _) in zip(scale, box, strict=True)]
         fill = drawn_fill(self.pad_value, image)
         return record(image, target, inner=inner, scale=scale, offset=offset, start=start, fill=fill)
 

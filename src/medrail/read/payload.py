@@ -12,11 +12,12 @@ from io import BufferedReader
 from typing import Literal
 
 from medrail.errors import CorruptFile
+from medrail.read.inflate import inflate_whole, may_inflate_to
 
 Encoding = Literal["raw", "deflate", "bzip2"]
 
 _CHUNK = 1 << 20
-_MAX_DEFLATE_RATIO = 1040  # the format's own limit is 1032 : 1
+_MAX_DEFLATE_GROWTH = 1.01  # of what cannot be compressed; a larger file holds more than is asked for
 _ANY_ZLIB_OR_GZIP_HEADER = zlib.MAX_WBITS | 32
 
 
@@ -32,7 +33,9 @@ def read_payload(file: BufferedReader, size: int, encoding: Encoding = "raw", sk
         return _plain(file, size, skip)
     if encoding == "bzip2":
         return _bzip2(file, size, skip)
-    return _inflate(file, size + skip)[skip:] if skip else _inflate(file, size)
+    data = _inflate(file, size + skip)
+    del data[:skip]
+    return data
 
 
 def _left(file: BufferedReader) -> int:
@@ -74,8 +77,19 @@ def _bzip2(file: BufferedReader, size: int, skip: int) -> bytearray:
 def _inflate(file: BufferedReader, size: int) -> bytearray:
     """zlib or gzip (of one or more members, as pigz and bgzip write) -> the first ``size`` bytes, checksum included."""
     left = _left(file)
-    if left * _MAX_DEFLATE_RATIO < size:
+    if not may_inflate_to(left, size):
         raise _truncated(left, size)
+    if left <= size * _MAX_DEFLATE_GROWTH + _CHUNK:
+        begin = file.tell()
+        whole = inflate_whole(file.read(), size)
+        if whole is not None:
+            return whole
+        file.seek(begin)
+    return _inflate_piecewise(file, size)
+
+
+def _inflate_piecewise(file: BufferedReader, size: int) -> bytearray:
+    """Several members, a stream that goes on, and what is broken: all of it by zlib."""
     data = bytearray(size)
     filled = 0
     engine = zlib.decompressobj(_ANY_ZLIB_OR_GZIP_HEADER)

@@ -1,15 +1,16 @@
 """Pictures: PNG, JPEG, TIFF, BMP with 8, 16 or 32 bits, grey, colour or palette; stacks of TIFF pages.
 
-Pillow decodes what it keeps whole. Colour PNGs of 16 bits a channel, which it squeezes to 8, go through OpenCV; such
-TIFFs, and those with doubles or several pages, through tifffile.
+Plain JPEGs and PNGs of 8 bits go through quicker decoders (``medrail.read.jpeg``, ``medrail.read.png``). Pillow
+decodes all else that it keeps whole, and says what is broken. Colour PNGs of 16 bits a channel, which it squeezes to 8,
+go through OpenCV; such TIFFs, and those with doubles or several pages, through tifffile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +19,24 @@ from PIL import UnidentifiedImageError
 
 from medrail.errors import CorruptFile, ReadError, UnsupportedFormat
 from medrail.read.guard import Guard
+from medrail.read.jpeg import applied_reduction, decode_jpeg, reduction
 from medrail.read.limits import MAX_PICTURE_PIXELS, check_picture
+from medrail.read.planes import planes_of
+from medrail.read.png import decode_png
 from medrail.read.scaling import native
 from medrail.read.tiff import decode_tiff, orientation_of
-from medrail.types import READ_AS_STORED, Image, ReadOptions, Unit
+from medrail.types import READ_AS_STORED, Applied, Image, ReadOptions, Unit
 
 Array = npt.NDArray[Any]
+_Decoded = tuple[Array, tuple[Applied, ...]]  # planes (C, D, H, W), and what was done in decoding them
 
 _DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
 _UNITS: dict[str, Unit] = {"uint8": "uint8", "uint16": "uint16"}
 _ORIENTATION = 0x0112  # EXIF and TIFF 6.0: 1 is upright, 2-8 are the other quarter turns and mirrors
 _WHITE_IS_ZERO = 0
-_TIFF = (b"II", b"MM")
+_TIFF, _JPEG, _PNG = (b"II", b"MM"), b"\xff\xd8", b"\x89P"
+# No PNG or JPEG of as many pixels as are read is longer; a longer file is not taken into memory whole.
+_MAX_WHOLE_BYTES = 8 * MAX_PICTURE_PIXELS
 _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f"}  # TIFF 6.0, SampleFormat
 
 
@@ -45,7 +52,8 @@ class _Stored:
 def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
     """A picture -> (1 or 3, D, H, W), upright (EXIF orientation applied), without physical space.
 
-    D is 1; a TIFF whose pages are all alike is a stack of them.
+    D is 1; a TIFF whose pages are all alike is a stack of them. ``options.jpeg_least_px`` lets a JPEG be decoded at a
+    reduced size, which its history then says (``medrail.read.jpeg``).
 
     Grey and black-and-white give one channel, everything else three (R, G, B); palettes are looked up, alpha is
     dropped, a TIFF whose 0 is white is inverted. Unit "uint8" or "uint16" as stored; signed and float TIFF are
@@ -58,9 +66,10 @@ def read_picture(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
         many pixels.
     """
     with Guard(path, "picture"):
-        pixels = _decode(path, indices=False)
-        voxels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-        return Image(voxels, unit=_UNITS.get(voxels.dtype.name, "arbitrary"), source=str(path))
+        planes, history = _decode(path, indices=False, least_px=options.jpeg_least_px)
+        voxels = np.ascontiguousarray(planes)
+        unit = _UNITS.get(voxels.dtype.name, "arbitrary")
+        return Image(voxels, unit=unit, source=str(path), history=history)
 
 
 def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Image:
@@ -72,24 +81,27 @@ def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
         As ``read_picture``; and for a mask in colours, which has no one number a pixel.
     """
     with Guard(path, "picture"):
-        pixels = _decode(path, indices=True)
-        if pixels.shape[-1] == 3 and not (pixels == pixels[..., :1]).all():
+        voxels, _ = _decode(path, indices=True)
+        if len(voxels) == 3 and not (voxels == voxels[:1]).all():
             raise ReadError(
                 "is a mask in colours",
                 needed="one number a pixel (grey, or a palette)",
                 remedy="Save it as a grey or palette PNG.",
             )
-        return Image(np.ascontiguousarray(pixels[None, ..., 0]), unit="label", source=str(path))
+        return Image(np.ascontiguousarray(voxels[:1]), unit="label", source=str(path))
 
 
-def _decode(path: Path, *, indices: bool) -> Array:
-    """(D, H, W, 1 or 3)."""
+def _decode(path: Path, *, indices: bool, least_px: tuple[int, int] | None = None) -> _Decoded:
+    """(1 or 3, D, H, W)."""
     if _is_for_tifffile(path):
-        return _upright(native(decode_tiff(path)), orientation_of(path))
+        return _upright(planes_of(native(decode_tiff(path))), orientation_of(path)), ()
     # Given a path, Pillow maps raw TIFFs into memory with the sizes of the turned picture: garbage for orientation 5-8.
-    with path.open("rb") as file, _open(file) as picture:
+    with _stream(path) as file, _open(file) as picture:
         check_picture(*picture.size)
         _check_frames(picture)
+        quick = _decode_quickly(file, picture, least_px)
+        if quick is not None:
+            return quick
         stored = _stored(picture, path)
         _load(picture)
         if stored.bits == 16 and picture.mode in ("RGB", "RGBA", "RGBX", "CMYK"):
@@ -97,8 +109,41 @@ def _decode(path: Path, *, indices: bool) -> Array:
         else:
             pixels = _as_stored(_to_array(picture, indices=indices), stored)
         # Both decoders turn a TIFF upright by themselves, and nothing else.
-        orientation = 1 if picture.format == "TIFF" else int(picture.getexif().get(_ORIENTATION, 1))
-    return _upright(pixels[None], orientation)
+        orientation = 1 if picture.format == "TIFF" else _orientation(picture)
+    return _upright(planes_of(pixels[None]), orientation), ()
+
+
+def _stream(path: Path) -> BinaryIO:
+    """The file, in memory where it is a PNG or JPEG: two decoders look at it."""
+    file = path.open("rb")
+    if file.read(2) in (_JPEG, _PNG) and path.stat().st_size <= _MAX_WHOLE_BYTES:
+        with file:
+            return BytesIO(path.read_bytes())
+    file.seek(0)
+    return file
+
+
+def _decode_quickly(file: BinaryIO, picture: Pillow.Image, least_px: tuple[int, int] | None) -> _Decoded | None:
+    """(1 or 3, 1, H, W) of a plain, whole file; None for all else, which Pillow knows to decode or to refuse."""
+    if picture.format not in ("JPEG", "PNG") or not isinstance(file, BytesIO):
+        return None
+    if picture.format == "PNG":
+        planes = decode_png(file.getvalue()) if picture.mode in ("L", "RGB", "RGBA") else None
+        if planes is None:
+            return None
+        # Nothing stands behind the pixels of such files: the orientation is known without Pillow decoding them.
+        return _upright(planes[:, None], int(Pillow.Image.getexif(picture).get(_ORIENTATION, 1))), ()
+    size, orientation = (picture.height, picture.width), _orientation(picture)
+    factor = reduction(size, orientation, least_px)
+    pixels = decode_jpeg(file.getvalue(), picture.mode, size, factor)
+    if pixels is None:
+        return None
+    history = (applied_reduction(size, orientation, factor),) if factor > 1 else ()
+    return _upright(planes_of(pixels[None]), orientation), history
+
+
+def _orientation(picture: Pillow.Image) -> int:
+    return int(picture.getexif().get(_ORIENTATION, 1))
 
 
 def _load(picture: Pillow.Image) -> None:
@@ -130,7 +175,7 @@ def _is_for_tifffile(path: Path) -> bool:
             return True
 
 
-def _open(file: BufferedReader) -> Pillow.Image:
+def _open(file: BinaryIO) -> Pillow.Image:
     try:
         return Pillow.open(file, formats=_DECODERS)
     except UnidentifiedImageError:
@@ -219,15 +264,15 @@ def _is_grey_png(path: Path) -> bool:
         return file.read(26)[25] in (0, 4)
 
 
-def _upright(pixels: Array, orientation: int) -> Array:
-    """(D, H, W, C) turned as EXIF orientation 1-8 asks."""
+def _upright(planes: Array, orientation: int) -> Array:
+    """(C, D, H, W) turned as EXIF orientation 1-8 asks."""
     turns = {
-        2: lambda a: a[:, :, ::-1],
-        3: lambda a: a[:, ::-1, ::-1],
-        4: lambda a: a[:, ::-1],
-        5: lambda a: a.swapaxes(1, 2),
-        6: lambda a: a.swapaxes(1, 2)[:, :, ::-1],
-        7: lambda a: a[:, ::-1, ::-1].swapaxes(1, 2),
-        8: lambda a: a.swapaxes(1, 2)[:, ::-1],
+        2: lambda a: a[..., ::-1],
+        3: lambda a: a[..., ::-1, ::-1],
+        4: lambda a: a[..., ::-1, :],
+        5: lambda a: a.swapaxes(-2, -1),
+        6: lambda a: a.swapaxes(-2, -1)[..., ::-1],
+        7: lambda a: a[..., ::-1, ::-1].swapaxes(-2, -1),
+        8: lambda a: a.swapaxes(-2, -1)[..., ::-1, :],
     }
-    return turns[orientation](pixels) if orientation in turns else pixels
+    return turns[orientation](planes) if orientation in turns else planes

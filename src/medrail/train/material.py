@@ -73,7 +73,7 @@ def network_spec(
         input_kind=input_kind,
         patch=patch,
         grid=() if patch else size,
-        read_options=config.data.read_options,
+        read_options=config.read_options,
         slide=config.data.slide if config.data.kind == "slides" else None,
     )
 
