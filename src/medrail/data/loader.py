@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from medrail.config import TrainConfig
-from medrail.data.augment import augment, draw
+from medrail.data.augment import augment
+from medrail.data.draws import draw
 from medrail.data.order import epoch_batches, generator
 from medrail.data.samples import Samples
 
@@ -27,10 +28,9 @@ def batches(
     for step, indices in enumerate(
         epoch_batches(samples.count, settings.batch_size, settings.samples_per_epoch, order)
     ):
-        images, targets = samples.batch(indices, generator(seed, "patches", epoch, step))
-        images, targets = images.to(device), targets.to(device)
-        draws = draw(settings.augment, len(images), dims, generator(seed, "augment", epoch, step), samples.spacing_mm)
+        taken, targets = samples.take(indices, generator(seed, "patches", epoch, step))
+        taken, targets = taken.to(device), targets.to(device)
+        draws = draw(settings.augment, len(indices), dims, generator(seed, "augment", epoch, step), samples.spacing_mm)
         masks = targets if targets.ndim > 1 else None
-        images, masks = augment(images, masks, draws, samples.spacing_mm)
-        targets = targets if masks is None else masks
-        yield images.contiguous(memory_format=torch.channels_last) if dims == 2 else images, targets
+        images, masks = augment(taken, masks, draws, samples.spacing_mm)
+        yield images, (targets if masks is None else masks).long()
