@@ -67,7 +67,7 @@ SETTINGS = (
 NOTES = (
     "Made pictures, uint8: 64 px grey in batches of 64, 224 px grey and in colour in batches of 32. Every contender "
     f"mirrors along both axes, turns by up to {ROTATE_DEG} degrees, zooms by {SCALE:.0%}, shifts by {SHIFT:.0%}, "
-    f"varies the intensity by {INTENSITY:.0%} and adds noise of up to {NOISE:.0%} of the SD, every picture of every batch.",
+    f"varies the intensity by {INTENSITY:.0%} and adds noise of up to {NOISE:.0%} of the SD, each picture each time.",
     "One thread: torch.set_num_threads(1) and no worker processes. Two cores: medrail with two threads; MONAI and the "
     "plain data set with two worker processes, MONAI also with its ThreadDataLoader, the fastest form of each round. "
     "Two threads wait for each other in every operation: beside a busy neighbour they are slower than one.",
