@@ -391,3 +391,19 @@ def test_a_batch_is_the_same_whatever_was_asked_for_before(store: Store, budget_
         assert torch.equal(images, images_again)
         assert torch.equal(targets, targets_again)
         assert (images.dtype, targets.dtype) == (torch.float32, torch.int64)
+
+
+def test_batches_do_not_depend_on_the_number_of_threads_which_stays_as_it_is(store: Store) -> None:
+    samples = load_samples(store, [put(store, "c1"), put(store, "c2")], needs())
+    settings = TrainConfig(augment=AugmentConfig(rotate_deg=10, noise=0.1, elastic=0.03, intensity=0.2, gamma=0.2))
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for images, _ in batches(samples, settings, 0):
+                made.append(images)
+                assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(made) == 2
+    assert torch.equal(*made)

@@ -1,8 +1,7 @@
 """Augmentation of a whole batch: what was drawn (``Draws``) is applied by a pure function.
 
 Images stay in their compact type as long as they are only mirrored, and are interpolated once, whatever moves them.
-On a CPU a batch goes through in portions whose every step stays in the cache: fresh memory for each step of a whole
-batch would cost more than the arithmetic.
+On a CPU a batch goes through in portions, so that every step's memory is the one that the portion before left.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from medrail.data.draws import Draws
 from medrail.data.movement import Grid, mirrored, moved
 from medrail.data.variation import Variation
 
-PORTION = 2**18
-"""Values that go through the steps together on a CPU: 1 MB of float32."""
+PORTION = 2**16
+"""Values that go through the steps together on a CPU. Larger ones make the C library fetch memory from the system, page
+by page, and give it back, for every step of every batch: at 64 px that took longer than all arithmetic."""
 
 
 def augment(

@@ -11,6 +11,7 @@ from medrail.data.augment import augment
 from medrail.data.draws import draw
 from medrail.data.order import epoch_batches, generator
 from medrail.data.samples import Samples
+from medrail.data.threads import one_thread
 
 
 def batches(
@@ -18,8 +19,8 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of one epoch, which depend only on the samples, the settings and the epoch's number.
 
-    Each is made when it is asked for: that takes about a hundredth of a ResNet-18's step on the same CPU, so a thread
-    that makes the next one ahead gains nothing that can be measured.
+    Each is made when it is asked for, by one thread: about a hundredth of a ResNet-18's step on the same CPU. Threads
+    that make batches ahead were tried, and training gained nothing that could be measured.
 
     Returns
     -------
@@ -29,7 +30,9 @@ def batches(
     order = generator(settings.seed, "order", epoch)
     chosen = epoch_batches(samples.count, settings.batch_size, settings.samples_per_epoch, order)
     for step, indices in enumerate(chosen):
-        yield _batch(samples, settings, indices, (epoch, step), device)
+        with one_thread():
+            batch = _batch(samples, settings, indices, (epoch, step), device)
+        yield batch
 
 
 def _batch(
