@@ -170,4 +170,3 @@ def write_bytes(folder: Path, sizes: Sequence[int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, size in enumerate(sizes):
         (folder / str(number)).write_bytes(bytes(size))
-

@@ -194,6 +194,9 @@ class AugmentConfig(_Stage):
         0.0, description="largest SD of added noise, in units of the input's SD"
     )
     blur: Annotated[float, Field(ge=0, le=5)] = Field(0.0, description="largest SD of smoothing, in pixels")
+    elastic: Annotated[float, Field(ge=0, le=0.1)] = Field(
+        0.0, description="largest displacement of smooth deformation as a share of the size, as 0.03"
+    )
 
 
 class TrainConfig(_Stage):

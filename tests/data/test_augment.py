@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import interpolate, ndimage, stats
 
 from medrail.config import AugmentConfig
-from medrail.data import Draws, augment, check_augment, draw, generator
-from medrail.data.augment import affine
+from medrail.data import Compact, Draws, Levels, check_augment, draw, generator
+from medrail.data import augment as augment_compact
+from medrail.data.movement import CELLS, Grid, affine
+from medrail.data.noise import FIELD, noise, windows
 from medrail.errors import ConfigError
 
 SIZES = {2: (12, 20), 3: (6, 12, 20)}
 EVERYTHING = AugmentConfig(
-    flip=("H", "W"), rotate_deg=20, scale=0.2, shift=0.1, intensity=0.3, gamma=0.4, noise=0.2, blur=1.0
+    flip=("H", "W"), rotate_deg=20, scale=0.2, shift=0.1, intensity=0.3, gamma=0.4, noise=0.2, blur=1.0, elastic=0.03
 )
+
+
+def augment(
+    images: torch.Tensor, labels: torch.Tensor | None, draws: Draws, spacing: tuple[float, ...] = ()
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Of images that are float32 already."""
+    return augment_compact(Compact(images), labels, draws, spacing)
 
 
 def pictures(dims: int, count: int = 3, channels: int = 2) -> torch.Tensor:
@@ -87,6 +97,7 @@ def test_everything_drawn_is_within_what_was_configured(seed: int, dims: int) ->
     assert all(0.7 <= factor <= 1.3 for factor in draws.contrast)
     assert all(0 <= sd <= 0.2 for sd in draws.noise_sd)
     assert all(0 <= sd <= 1 for sd in draws.blur_px)
+    assert all(0 <= share <= 0.03 for shares in draws.elastic for share in shares)
     assert all(len(flips) == dims and not (dims == 3 and flips[0]) for flips in draws.flip)
     assert len(set(draws.scale)) > 10
 
@@ -181,6 +192,17 @@ def test_thick_slices_are_turned_only_within_themselves() -> None:
     assert all(0 not in angles for angles in even.rotate_deg)
 
 
+def test_thick_slices_are_bent_only_within_themselves() -> None:
+    config = AugmentConfig(elastic=0.05)
+    thick = draw(config, 5, 3, generator(0), (5.0, 0.7, 0.9))
+    even = draw(config, 5, 3, generator(0), (1.0, 0.7, 0.9))
+    assert all(shares[0] == 0 and shares[1] == shares[2] > 0 for shares in thick.elastic)
+    assert all(len(set(shares)) == 1 for shares in even.elastic)
+    positions = Grid.of(thick, SIZES[3]).positions(slice(0, 5))
+    straight = Grid.of(nothing(3, 5), SIZES[3]).positions(slice(0, 5))
+    torch.testing.assert_close(positions[..., 2], straight[..., 2])
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_intensity_changes_mean_and_spread_as_drawn(dims: int) -> None:
     images = pictures(dims, 1, 1)
@@ -221,3 +243,149 @@ def test_d_cannot_be_mirrored_where_it_is_the_batch() -> None:
     check_augment(AugmentConfig(flip=("D",)), 3)
     with pytest.raises(ConfigError, match=r"train\.augment\.flip"):
         check_augment(AugmentConfig(flip=("D", "H")), 2)
+
+
+# --- positions
+
+
+@given(seed=st.integers(0, 10_000), dims=st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=25)
+def test_positions_are_those_of_the_affine_matrix(seed: int, dims: int) -> None:
+    """torch's own affine_grid as the judge."""
+    config = AugmentConfig(flip=("H", "W"), rotate_deg=180, scale=0.5, shift=0.3)
+    draws, size = draw(config, 3, dims, generator(seed)), SIZES[dims]
+    matrix = affine(draws, size, (5.0, 0.7, 0.9)[-dims:]).float()
+    wanted = torch.nn.functional.affine_grid(matrix, [3, 1, *size], align_corners=False)
+    found = Grid.of(draws, size, (5.0, 0.7, 0.9)[-dims:]).positions(slice(0, 3))
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-5)
+
+
+@given(seed=st.integers(0, 10_000), dims=st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=25)
+def test_a_bend_is_never_larger_than_drawn_and_never_folds_below_its_limit(seed: int, dims: int) -> None:
+    largest = 1 / (2 * CELLS * dims)
+    size = (24, 40) if dims == 2 else (12, 16, 20)
+    draws = dataclasses.replace(
+        draw(AugmentConfig(elastic=0.1), 1, dims, generator(seed)), elastic=((largest,) * dims,)
+    )
+    bent = Grid.of(draws, size).positions(slice(0, 1))[0].double()
+    straight = Grid.of(nothing(dims), size).positions(slice(0, 1))[0].double()
+    moved_by = (bent - straight).abs() / 2
+    assert 0.1 * largest < moved_by.max() <= largest + 1e-6
+    inner = (slice(None, -1),) * dims
+    steps = [(bent.roll(-1, axis) - bent)[inner] * size[axis] / 2 for axis in range(dims)]
+    assert torch.linalg.det(torch.stack(steps[::-1], dim=-1)).min() > 0
+
+
+def test_splines_agree_with_scipy() -> None:
+    """scipy.interpolate.BSpline as the judge of one sample's displacement along x."""
+    draws = dataclasses.replace(draw(AugmentConfig(), 1, 2, generator(3)), elastic=((0.05, 0.05),))
+    controls = torch.rand(
+        1, 2, CELLS + 3, CELLS + 3, generator=torch.Generator().manual_seed(draws.elastic_seed), dtype=torch.float64
+    )
+    controls = ((2 * controls - 1) * 0.1)[0, 0].numpy()
+    knots = [-1 + 2 * (index - 3) / CELLS for index in range(CELLS + 7)]
+    y, x = ([(2 * index + 1) / length - 1 for index in range(length)] for length in (24, 40))
+    wanted = interpolate.BSpline(knots, interpolate.BSpline(knots, controls, 3)(y).T, 3)(x).T
+    found = Grid.of(draws, (24, 40)).positions(slice(0, 1))[0, ..., 0].numpy() - [x]
+    assert abs(found - wanted).max() < 1e-6
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_bent_mask_stays_with_its_image(dims: int) -> None:
+    size = (48, 80) if dims == 2 else (16, 24, 40)
+    labels = torch.zeros(3, *size, dtype=torch.uint8)
+    labels[(slice(None), *(slice(length // 4, 3 * length // 4) for length in size))] = 1
+    draws = draw(AugmentConfig(elastic=0.05, rotate_deg=10), 3, dims, generator(5))
+    moved, moved_labels = augment(labels[:, None].float(), labels, draws)
+    assert moved_labels is not None
+    assert moved_labels.dtype == torch.uint8
+    assert not torch.equal(moved_labels, labels)
+    assert ((moved[:, 0] > 0.5) != moved_labels.bool()).float().mean() < 0.03
+
+
+# --- compact types
+
+
+LEVELS = Levels(
+    torch.tensor([[1 / 255, 3.0], [0.017, 1.0], [2.5, 0.3]]), torch.tensor([[0.1, -7.0], [0, 0], [-1.3, 2]])
+)
+
+
+@given(
+    kind=st.sampled_from([torch.uint8, torch.int16, torch.float16, torch.float32]),
+    dims=st.sampled_from([2, 3]),
+    seed=st.integers(0, 1000),
+    mirror=st.booleans(),
+)
+@settings(deadline=None, max_examples=50)
+def test_stored_numbers_become_the_same_floats_as_in_numpy(
+    kind: torch.dtype, dims: int, seed: int, mirror: bool
+) -> None:
+    source = torch.Generator().manual_seed(seed)
+    values = (torch.rand(3, 2, *SIZES[dims], generator=source) * 255).to(kind)
+    draws = draw(AugmentConfig(flip=("W",) if mirror else ()), 3, dims, generator(seed))
+    images, _ = augment_compact(Compact(values, LEVELS), None, draws)
+    subtract, multiply = (part.numpy().reshape(3, 2, *[1] * dims) for part in (LEVELS.subtract, LEVELS.multiply))
+    wanted = torch.from_numpy((values.numpy().astype("float32") - subtract) * multiply)
+    flipped = [image.flip(-1) if flip[-1] else image for image, flip in zip(wanted, draws.flip, strict=True)]
+    assert images.dtype == torch.float32
+    assert torch.equal(images, torch.stack(flipped))
+
+
+def test_mirrored_twice_is_as_before() -> None:
+    flips = nothing(2, 3, flip=((True, False), (True, True), (False, True)))
+    images, labels = pictures(2), masks(2).to(torch.uint8)
+    once = augment(images, labels, flips)
+    twice = augment(*once, flips)
+    assert not torch.equal(once[0], images)
+    assert torch.equal(twice[0], images)
+    assert twice[1] is not None
+    assert torch.equal(twice[1], labels)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_portions_change_nothing(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many samples go through together is a matter of speed alone."""
+    images, labels = Compact((pictures(dims) * 50).to(torch.int16), LEVELS), masks(dims)
+    draws = draw(EVERYTHING, 3, dims, generator(7))
+    together = augment_compact(images, labels, draws)
+    monkeypatch.setattr(sys.modules["medrail.data.augment"], "PORTION", 1)  # the package has a function of that name
+    apart = augment_compact(images, labels, draws)
+    torch.testing.assert_close(together[0], apart[0], atol=1e-4, rtol=1e-5)
+    assert together[1] is not None
+    assert apart[1] is not None
+    assert (together[1] != apart[1]).float().mean() < 0.001
+
+
+# --- noise
+
+
+def test_noise_is_normal_and_each_image_has_its_own() -> None:
+    places = windows(200, 4096, seed=1)
+    drawn = noise(4096, places, 1)
+    assert drawn.mean().abs() < 0.01
+    assert drawn.std() == pytest.approx(1, abs=0.01)
+    assert (drawn**4).mean() == pytest.approx(3, abs=0.1)
+    assert stats.kstest(drawn[:20].flatten().numpy(), "norm").pvalue > 0.001
+    assert len(set(places.tolist())) > 190
+    assert not torch.equal(noise(4096, windows(200, 4096, seed=2), 2), drawn)
+    neighbours = (drawn[:, 1:] * drawn[:, :-1]).mean()
+    assert neighbours.abs() < 0.01
+
+
+def test_no_number_of_an_image_s_noise_comes_twice() -> None:
+    """Neither from the field (up to chance: float32 has few enough normal numbers to repeat some) nor beyond it."""
+    one = noise(FIELD // 2, windows(1, FIELD // 2, 3), 3)[0]
+    half = len(one) // 2
+    assert all((one[:half] == one[half:].roll(shift)).float().mean() < 1e-4 for shift in (0, 1, 1000))
+
+
+def test_images_larger_than_half_the_field_have_noise_of_their_own() -> None:
+    size = FIELD // 2 + 1
+    places = windows(2, size, seed=4)
+    drawn = noise(size, places, 4)
+    assert drawn.shape == (2, size)
+    assert drawn.std() == pytest.approx(1, abs=0.01)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(noise(size, places, 4), drawn)

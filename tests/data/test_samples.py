@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,8 +11,13 @@ import torch
 
 from medrail.config import AugmentConfig, TrainConfig
 from medrail.data import Needs, Patches, Wholes, batches, generator, load_samples
+from medrail.data.memory import kept
+from medrail.data.rows import Apart, Together
+from medrail.data.stored import Stored
 from medrail.errors import CaseError, PrepareError, RunError
 from medrail.prepare import Pipeline, Store
+from medrail.prepare.keeper import put as keep
+from medrail.prepare.pipeline import Prepared
 from medrail.types import Case, Geometry, Image
 from medrail.workspace import Workspace
 
@@ -21,9 +26,7 @@ GRID = (3, 8, 16)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(Workspace(tmp_path), Pipeline.from_dict([]))
-    made.begin()
-    return made
+    return Store(Workspace(tmp_path), Pipeline.from_dict([]))
 
 
 def put(store: Store, name: str, grid: tuple[int, ...] = GRID, channels: int = 1, **how: Any) -> Case:
@@ -37,7 +40,7 @@ def put(store: Store, name: str, grid: tuple[int, ...] = GRID, channels: int = 1
         labels[0, :, 2:4, 3:6] = how.get("label", 1)
         mask = Image(labels, unit="label")
     geometry = Geometry.from_spacing(how["spacing_mm"]) if "spacing_mm" in how else None
-    store.write(name, Image(how.get("voxels", voxels), geometry), mask, f"source of {name}")
+    keep(store, name, Prepared(Image(how.get("voxels", voxels), geometry)), mask, f"source of {name}")
     return Case(name, name, (f"/raw/{name}.nii",), how.get("target", ("cat", "dog")[number % 2]), "train")
 
 
@@ -48,8 +51,8 @@ def needs(task: Any = "classification", dims: int = 2, **changes: Any) -> Needs:
 
 
 def all_of(samples: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    result: tuple[torch.Tensor, torch.Tensor] = samples.batch(torch.arange(samples.count), generator(0))
-    return result
+    taken, targets = samples.take(torch.arange(samples.count), generator(0))
+    return taken.floats(), targets
 
 
 def test_two_dimensions_every_slice_of_every_case_is_a_sample(store: Store) -> None:
@@ -79,7 +82,7 @@ def test_masks_stay_beside_their_images(store: Store, dims: int, shape: tuple[in
     cases = [put(store, "c1"), put(store, "c2")]
     images, targets = all_of(load_samples(store, cases, needs("segmentation", dims)))
     assert targets.shape == shape
-    assert targets.dtype == torch.int64
+    assert targets.dtype == torch.uint8
     assert images.shape[2:] == targets.shape[1:]
     mask = store.load("c2")[1]
     assert mask is not None
@@ -111,6 +114,97 @@ def test_numbers_of_different_kinds_are_not_cut_to_the_first_ones(store: Store) 
     ]
     images, _ = all_of(load_samples(store, cases, needs(dims=3)))
     assert images[:, 0, 0, 0, 0].tolist() == [7, -1.5]
+
+
+# --- compact types, levels, and files used in place
+
+
+@pytest.fixture
+def compact(store: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts cases whose stored numbers have levels, each its own; ``as_floats`` is what the network is to get."""
+
+    class Compacts:
+        levels: ClassVar[dict[str, tuple[float, float]]] = {}
+        reads: ClassVar[list[str]] = []
+
+        def put(self, name: str, subtract: float, multiply: float, **how: Any) -> Case:
+            self.levels[name] = (subtract, multiply)
+            return put(store, name, **how)
+
+        def stored(self, store: Store, case_id: str) -> Stored:
+            self.reads.append(case_id)
+            image, mask = store.load(case_id)
+            file = np.load(store.cases / f"{case_id}.image.npy", mmap_mode="r")
+            subtract, multiply = (np.full(image.channels, value, np.float32) for value in self.levels[case_id])
+            return Stored(file, subtract, multiply, None if mask is None else mask.voxels, image.geometry)
+
+        def as_floats(self, name: str) -> np.ndarray:
+            subtract, multiply = map(np.float32, self.levels[name])
+            return (store.load(name)[0].voxels.astype(np.float32) - subtract) * multiply
+
+    made = Compacts()
+    made.levels.clear()
+    made.reads.clear()
+    monkeypatch.setattr("medrail.data.load.stored", made.stored)
+    return made
+
+
+@pytest.mark.parametrize("budget_bytes", [None, 1])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_case_has_its_own_levels_whether_copied_or_used_in_place(
+    store: Store, compact: Any, dims: int, budget_bytes: int | None
+) -> None:
+    grids = [(3, 8, 16), (5, 8, 16) if dims == 2 else (3, 8, 16)]
+    cases = [
+        compact.put("c1", 1 / 255, 0.1, voxels=np.arange(384).astype(np.uint8).reshape(1, *grids[0])),
+        compact.put("c2", 0.017, -1024.0, grid=grids[1], dtype=np.int16),
+    ]
+    samples = load_samples(store, cases, needs(dims=dims), budget_bytes=budget_bytes)
+    assert isinstance(samples, Wholes)
+    assert isinstance(samples.images, Apart if budget_bytes else Together)
+    assert compact.reads == ["c1", "c2"], "each case is read once"
+    images, _ = all_of(samples)
+    wanted = [compact.as_floats(name) for name in ("c1", "c2")]
+    stacked = np.concatenate([np.moveaxis(one, 1, 0) for one in wanted]) if dims == 2 else np.stack(wanted)
+    assert np.array_equal(images.numpy(), stacked)
+    taken, _ = samples.take(torch.tensor([samples.count - 1, 0]), generator(0))
+    assert taken.values.dtype == torch.int16
+    assert np.array_equal(taken.floats().numpy(), stacked[[-1, 0]])
+
+
+@pytest.mark.parametrize("budget_bytes", [None, 1])
+def test_patches_have_the_levels_of_their_case(store: Store, compact: Any, budget_bytes: int | None) -> None:
+    cases = [compact.put("c1", 0.5, 3.0, dtype=np.int16), compact.put("c2", 2.0, 0.25, dtype=np.float16)]
+    samples = load_samples(store, cases, needs("segmentation", 3, patch=GRID), budget_bytes=budget_bytes)
+    assert isinstance(samples, Patches)
+    assert samples.kind == torch.float32  # neither int16 nor float16 holds both
+    images, _ = all_of(samples)
+    assert np.array_equal(images.numpy(), np.stack([compact.as_floats(name) for name in ("c1", "c2")]))
+
+
+def test_a_file_is_kept_as_it_is_where_memory_does_not_suffice(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6))
+    file = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert kept(file, tmp_path, 1) is file
+    assert not isinstance(kept(file, tmp_path, 1000), np.memmap)
+    assert np.array_equal(kept(np.arange(6), tmp_path, 1), file)
+
+
+def test_what_is_added_around_a_small_case_is_zero_in_the_networks_eyes(store: Store, compact: Any) -> None:
+    case = compact.put("c1", 0.5, 3.0, dtype=np.int16)
+    (image,), _ = all_of(load_samples(store, [case], needs("segmentation", 3, patch=(8, 8, 16))))
+    assert np.array_equal(image[:, 2:5].numpy(), compact.as_floats("c1"))
+    assert not image[0, :2].any()
+    assert not image[0, 5:].any()
+
+
+def test_more_slices_than_the_first_case_promised_all_come(store: Store) -> None:
+    depths = (1, 2, 9, 4, 30)
+    cases = [put(store, f"c{number}", (depth, 8, 16)) for number, depth in enumerate(depths)]
+    for budget_bytes in (None, 1):
+        images, _ = all_of(load_samples(store, cases, needs(), budget_bytes=budget_bytes))
+        wanted = [np.moveaxis(store.load(case.id)[0].voxels, 1, 0) for case in cases]
+        assert np.array_equal(images.numpy(), np.concatenate(wanted))
 
 
 # --- patches
@@ -149,14 +243,14 @@ def test_half_of_the_patches_are_centred_on_foreground_of_every_class_at_any_bat
 ) -> None:
     grid, labels = (16, 32, 64), np.zeros((1, 16, 32, 64), np.uint8)
     labels[0, 8, 16, 40], labels[0, 4, 8, 8:12] = 1, 2
-    store.write("c1", Image(np.zeros((1, *grid), np.float32)), Image(labels, unit="label"), "x")
+    keep(store, "c1", Prepared(Image(np.zeros((1, *grid), np.float32))), Image(labels, unit="label"), "x")
     case = Case("c1", "c1", ("/raw/c1",), "mask", "train")
     want = needs("segmentation", 3, patch=(4, 8, 8), classes=("background", "a", "b"))
     samples = load_samples(store, [case], want)
     assert samples.count == 16 * 32 * 64 // (4 * 8 * 8)
     found = []
     for seed in range(240 // batch):
-        _, targets = samples.batch(torch.zeros(batch, dtype=torch.int64), generator(seed))
+        _, targets = samples.take(torch.zeros(batch, dtype=torch.int64), generator(seed))
         found.append([set(target.unique().tolist()) - {0} for target in targets])
     together = [classes for one in found for classes in one]
     share = sum(map(bool, together)) / len(together)
@@ -276,6 +370,40 @@ def test_an_epoch_is_the_same_whenever_it_is_asked_for_and_no_two_are(
 def test_wholes_never_change_what_they_hold(store: Store) -> None:
     samples = load_samples(store, [put(store, "c1")], needs())
     assert isinstance(samples, Wholes)
-    before = samples.images.clone()
+    assert isinstance(samples.images, Together)
+    before = samples.images.array.clone()
     [*batches(samples, TrainConfig(augment=AugmentConfig(intensity=0.5, noise=0.5)), 0)]
-    assert torch.equal(samples.images, before)
+    assert torch.equal(samples.images.array, before)
+
+
+@pytest.mark.parametrize("budget_bytes", [None, 1])
+def test_a_batch_is_the_same_whatever_was_asked_for_before(store: Store, budget_bytes: int | None) -> None:
+    cases = [put(store, f"c{number}") for number in range(4)]
+    settings = TrainConfig(
+        batch_size=3, seed=5, augment=AugmentConfig(rotate_deg=10, noise=0.1, elastic=0.03, intensity=0.2, blur=1)
+    )
+    samples = load_samples(store, cases, needs("segmentation"), budget_bytes=budget_bytes)
+    whole = [*batches(samples, settings, 1)]
+    next(batches(samples, settings, 0))
+    torch.manual_seed(9)
+    again = batches(load_samples(store, cases, needs("segmentation")), settings, 1)
+    for (images, targets), (images_again, targets_again) in zip(whole, again, strict=True):
+        assert torch.equal(images, images_again)
+        assert torch.equal(targets, targets_again)
+        assert (images.dtype, targets.dtype) == (torch.float32, torch.int64)
+
+
+def test_batches_do_not_depend_on_the_number_of_threads_which_stays_as_it_is(store: Store) -> None:
+    samples = load_samples(store, [put(store, "c1"), put(store, "c2")], needs())
+    settings = TrainConfig(augment=AugmentConfig(rotate_deg=10, noise=0.1, elastic=0.03, intensity=0.2, gamma=0.2))
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for images, _ in batches(samples, settings, 0):
+                made.append(images)
+                assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(made) == 2
+    assert torch.equal(*made)

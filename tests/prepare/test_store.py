@@ -11,7 +11,7 @@ import pytest
 
 from medrail.errors import RunError
 from medrail.prepare.arrays import TEMPORARY_PREFIX
-from medrail.prepare.keeper import Keeper, write_case
+from medrail.prepare.keeper import Keeper, put, write_case
 from medrail.prepare.manifest import ManifestWriter
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.store import Store
@@ -23,12 +23,6 @@ from medrail.workspace import Workspace
 def pipeline() -> Pipeline:
     steps = [{"kind": "orient"}, {"kind": "resample", "spacing_mm": 2}, {"kind": "window", "preset": "brain"}]
     return Pipeline.from_dict(steps)
-
-
-def put(store, case_id, prepared, mask, made_from) -> None:
-    with Keeper(store, 1) as keeper:
-        place = keeper.place(case_id)
-        keeper.keep(place, write_case(place, prepared, mask, made_from))
 
 
 def drop(store, case_id) -> None:
@@ -233,7 +227,7 @@ def test_pictures_of_one_size_are_rows_of_one_array(tmp_path, masks):
         image, found = store.load(case_id)
         assert np.array_equal(image.voxels, prepared.decoded().voxels)
         np.testing.assert_array_equal(seen.T, image.voxels[:, 0])
-        mapped, _ = store.stored(case_id, verify=False)
+        mapped, _ = store.stored(case_id, mapped=True)
         assert np.array_equal(mapped.image.voxels, prepared.image.voxels)
         assert found is None if mask is None else np.array_equal(found.voxels, mask.voxels)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from medrail.config import Task
 from medrail.errors import CaseError, PrepareError
-from medrail.types import Case, Image
+from medrail.types import Case, Geometry, Voxels
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Needs:
     smallest: int = 1
 
 
-def check_case(case: Case, image: Image, mask: Image | None, needs: Needs) -> None:
-    """Channels, finite values, and the mask where one is needed.
+def check_case(case: Case, voxels: Voxels, mask: Voxels | None, needs: Needs) -> None:
+    """Channels, finite values, and the mask where one is needed; (C, D, H, W) and (1, D, H, W), as they are stored.
 
     Raises
     ------
@@ -46,18 +46,18 @@ def check_case(case: Case, image: Image, mask: Image | None, needs: Needs) -> No
     CaseError
         If a mask is missing or has labels that are none of the classes.
     """
-    if image.channels != needs.channels:
-        remedy = f"Set model.channels: {image.channels}"
-        if {image.channels, needs.channels} == {1, 3}:
+    if len(voxels) != needs.channels:
+        remedy = f"Set model.channels: {len(voxels)}"
+        if {len(voxels), needs.channels} == {1, 3}:
             step = "rgb_to_grey" if needs.channels == 1 else "grey_to_rgb"
             remedy += f", or add {{kind: {step}}} to prepare.steps"
         raise PrepareError(
-            f"{image.channels} channels after preparation",
+            f"{len(voxels)} channels after preparation",
             needed=f"{needs.channels}, as model.channels says",
             where=f"case {case.id}",
             remedy=f"{remedy}.",
         )
-    if not np.isfinite(image.voxels).all():
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():  # others are not even read for it
         raise PrepareError(
             "values that are not finite after preparation",
             where=f"case {case.id}",
@@ -73,9 +73,9 @@ def check_case(case: Case, image: Image, mask: Image | None, needs: Needs) -> No
             remedy="Add the mask or take the case out of the data, then `medrail prepare` again.",
         )
     n_classes = len(needs.classes)
-    if int(mask.voxels.max()) >= n_classes:
+    if int(mask.max()) >= n_classes:
         raise CaseError(
-            f"the mask has the class index {int(mask.voxels.max())}",
+            f"the mask has the class index {int(mask.max())}",
             needed=f"0 to {n_classes - 1}",
             where=f"case {case.id}",
             remedy="Correct data.classes, then `medrail prepare` again.",
@@ -112,16 +112,15 @@ def check_size(case: Case | None, size: Sequence[int], needs: Needs) -> None:
     )
 
 
-def check_same_size(first_case: Case, first: Image, case: Case, image: Image, needs: Needs) -> None:
-    """Refuse cases of different sizes, which cannot stand in one batch.
+def check_same_size(first_case: Case, wanted: Sequence[int], case: Case, found: Sequence[int], needs: Needs) -> None:
+    """Refuse cases of different sizes ([D,] H, W), which cannot stand in one batch.
 
     Raises
     ------
     PrepareError
         Naming both cases and the step to add.
     """
-    wanted, found = first.grid[-needs.dims :], image.grid[-needs.dims :]
-    if wanted == found:
+    if tuple(wanted) == tuple(found):
         return
     factor = needs.size_factor
     typical = [max(factor, round((a + b) / 2 / factor) * factor) for a, b in zip(wanted, found, strict=True)]
@@ -134,9 +133,9 @@ def check_same_size(first_case: Case, first: Image, case: Case, image: Image, ne
     )
 
 
-def spacing_of(image: Image, dims: int) -> tuple[float, ...]:
+def spacing_of(geometry: Geometry | None, dims: int) -> tuple[float, ...]:
     """Of ([D,] H, W) in mm, or ones where there is no physical space."""
-    return (image.geometry.spacing_mm if image.geometry else (1.0, 1.0, 1.0))[-dims:]
+    return (geometry.spacing_mm if geometry else (1.0, 1.0, 1.0))[-dims:]
 
 
 def _step(size: Sequence[int], needs: Needs) -> str:

@@ -182,6 +182,13 @@ class Keeper:
                 file.cut(max(used, default=-1) + 1)
 
 
+def put(store: Store, case_id: str, prepared: Prepared, mask: Image | None, made_from: str) -> None:
+    """Keep one case that was made in this process. Errors as ``Keeper`` and ``write_case``."""
+    with Keeper(store, 1) as keeper:
+        place = keeper.place(case_id)
+        keeper.keep(place, write_case(place, prepared, mask, made_from))
+
+
 def write_case(place: Place, prepared: Prepared, mask: Image | None, made_from: str) -> Entry:
     """Write a case's arrays -> its line for the manifest.
 

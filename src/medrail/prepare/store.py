@@ -17,12 +17,12 @@ network sees, in a folder FP12-npy. A case without a line in the manifest does n
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -78,13 +78,15 @@ class Store:
         prepared, mask = self.stored(case_id)
         return prepared.decoded(), mask
 
-    def stored(self, case_id: str, *, verify: bool = True) -> tuple[Prepared, Image | None]:
-        """As ``load``, in the compact type, and mapped from the file where ``verify`` is False.
+    def stored(self, case_id: str, *, mapped: bool = False) -> tuple[Prepared, Image | None]:
+        """As ``load``, in the compact type.
+
+        The numbers are compared with the digest that was taken of them when they were written.
 
         Parameters
         ----------
-        verify:
-            Whether the numbers are read and compared with the digest that was taken of them when they were written.
+        mapped:
+            The arrays are read-only and stay in their file until they are needed, else they are in memory.
 
         Raises
         ------
@@ -96,13 +98,13 @@ class Store:
             affine = entry["affine_ras_mm"]
             geometry = None if affine is None else Geometry(np.array(affine))
             history = tuple(Applied(step["step"], step["params"]) for step in entry["history"])
-            voxels = self._array(case_id, entry["image"], verify=verify)
+            voxels = self._array(case_id, entry["image"], mapped=mapped)
             image = Image(voxels, geometry, entry["unit"], entry["source"], history)
             pairs = zip(entry.get("subtract", ()), entry.get("multiply", ()), strict=True)
             lines = tuple(Line(*pair) for pair in pairs)
             if entry["mask"] is None:
                 return Prepared(image, lines), None
-            labels = self._array(case_id, entry["mask"], verify=verify)
+            labels = self._array(case_id, entry["mask"], mapped=mapped)
             return Prepared(image, lines), Image(labels, geometry, "label", entry["source"])
         except RunError:
             raise
@@ -144,11 +146,11 @@ class Store:
         size = (self.folder / described["file"]).stat().st_size
         return bool(size >= described["bytes"] if "row" in described else size == described["bytes"])
 
-    def _array(self, case_id: str, described: Entry, *, verify: bool) -> Array:
+    def _array(self, case_id: str, described: Entry, *, mapped: bool) -> Array:
         path = self.folder / described["file"]
         try:
-            mapped: Literal["r"] | None = None if verify and "row" not in described else "r"
-            array: Array = np.load(path, mmap_mode=mapped, allow_pickle=False)
+            status = path.stat()
+            array = _opened(str(path), status.st_size, status.st_mtime_ns)
             if "row" in described:
                 array = array[described["row"]]
         except (OSError, ValueError, EOFError, IndexError) as error:
@@ -156,13 +158,20 @@ class Store:
         found = {"shape": list(array.shape), "dtype": array.dtype.name}
         if any(described[key] != value for key, value in found.items()):
             raise self._broken(case_id, f"{described['file']} holds {found}, the manifest says {described}")
-        if verify:
-            array = np.array(array, copy="row" in described)
-            if array_digest(array) != described["digest"]:
-                raise self._broken(case_id, f"the numbers in {described['file']} are not those that were written")
+        if array_digest(array) != described["digest"]:
+            raise self._broken(case_id, f"the numbers in {described['file']} are not those that were written")
+        if not mapped:
+            array = np.array(array)
         if array.ndim == 2:  # a row of masks
             return array[None, None]
         return array[:, None] if array.ndim == 3 else array
 
     def _broken(self, case_id: str, reason: str) -> RunError:
         return RunError(f"case {case_id}: {reason}", where=str(self.folder), remedy=_REMEDY)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: str, size: int, mtime_ns: int) -> Array:
+    """An .npy, mapped; the file of the pictures is opened once for all of them."""
+    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
