@@ -73,7 +73,7 @@ def _take(task: Task) -> Done:
     resource.setrlimit(resource.RLIMIT_AS, (1_500 * MB, hard))
     try:
         held = bytearray(int(task.amount))
-        held[:: 4096] = b"x" * len(held[:: 4096])
+        held[::4096] = b"x" * len(held[::4096])
         time.sleep(0.2)
     except MemoryError:
         return Done(task.name, out_of_memory=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from medrail.cases import FileHashes, read_roi, read_target_mask, source_fingerprint
-from medrail.cases.look.workers import each_in_processes
 from medrail.config import Config, DataConfig
+from medrail.crew import Crew, work_through
 from medrail.errors import MedrailError
 from medrail.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare.pipeline import Pipeline
@@ -71,6 +71,7 @@ class _Job:
     with_mask: bool
     made_from: str
     store: Store
+    needs_bytes: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class _Done:
     case_id: str
     reason: str = ""
     peak_bytes: int | None = None
+    out_of_memory: bool = False
 
 
 def prepare(
@@ -119,7 +121,7 @@ def prepare(
             for job in jobs:
                 finished(_make(job))
         else:
-            each_in_processes(_make, jobs, workers, finished, _killed)
+            work_through(_make, jobs, Crew(workers), finished, lambda job, _: _killed(job))
     reasons = {result.case_id: result.reason for result in done if result.reason}
     failed = tuple((case.id, reasons[case.id]) for case in todo if case.id in reasons)
     _write_failures(store.failures_file, failed)
@@ -189,7 +191,7 @@ def _jobs(
             finished(_Done(case.id, str(error)))
             continue
         with_mask = config.task == "segmentation" and case.target is not None
-        yield _Job(case, config.data, with_mask, made_from, store)
+        yield _Job(case, config.data, with_mask, made_from, store, _BYTES_PER_INPUT_BYTE * _input_bytes([case]))
 
 
 def _make(job: _Job) -> _Done:
