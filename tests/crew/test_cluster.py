@@ -22,7 +22,7 @@ distributed = pytest.importorskip("distributed")
 def scheduler() -> Iterator[Any]:
     """Two workers of one thread each, each watched by a nanny that starts it again."""
     made = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     )
     with made:
         yield made
@@ -71,7 +71,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_comes_twice(sch
 @pytest.mark.slow
 def test_a_job_that_keeps_killing_workers_is_lost_alone(scheduler, tmp_path):
     jobs = [Task(f"nap{n}", "sleep", amount=0.05) for n in range(6)]
-    jobs.insert(2, Task("bad", "die", str(tmp_path)))
+    jobs.insert(2, Task("bad", "die slowly", str(tmp_path)))
     _, lost, _ = through(jobs, Crew(scheduler=scheduler.scheduler_address))
     assert lost == {"bad": Loss("killed", alone=False)}
     assert tries(tmp_path, "bad") >= 2
@@ -124,7 +124,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
 @pytest.mark.slow
 def test_a_scheduler_that_ends_is_said():
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as made:
 
         def end(_: Done) -> None:
