@@ -6,6 +6,7 @@ The cluster itself does the jobs of a worker that dies again elsewhere, and give
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future
@@ -23,7 +24,6 @@ R = TypeVar("R", bound=Result)
 _CONNECT_S = 10.0
 _ASK_AGAIN_S = 1.0  # workers come and go
 _WORKERS_WITHIN_S = 600.0  # the queue of a computing centre may be slow to give some
-_RESTART_S = 10.0
 
 
 def work_on_cluster(
@@ -36,8 +36,8 @@ def work_on_cluster(
 ) -> None:
     """``work_through`` on the workers of ``crew.scheduler``; as many jobs are under way as they have threads.
 
-    A job that takes too long has its worker restarted, if a nanny watches it; else that worker is let go. Other jobs of
-    that worker are done again.
+    A job that takes too long has its worker ended, and the other jobs of that worker are done again. The nanny that
+    ``dask worker`` gives it starts it anew; without one, the cluster has a worker less.
     """
     suspects: list[J] = []
 
@@ -94,7 +94,7 @@ class _Batch(Generic[J, R]):
                     self._end_the_late(alone=alone)
         except BaseException:
             with suppress(Exception):  # the cluster may be the reason
-                self._client.cancel([task.key for task in self._running.values()])
+                self._executor.shutdown(wait=False)
             raise
 
     def _hand_out(self, jobs: Iterator[J], most: int) -> bool:
@@ -143,7 +143,7 @@ class _Batch(Generic[J, R]):
         return 0
 
     def _end_the_late(self, *, alone: bool) -> None:
-        """Jobs that have been seen at work for too long are lost; their workers begin anew, as threads do not end."""
+        """Jobs that have been seen at work for too long are lost, and their workers ended, as a thread cannot be."""
         tasks = {task.key: (future, task) for future, task in self._running.items()}
         now_s = time.monotonic()
         for worker, keys in self._at_work(list(tasks)).items():
@@ -153,17 +153,22 @@ class _Batch(Generic[J, R]):
                 if now_s - task.seen_s > self._crew.timeout_s and not future.done():
                     late = True
                     del self._running[future]
-                    self._client.cancel([task.key], force=True)
+                    future.cancel()  # else the cluster does it again elsewhere
                     self._finished(self._lost(task.job, Loss("timeout", alone)))
             if late:
-                with suppress(Exception):  # it is gone already, or has nobody to start it again
-                    self._client.restart_workers([worker], timeout=_RESTART_S, raise_for_error=False)
+                with suppress(Exception):  # it is gone already
+                    self._client.run(_end_this_worker, workers=[worker], wait=False)
 
     def _at_work(self, keys: list[str]) -> dict[str, list[str]]:
         """Worker -> the keys that its threads are busy with; a worker that is just dying is left out."""
         with suppress(Exception):
             return {worker: list(stacks) for worker, stacks in (self._client.call_stack(keys=keys) or {}).items()}
         return {}
+
+
+async def _end_this_worker() -> None:
+    """At once: asked politely (``restart_workers``), one with a busy thread takes seconds, and may not come back."""
+    os._exit(1)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,27 +92,6 @@ def test_where_no_process_can_start_it_is_done_all_the_same(tmp_path: Path, case
         [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.strip().splitlines()[-1] == "('c2', (1, 1, 7, 11)) 5", done.stderr
-
-
-@pytest.mark.slow
-def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import time\n"
-        "from medrail.cases.look.workers import each_in_processes\n"
-        "if __name__ == '__main__':\n"
-        "    print('go', flush=True)\n"
-        "    each_in_processes(time.sleep, iter([60] * 4), 2, print, lambda job: None)\n"
-    )
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(3)
-    begin = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)  # also waits for the workers, which hold the pipe
-    assert time.monotonic() - begin < 15
-    assert process.returncode != 0
 
 
 def test_an_unexpected_error_is_a_finding_without_its_text(

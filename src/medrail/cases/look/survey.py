@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from medrail.cases.fingerprint import FileHashes
 from medrail.cases.look.examine import Facts, keep, look, recall, too_large
-from medrail.cases.look.workers import each_in_processes
 from medrail.config import Config
+from medrail.crew import Crew, work_through
 from medrail.errors import PrepareError
-from medrail.machine import free_memory_bytes, processors
+from medrail.machine import processors
 from medrail.read import files_of
 from medrail.read.dicom.walk import find_files
 from medrail.types import Case, Progress
@@ -23,16 +24,25 @@ _ALONE_S = 2.0
 _WORTH_PROCESSES_S = 4.0
 # A file from here on may need more memory than there is, and is read in a process of its own: its end is not ours.
 _LARGE_BYTES = 256 * 2**20
-# Memory of a worker: the interpreter with its libraries, and the voxels, float copies and planes of a byte of file.
-_WORKER_BYTES = 250_000_000
+# Voxels, float copies and planes of a byte of file; the crew learns from the first cases what it really is.
 _BYTES_PER_INPUT_BYTE = 16
 # Jobs of about this long keep the time between processes small beside the work.
 _JOB_S = 0.25
 _LONGEST_JOB = 500
 
 Look = Callable[[Case, Config], Facts]
-_Job = tuple[Case, ...]
-_Found = list[tuple[str, Facts | None]]  # None: the process died
+
+
+@dataclass(frozen=True)
+class _Job:
+    cases: tuple[Case, ...]
+    needs_bytes: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    facts: list[tuple[str, Facts | None]]  # None: the process died
+    out_of_memory: bool = False  # for the crew; it is a finding of the case
 
 
 def survey(
@@ -75,8 +85,8 @@ def look_at_all(
     """Read each case and call ``finished`` with its id and facts, in any order.
 
     workers:
-        Processes; 1: none but this one. None: as many as processors and memory allow, once the first cases have shown
-        that it is worth it.
+        Processes; 1: none but this one. None: as many as there are processors, once the first cases have shown that it
+        is worth it.
     look_at:
         What is done with a case, a function of a module; default: ``medrail.cases.look.examine.look``.
     """
@@ -86,7 +96,7 @@ def look_at_all(
     seconds_each = 0.0 if large else _alone(queue, config, finished, look_at, forever=workers == 1)
     if not queue:
         return
-    count = workers or _workers(queue)
+    count = workers or min(processors(), len(queue))
     length = max(1, min(_LONGEST_JOB, int(_JOB_S / seconds_each))) if seconds_each else 1
     if large or (count > 1 and len(queue) * seconds_each > _WORTH_PROCESSES_S):
         _in_processes(queue, config, finished, look_at, (count, length))
@@ -114,15 +124,16 @@ def _in_processes(
     again: list[Case] = []
 
     def done(found: _Found) -> None:
-        for case_id, facts in found:
+        for case_id, facts in found.facts:
             if facts is None and length > 1:
                 again.append(waiting[case_id])  # one of several: which one was it?
                 continue
             case = waiting.pop(case_id)
             finished(case_id, too_large(case) if facts is None else facts)
 
+    work = partial(_look_at_each, config=config, look_at=look_at)
     try:
-        each_in_processes(partial(_job, config=config, look_at=look_at), _jobs(queue, length), count, done, _killed)
+        work_through(work, _jobs(queue, length), Crew(count), done, lambda job, _: _killed(job))
     except PrepareError:  # no process can start: a script without the guard that spawned processes need
         queue.clear()
         queue.extend(waiting.values())
@@ -132,23 +143,17 @@ def _in_processes(
 
 
 def _jobs(queue: deque[Case], length: int) -> Iterator[_Job]:
+    needs_bytes = _BYTES_PER_INPUT_BYTE * _largest_bytes(queue)
     while queue:
-        yield tuple(queue.popleft() for _ in range(min(length, len(queue))))
+        yield _Job(tuple(queue.popleft() for _ in range(min(length, len(queue)))), needs_bytes)
 
 
-def _job(cases: _Job, config: Config, look_at: Look) -> _Found:
-    return [(case.id, look_at(case, config)) for case in cases]
+def _look_at_each(job: _Job, config: Config, look_at: Look) -> _Found:
+    return _Found([(case.id, look_at(case, config)) for case in job.cases])
 
 
-def _killed(cases: _Job) -> _Found:
-    return [(case.id, None) for case in cases]
-
-
-def _workers(cases: Sequence[Case] | deque[Case]) -> int:
-    largest = _largest_bytes(cases)
-    free = free_memory_bytes()
-    by_memory = len(cases) if free is None else free // (_WORKER_BYTES + _BYTES_PER_INPUT_BYTE * largest)
-    return max(1, min(processors(), len(cases), by_memory))
+def _killed(job: _Job) -> _Found:
+    return _Found([(case.id, None) for case in job.cases])
 
 
 def _largest_bytes(cases: Sequence[Case] | deque[Case]) -> int:
