@@ -363,3 +363,18 @@ def tries_of_all(folder: Path) -> list[Path]:
 def test_a_job_needs_no_more_than_the_protocol():
     job: Job = Task("a")
     assert job.needs_bytes == 1 * MB
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no alarm")
+def test_what_hangs_in_this_process_is_interrupted(tmp_path):
+    losses = []
+
+    def lost(job, loss):
+        losses.append((job.name, loss.why))
+        return Done(job.name)
+
+    done = []
+    jobs = iter([Task("a"), Task("h", "hang"), Task("b")])
+    work_through(work, jobs, Crew(here=True, timeout_s=0.5), done.append, lost)
+    assert losses == [("h", "timeout")]
+    assert [one.name for one in done] == ["a", "h", "b"]

@@ -70,7 +70,8 @@ class Crew:
         ``budget_bytes`` do not count.
     here:
         Do the work in this process, one job after the other. Nothing is started, so it is the quickest for little
-        work; but a job that hangs or is killed takes this process with it: ``timeout_s`` does not count.
+        work; but a job that is killed takes this process with it, and ``timeout_s`` ends only what the system can
+        interrupt (``alarm``).
     """
 
     workers: int = 0

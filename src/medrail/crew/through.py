@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from medrail.crew.alarm import TooLate, within
 from medrail.crew.cluster import work_on_cluster
 from medrail.crew.foreman import Foreman
-from medrail.crew.terms import Crew, Job, Loss, Result
+from medrail.crew.terms import Crew, Job, Loss, Result, Why
 
 J = TypeVar("J", bound=Job)
 R = TypeVar("R", bound=Result)
@@ -50,21 +51,28 @@ def work_through(
     if crew.scheduler:
         work_on_cluster(work, jobs, crew, finished, lost, tell)
     elif crew.here:
-        _work_here(work, jobs, finished, lost)
+        _work_here(work, jobs, crew.timeout_s, finished, lost)
     else:
         Foreman(work, crew, finished, lost, tell).work_through(jobs)
 
 
 def _work_here(
-    work: Callable[[J], R], jobs: Iterator[J], finished: Callable[[R], None], lost: Callable[[J, Loss], R]
+    work: Callable[[J], R],
+    jobs: Iterator[J],
+    timeout_s: float,
+    finished: Callable[[R], None],
+    lost: Callable[[J, Loss], R],
 ) -> None:
     for job in jobs:
         try:
-            result = work(job)
-            short = result.out_of_memory
+            with within(timeout_s):
+                result = work(job)
+            why: Why | None = "memory" if result.out_of_memory else None
         except MemoryError:
-            short = True
-        finished(lost(job, Loss("memory", alone=True)) if short else result)
+            why = "memory"
+        except TooLate:
+            why = "timeout"
+        finished(result if why is None else lost(job, Loss(why, alone=True)))
 
 
 def _tell_nobody(job: Job, loss: Loss) -> None:

@@ -92,6 +92,16 @@ def fuse(steps: Sequence[Step], source: Image | UnreadImage) -> Fused | None:
     return Fused(state.image, state.backwards, sampling, tuple(state.applied))
 
 
+def reads_by_slices(steps: Sequence[Step]) -> bool:
+    """Whether an interpolation comes before any step that must see all voxels, so that plain series are streamed."""
+    for step in steps:
+        if isinstance(step, (Resample, Resize)):
+            return True
+        if not isinstance(step, (Orient, Window)):
+            return False
+    return False
+
+
 def _without_voxels(image: Image) -> Image:
     return image.with_voxels(np.broadcast_to(np.zeros((), image.voxels.dtype), image.voxels.shape))
 

@@ -18,17 +18,20 @@ from medrail.crew import Crew, Loss, work_through
 from medrail.errors import MedrailError, PrepareError
 from medrail.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare.bases import Bases
+from medrail.prepare.fused import reads_by_slices
 from medrail.prepare.keeper import Keeper
 from medrail.prepare.making import Base, Batch, Made, MadeBatch, Order, Reading, make_batch
 from medrail.prepare.pipeline import Pipeline
 from medrail.prepare.report import PrepareReport
-from medrail.prepare.sizes import needs_bytes, sizes_of
+from medrail.prepare.sizes import is_plain_series, needs_bytes, sizes_of
 from medrail.prepare.store import Store
 from medrail.types import Case, Progress
 from medrail.workspace import Workspace, write_text
 
 # Less input than this is prepared sooner than a process starts.
 _WORTH_A_PROCESS_BYTES = 32_000_000
+# And so much of plain series that are read a slice at a time, in bounded memory.
+_QUICK_BYTES = 1_500_000_000
 # Small cases go to a worker together, so that handing them over costs little.
 _BATCH_BYTES, _BATCH_CASES = 8_000_000, 32
 # So many batches for each worker at least, so that all have work until the end.
@@ -174,9 +177,12 @@ class _Work:
 
     def _crew(self, cases: Sequence[Case], everything: int) -> Crew:
         settings = self.config.prepare
-        here = not settings.scheduler and (len(cases) == 1 or everything < _WORTH_A_PROCESS_BYTES)
-        if settings.workers > 1:
-            here = False
+        little = everything < _WORTH_A_PROCESS_BYTES or (
+            everything < _QUICK_BYTES
+            and reads_by_slices(self.store.pipeline.steps)
+            and all(map(is_plain_series, cases))
+        )
+        here = little and settings.workers <= 1 and not settings.scheduler
         return Crew(settings.workers, settings.timeout_s, None, settings.scheduler, here)
 
     def _batches(self, cases: Sequence[Case], most: int) -> Iterator[Batch]:

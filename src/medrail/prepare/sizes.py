@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medrail.read import files_of
+from medrail.read.dicom.header import Header
+from medrail.read.dicom.headers import look
+from medrail.read.dicom.pixels import UNCOMPRESSED
 from medrail.read.dicom.walk import find_files
 from medrail.types import Case
 
@@ -41,6 +44,14 @@ def input_bytes(cases: Iterable[Case]) -> int:
 def needs_bytes(case: Case, size: int) -> int:
     """A guess, right in proportion: what was measured corrects it (``medrail.crew``)."""
     return size * (_OF_A_FOLDER if Path(case.paths[0]).is_dir() else _OF_A_FILE)
+
+
+def is_plain_series(case: Case) -> bool:
+    """Whether the first file of a folder is an uncompressed DICOM image: what is read at the speed of the disk."""
+    folder = Path(case.paths[0])
+    first = next(find_files(folder), None) if folder.is_dir() else None
+    header = look(first) if first is not None else None
+    return isinstance(header, Header) and header.syntax in UNCOMPRESSED
 
 
 def _size(path: Path) -> int:
