@@ -134,7 +134,7 @@ def test_a_gpu_never_makes_images_smaller(task: Task, found: Fingerprint, memory
 
 def test_grey_pictures_are_classified_at_their_shape() -> None:
     config, _ = planned("classification", fingerprint(PICTURE, cases=2000))
-    assert kinds(config) == ["rgb_to_grey", "resize", "normalise"]
+    assert kinds(config) == ["rgb_to_grey", "resize", "normalise", "round"]
     assert final_size(config) == (176, 224)
     assert (config.model.name, config.model.dims, config.model.channels) == ("resnet18", 2, 1)
     assert config.train.augment.flip == ()
@@ -171,7 +171,7 @@ def test_ct_gets_a_window_told_from_its_lungs() -> None:
 
 def test_few_volumes_become_slices_of_three_planes() -> None:
     config, _ = planned("segmentation", fingerprint(VOLUME, cases=4))
-    assert kinds(config) == ["orient", "resample", "clip_percentile", "normalise", "slices"]
+    assert kinds(config) == ["orient", "resample", "clip_percentile", "normalise", "slices", "round"]
     assert step(config, "slices")["planes"] == ["axial", "coronal", "sagittal"]
     assert config.model.dims == 2
 
@@ -198,7 +198,7 @@ def test_many_volumes_and_a_gpu_become_patches() -> None:
     config, _ = planned("segmentation", fingerprint(VOLUME, cases=60), Machine(16, 64, gpu=True))
     assert config.model.dims == 3
     assert len(config.model.patch) == 3
-    assert kinds(config) == ["orient", "resample", "clip_percentile", "normalise"]
+    assert kinds(config) == ["orient", "resample", "clip_percentile", "normalise", "round"]
 
 
 def test_volumes_are_classified_in_three_dimensions_unless_they_are_thin() -> None:

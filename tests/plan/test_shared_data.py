@@ -103,7 +103,7 @@ def test_colin27s_brain_is_an_image_and_not_a_mask(tmp_path: Path, shared_data: 
     assert said(made.unsure, "grey values", "Are these masks?")
     assert said(made.unsure, "guessed", "ch2bet.nii.gz")
     assert said(made.unsure, "one patient only")
-    assert [step["kind"] for step in config.prepare.steps][-1] == "slices"
+    assert [step["kind"] for step in config.prepare.steps][-2:] == ["slices", "round"]
 
 
 def test_a_single_pair_with_a_true_mask(tmp_path: Path, shared_data: Path) -> None:
@@ -141,7 +141,7 @@ def test_pairs_of_other_names(tmp_path: Path, shared_data: Path, folder: str, fa
     for name, beginning in facts.items():
         assert dict(made.facts)[name].startswith(beginning)
     assert len((workspace.root / "images.csv").read_text(encoding="utf-8").splitlines()) == 2
-    assert [step["kind"] for step in config.prepare.steps][-1] == "slices"
+    assert [step["kind"] for step in config.prepare.steps][-2:] == ["slices", "round"]
 
 
 def test_a_slide_alone_is_told_to_be_unknown(shared_data: Path) -> None:
