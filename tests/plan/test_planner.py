@@ -134,7 +134,7 @@ def test_a_gpu_never_makes_images_smaller(task: Task, found: Fingerprint, memory
 
 def test_grey_pictures_are_classified_at_their_shape() -> None:
     config, _ = planned("classification", fingerprint(PICTURE, cases=2000))
-    assert kinds(config) == ["rgb_to_grey", "resize", "normalise", "round"]
+    assert kinds(config) == ["rgb_to_grey", "resize", "normalise"]
     assert final_size(config) == (176, 224)
     assert (config.model.name, config.model.dims, config.model.channels) == ("resnet18", 2, 1)
     assert config.train.augment.flip == ()
