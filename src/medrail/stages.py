@@ -315,6 +315,10 @@ def prepare_cases(project: Project, make_progress: MakeProgress = lambda _: None
     )
 
 
+def _rate(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def _prepare_facts(report: PrepareReport) -> tuple[tuple[str, str], ...]:
     """Speed, memory, and where the time of all workers went."""
     spent = sum(report.seconds_by_step.values())
@@ -322,10 +326,8 @@ def _prepare_facts(report: PrepareReport) -> tuple[tuple[str, str], ...]:
     peak = "unknown" if report.peak_rss_mb is None else f"{report.peak_rss_mb:.0f} MB"
     return (
         ("made now", f"{report.succeeded}, already up to date {report.skipped}"),
-        (
-            "speed",
-            f"{report.cases_per_s:.3g} cases/s, {report.input_mb_per_s:.0f} MB/s read, {report.output_mb:.1f} MB kept",
-        ),
+        ("speed", f"{_rate(report.cases_per_s)} cases/s, {_rate(report.input_mb_per_s)} MB/s of files"),
+        ("stored", f"{report.output_mb:,.1f} MB"),
         ("memory", f"{peak} in the largest of {counted(report.workers, 'process', 'processes')}"),
         *((f"  {step}", f"{seconds:.2f} s, {seconds / spent:.0%}") for step, seconds in slowest if spent),
     )

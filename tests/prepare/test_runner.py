@@ -12,9 +12,11 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image as Pillow
 from pydicom.data import get_testdata_file
 
-from medrail.cases import FileHashes
+from faults import good_series, write_files
+from medrail.cases import FileHashes, source_fingerprint
 from medrail.cases.look.examine import look, recall
 from medrail.config import Config, parse
 from medrail.errors import ConfigError
@@ -295,3 +297,133 @@ def test_a_link_that_leads_nowhere_is_judged_alike_by_check_and_prepare(tmp_path
     if on_defect == "refuse":
         assert "unreadable header" in facts.findings[0].what
         assert "unreadable header" in result.failed[0][1]
+
+
+def changed(steps, last):
+    return [*steps[:-1], last]
+
+
+CT = [{"kind": "orient"}, {"kind": "resample", "spacing_mm": [4, 1.4, 1.4]}, {"kind": "normalise"}]
+
+
+def reading_is_forbidden(monkeypatch):
+    def never(*arguments, **more):
+        pytest.fail("read a file again")
+
+    monkeypatch.setattr(sys.modules["medrail.prepare.making"], "open_image", never)
+
+
+def settle(monkeypatch):
+    """Files count as old enough that their time stamps are believed."""
+    module = sys.modules["medrail.cases.fingerprint"]
+    now = module.time.time()
+    monkeypatch.setattr(module.time, "time", lambda: now + 60)
+
+
+def the_same(one: Store, other: Store):
+    assert one.ids() == other.ids()
+    for case in one.ids():
+        (image, mask), (wanted, wanted_mask) = one.load(case), other.load(case)
+        assert np.array_equal(image.voxels, wanted.voxels)
+        assert (mask is None) == (wanted_mask is None)
+        assert mask is None or np.array_equal(mask.voxels, wanted_mask.voxels)
+        assert [(step.step, dict(step.params)) for step in image.history] == [
+            (step.step, dict(step.params)) for step in wanted.history
+        ]
+        assert image.unit == wanted.unit
+        assert one.source_fingerprint(case) == other.source_fingerprint(case)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (CT, [*CT, {"kind": "crop_pad", "size": [4, 4]}, {"kind": "round"}]),
+        (CT[:2], [*CT[:2], {"kind": "window", "preset": "brain"}]),
+        (CT[:2], [*CT[:2], {"kind": "crop_pad", "size": [4, 9]}, {"kind": "normalise"}]),
+    ],
+)
+def test_what_another_pipeline_did_first_is_not_done_again(tmp_path, cases, monkeypatch, first, then):
+    settle(monkeypatch)
+    prepare(config(steps=first), Workspace(tmp_path / "one"), cases)
+    prepare(config(steps=then), Workspace(tmp_path / "other"), cases)
+    reading_is_forbidden(monkeypatch)
+    report = prepare(config(steps=then), Workspace(tmp_path / "one"), cases)
+    assert report.succeeded == 4
+    pipeline = Pipeline.from_dict(then)
+    the_same(Store(Workspace(tmp_path / "one"), pipeline), Store(Workspace(tmp_path / "other"), pipeline))
+
+
+def test_another_normalise_of_pictures_begins_with_the_whole_numbers(tmp_path, monkeypatch):
+    settle(monkeypatch)
+    (tmp_path / "raw").mkdir()
+    made = []
+    for n in range(3):
+        path = tmp_path / "raw" / f"p{n}.png"
+        Pillow.fromarray(np.random.default_rng(n).integers(0, 255, (30, 20, 3), np.uint8)).save(path)
+        made.append(Case(f"p{n}", f"p{n}", (str(path),), "organ"))
+    first = [{"kind": "resize", "size": [12, 12]}, {"kind": "normalise"}]
+    then = changed(first, {"kind": "normalise", "method": "imagenet"})
+    prepare(config("classification", steps=first), Workspace(tmp_path / "one"), made)
+    prepare(config("classification", steps=then), Workspace(tmp_path / "other"), made)
+    reading_is_forbidden(monkeypatch)
+    assert prepare(config("classification", steps=then), Workspace(tmp_path / "one"), made).succeeded == 3
+    pipeline = Pipeline.from_dict(then)
+    the_same(Store(Workspace(tmp_path / "one"), pipeline), Store(Workspace(tmp_path / "other"), pipeline))
+
+
+def test_keep_after_lets_a_change_begin_there(tmp_path, cases, monkeypatch):
+    settle(monkeypatch)
+
+    def keeping(steps):
+        settings = config(steps=steps)
+        return settings.model_copy(update={"prepare": settings.prepare.model_copy(update={"keep_after": "resample"})})
+
+    window = [*CT[:2], {"kind": "window", "preset": "brain"}, {"kind": "round"}]
+    other = [*CT[:2], {"kind": "window", "preset": "bone"}, {"kind": "round", "to": "uint8"}]
+    prepare(keeping(window), Workspace(tmp_path / "one"), cases)
+    prepare(config(steps=other), Workspace(tmp_path / "other"), cases)
+    reading_is_forbidden(monkeypatch)
+    assert prepare(keeping(other), Workspace(tmp_path / "one"), cases).succeeded == 4
+    pipeline = Pipeline.from_dict(other)
+    the_same(Store(Workspace(tmp_path / "one"), pipeline), Store(Workspace(tmp_path / "other"), pipeline))
+
+
+def test_a_changed_file_does_not_begin_with_what_was_made_of_the_old_one(tmp_path, cases, monkeypatch, oblique):
+    settle(monkeypatch)
+    workspace, then = Workspace(tmp_path), [*CT, {"kind": "round"}]
+    prepare(config(steps=CT), workspace, cases)
+    save(Path(cases[1].paths[0]), np.random.default_rng(9).normal(40, 20, (5, 7, 11)), oblique.affine_ras_mm)
+    prepare(config(steps=then), workspace, cases)
+    image, _ = Store(workspace, Pipeline.from_dict(then)).load("p1")
+    assert np.array_equal(image.voxels, Pipeline.from_dict(then)(read(cases[1].paths[0])).voxels)
+
+
+@pytest.mark.parametrize("keep_after", ["window", "normalise"])
+def test_keep_after_names_a_step_with_another_one_behind_it(keep_after):
+    with pytest.raises(ConfigError, match="keep_after"):
+        parse(
+            {
+                "task": "classification",
+                "data": {"kind": "csv", "path": "x"},
+                "model": {"name": "resnet18", "dims": 3},
+                "prepare": {"steps": CT, "keep_after": keep_after},
+            }
+        )
+
+
+def test_prepared_from_a_series_a_slice_at_a_time(tmp_path):
+    """The whole way: DICOM folders, one pass, compact; as the pipeline makes it of the image read at once."""
+    rng = np.random.default_rng(5)
+    folder = write_files(good_series(rng), tmp_path / "raw" / "p1", rng)
+    steps = [{"kind": "orient"}, {"kind": "window", "preset": "bone"}, {"kind": "resize", "size": [4, 4, 4]}]
+    steps.append({"kind": "round"})
+    case = Case("p1", "p1", (str(folder),), target="organ")
+    workspace = Workspace(tmp_path)
+    report = prepare(config("classification", steps=steps), workspace, [case])
+    assert report.failed == ()
+    store = Store(workspace, Pipeline.from_dict(steps))
+    prepared, _ = store.stored("p1")
+    assert prepared.image.voxels.dtype == np.float16
+    image = Pipeline.from_dict(steps)(read(folder))
+    assert np.array_equal(store.load("p1")[0].voxels, image.voxels)
+    assert store.source_fingerprint("p1") == source_fingerprint(case)
