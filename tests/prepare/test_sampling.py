@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from medrail.prepare.sampling import (
     Sampling,
     _sample_compiled,
     _sample_with_numpy,
+    as_halves,
 )
 from medrail.read import Slice
 from medrail.types import Geometry, Image
@@ -152,3 +155,11 @@ def test_rounding_to_256_steps():
 def test_what_does_not_fit_into_halves_stays():
     voxels = np.array([1.5, 70000.0], np.float32).reshape(1, 1, 1, 2)
     assert Pipeline.from_dict([{"kind": "round"}]).compact(Image(voxels)).image.voxels.dtype == np.float32
+
+
+def test_halves_of_an_array_are_numpys_casts(monkeypatch):
+    values = np.random.default_rng(0).normal(0, 3000, (2, 3, 40, 50)).astype(np.float32)
+    assert np.array_equal(as_halves(values), values.astype(np.float16))
+    assert np.array_equal(as_halves(values[:, :, ::2]), values[:, :, ::2].astype(np.float16))
+    monkeypatch.delitem(sys.modules, "medrail.prepare.kernels")
+    assert np.array_equal(as_halves(values), values.astype(np.float16))

@@ -17,7 +17,7 @@ from medrail.config import did_you_mean
 from medrail.errors import PrepareError
 from medrail.prepare.grids import Params
 from medrail.prepare.parameters import Foreground, Number, Parameters, PerChannel, Positive
-from medrail.prepare.sampling import Line
+from medrail.prepare.sampling import Line, as_halves
 from medrail.prepare.thresholds import chunks, threshold_of
 from medrail.types import Image, Voxels
 
@@ -210,6 +210,8 @@ class Round(_Intensity):
         if params["dtype"] == "uint8" and image.voxels.dtype.kind == "f":
             steps = np.rint(np.clip(image.voxels, 0, 1) * np.float32(self.STEPS))
             return image.with_voxels(steps.astype(np.uint8)), Line(0.0, 1 / self.STEPS)
+        if params["dtype"] == "float16":
+            return image.with_voxels(as_halves(image.voxels)), None
         return image.with_voxels(image.voxels.astype(params["dtype"], copy=False)), None
 
     def apply(self, image: Image, params: Params, *, labels: bool = False) -> Image:

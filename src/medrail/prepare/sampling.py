@@ -114,6 +114,16 @@ def _compiled_is_worth_it(voxels: int) -> bool:
     return "medrail.prepare.kernels" in sys.modules or (voxels >= _WORTH_LOADING and has_numba())
 
 
+def as_halves(values: Floats) -> npt.NDArray[np.float16]:
+    """Float32 below 65520 -> float16, as numpy casts it; several times quicker where the compiled way is loaded."""
+    kernels = sys.modules.get("medrail.prepare.kernels")
+    if kernels is None or values.dtype != np.float32:
+        return values.astype(np.float16)
+    out = np.empty(values.shape, np.float16)
+    kernels.halves(np.ascontiguousarray(values).reshape(-1), out.reshape(-1).view(np.uint16))
+    return out
+
+
 class _Output(NamedTuple):
     """A slice of the result that can be made now, and where the planes lie that it draws on."""
 
