@@ -163,3 +163,17 @@ def test_halves_of_an_array_are_numpys_casts(monkeypatch):
     assert np.array_equal(as_halves(values[:, :, ::2]), values[:, :, ::2].astype(np.float16))
     monkeypatch.delitem(sys.modules, "medrail.prepare.kernels")
     assert np.array_equal(as_halves(values), values.astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "uint8"])
+@pytest.mark.parametrize("depth", [4, 6])
+def test_nothing_to_do_along_the_depth(kind, depth):
+    voxels = np.random.default_rng(0).integers(0, 255, (6, 9, 8)).astype(np.int16)
+    taps = (linear_taps(np.arange(float(depth)), 6), *taps_of([(9, 7, 1.3, 0.1, True), (8, 11, 0.7, -0.2, False)]))
+    after = Line(20, 1 / 300, 0, 1) if kind != "uint8" else Line(0, 1, 0, 255)
+    sampling, results = Sampling(taps, after=after, kind=kind), []
+    for way in (lambda *a: _sample_compiled(kernels, *a), _sample_with_numpy):
+        out = np.empty(sampling.grid, kind)
+        way((Slice(d, voxels[d], 0.0) for d in sampling.needed), sampling, out)
+        results.append(out)
+    assert np.array_equal(*results)

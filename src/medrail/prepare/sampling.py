@@ -158,17 +158,24 @@ class _Waiting:
 
 def _sample_compiled(kernels: Any, slices: Iterable[Slice], sampling: Sampling, out: Voxels) -> None:
     along_d, along_h, along_w = sampling.taps
+    before, after = np.array(sampling.before, np.float32), np.array(sampling.after, np.float32)
+    in_plane = (
+        *(along_h.first, along_h.weight),
+        *(along_w.first.astype(np.uint32), np.ascontiguousarray(along_w.weight.T)),
+    )
+    rows = out.view(np.uint16) if sampling.kind == "float16" else out
+    if sampling.kind == "float16" and along_d.leaves_alone(len(along_d.first)):
+        for d, values, bias in slices:
+            plane = np.ascontiguousarray(values)
+            kernels.in_plane_half(plane, np.float32(bias), before, *in_plane, after, rows[d])
+        return
     waiting = _Waiting(along_d)
     planes = np.empty((waiting.length, *sampling.grid[1:]), np.float32)
     flat = planes.reshape(waiting.length, -1)
-    before, after = np.array(sampling.before, np.float32), np.array(sampling.after, np.float32)
     across = {"float32": kernels.across, "float16": kernels.across_half}.get(sampling.kind, kernels.across_whole)
-    rows = out.view(np.uint16) if sampling.kind == "float16" else out
     for d, values, bias in slices:
-        kernels.in_plane(
-            *(np.ascontiguousarray(values), np.float32(bias), before),
-            *(along_h.first, along_h.weight, along_w.first, along_w.weight, planes[waiting.slot(d)]),
-        )
+        plane = np.ascontiguousarray(values)
+        kernels.in_plane(plane, np.float32(bias), before, *in_plane, planes[waiting.slot(d)])
         for made in waiting.ready(d):
             across(flat, made.slots, made.weights, after, rows[made.d].reshape(-1))
 
