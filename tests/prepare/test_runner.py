@@ -334,6 +334,34 @@ def the_same(one: Store, other: Store):
         assert one.source_fingerprint(case) == other.source_fingerprint(case)
 
 
+CHEAP = [{"kind": "window", "preset": "bone"}, {"kind": "resize", "size": [4, 5]}]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [CHEAP, [*CHEAP, {"kind": "normalise", "method": "custom", "mean": 0.5, "std": 0.25}]],
+)
+def test_what_was_rounded_is_no_first_step_of_others(tmp_path, cases, monkeypatch, then):
+    settle(monkeypatch)
+    prepare(config(steps=[*CHEAP, {"kind": "round", "to": "uint8"}]), Workspace(tmp_path / "one"), cases)
+    for place in ("one", "other"):
+        prepare(config(steps=then), Workspace(tmp_path / place), cases)
+    pipeline = Pipeline.from_dict(then)
+    the_same(Store(Workspace(tmp_path / "one"), pipeline), Store(Workspace(tmp_path / "other"), pipeline))
+
+
+def test_a_broken_base_is_done_without(tmp_path, cases, monkeypatch):
+    settle(monkeypatch)
+    workspace = Workspace(tmp_path)
+    prepare(config(steps=CT), workspace, cases)
+    path = Store(workspace, Pipeline.from_dict(CT)).cases / "p1.image.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    report = prepare(config(steps=[*CT, {"kind": "round"}]), workspace, cases)
+    assert report.succeeded == 4
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [

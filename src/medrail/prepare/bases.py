@@ -1,7 +1,7 @@
 """What other pipelines have done already: a change in the last steps does not repeat the first ones.
 
-A store whose pipeline has the same first steps holds their result, if these are all of its steps, or all but a last one
-that it kept as a line of compact numbers (``Prepared.lines``).
+A store whose pipeline has the same first steps holds their result, if these are all of its steps, or all but a last
+``normalise`` that it kept as a line of whole numbers (``Prepared.lines``). A last ``round`` has changed the numbers.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ class Bases:
 def _found(store: Store) -> Iterator[Base]:
     for folder in store.workspace.prepared.glob("*"):
         pipeline = _pipeline_in(store, folder.name)
-        if pipeline is None or pipeline == store.pipeline:
+        if pipeline is None or not pipeline.steps or (pipeline == store.pipeline and not store.plain):
             continue
         other = Store(store.workspace, pipeline)
-        if store.pipeline.begins_with(pipeline) and pipeline.steps:
+        if store.pipeline.begins_with(pipeline):
             yield Base(other, len(pipeline.steps))
-        if len(pipeline.steps) > 1 and store.pipeline.begins_with(Pipeline(pipeline.steps[:-1])):
+        normalised = pipeline.steps[-1].kind == "normalise" and len(pipeline.steps) > 1
+        if normalised and store.pipeline.begins_with(Pipeline(pipeline.steps[:-1])):
             yield Base(other, len(pipeline.steps) - 1)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import json
 import time
 import traceback
@@ -17,12 +16,12 @@ from pathlib import Path
 
 from medrail.cases import FoundOnTheWay, Hashes, read_roi, read_target_mask, source_fingerprint
 from medrail.config import Config, DataConfig
-from medrail.errors import MedrailError
+from medrail.errors import MedrailError, RunError
 from medrail.machine import peak_memory_bytes
 from medrail.prepare.keeper import Place, write_case
 from medrail.prepare.manifest import Entry
 from medrail.prepare.pipeline import Pipeline, Prepared
-from medrail.prepare.sampling import has_numba
+from medrail.prepare.sampling import compiled
 from medrail.prepare.store import Store
 from medrail.read import Digests, UnreadImage, open_image
 from medrail.read.digests import State
@@ -144,15 +143,14 @@ def make_batch(batch: Batch) -> MadeBatch:
 
 def _load_compiled() -> None:
     """Once a process, for what only many pictures are worth it."""
-    if has_numba():
+    if compiled() is not None:
         load_compiled()
-        importlib.import_module("medrail.prepare.kernels")
 
 
 def _make(order: Order, reading: Reading) -> Made:
     made = Made(order)
     try:
-        made.entry = _from_base(order, made) if order.base is not None else _from_files(order, reading, made)
+        made.entry = _from_base(order, made) or _from_files(order, reading, made)
     except MedrailError as error:
         made.reason = str(error)
     except MemoryError:
@@ -189,12 +187,17 @@ def _from_files(order: Order, reading: Reading, made: Made) -> Entry:
     return _written(order, prepared, mask, made_from, made)
 
 
-def _from_base(order: Order, made: Made) -> Entry:
+def _from_base(order: Order, made: Made) -> Entry | None:
+    """None where there is no base, or it turns out to be broken."""
     base, case_id = order.base, order.case.id
-    assert base is not None  # noqa: S101  the caller asked
+    if base is None:
+        return None
     pipeline = order.place.store.pipeline
     begin = time.perf_counter()
-    stored, mask = base.store.stored(case_id)
+    try:
+        stored, mask = base.store.stored(case_id)
+    except RunError:
+        return None
     made_from = base.store.source_fingerprint(case_id) or ""
     history = stored.image.history  # what happened while it was read, then the steps
     done = history[: len(history) - len(base.store.pipeline.steps) + base.steps]

@@ -25,7 +25,7 @@ Clock = Callable[[str, float], None]
 # A line of larger whole numbers is no smaller than its result.
 _COMPACT_BYTES = 2
 # Goes into the fingerprint: raise it when a step's result changes, and prepared data is made anew.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)

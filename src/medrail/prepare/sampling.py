@@ -10,7 +10,7 @@ Compiled by numba where that is installed and the work is worth its loading, els
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from medrail.types import Voxels
 
 # Below this many voxels numpy is done before numba is loaded.
 _WORTH_LOADING = 20_000_000
+_KERNELS = "medrail.prepare.kernels"
 _INFINITY = float("inf")
 
 
@@ -96,27 +97,29 @@ def sample_slices(slices: Iterable[Slice], sampling: Sampling, out: Voxels, voxe
 
     ``voxels``: how many there are in all, to judge whether numba is worth its loading.
     """
-    if _compiled_is_worth_it(voxels):
-        from medrail.prepare import kernels  # loads numba
-
-        _sample_compiled(kernels, slices, sampling, out)
-    else:
+    kernels = compiled() if _compiled_is_worth_it(voxels) else None
+    if kernels is None:
         _sample_with_numpy(slices, sampling, out)
+    else:
+        _sample_compiled(kernels, slices, sampling, out)
 
 
 @cache
-def has_numba() -> bool:
-    """Whether the compiled way is there."""
-    return importlib.util.find_spec("numba") is not None
+def compiled() -> Any:
+    """The compiled loops; None where numba is not installed, or finds no folder for what it compiles."""
+    try:
+        return importlib.import_module(_KERNELS)
+    except (ImportError, RuntimeError, OSError):
+        return None
 
 
 def _compiled_is_worth_it(voxels: int) -> bool:
-    return "medrail.prepare.kernels" in sys.modules or (voxels >= _WORTH_LOADING and has_numba())
+    return _KERNELS in sys.modules or voxels >= _WORTH_LOADING
 
 
 def as_halves(values: Floats) -> npt.NDArray[np.float16]:
     """Float32 below 65520 -> float16, as numpy casts it; several times quicker where the compiled way is loaded."""
-    kernels = sys.modules.get("medrail.prepare.kernels")
+    kernels = compiled() if _KERNELS in sys.modules else None
     if kernels is None or values.dtype != np.float32:
         return values.astype(np.float16)
     out = np.empty(values.shape, np.float16)

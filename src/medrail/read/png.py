@@ -113,7 +113,8 @@ def load_compiled() -> bool:
     That takes half a second, and some seconds the very first time; it is worth it from a hundred pictures of a million
     pixels on. Where numba is not loaded, libspng and Pillow give the same pixels.
     """
-    if importlib.util.find_spec("numba") is None:
+    try:
+        importlib.import_module(_KERNELS)
+    except (ImportError, RuntimeError, OSError):  # not installed, or no folder for what it compiles
         return False
-    importlib.import_module(_KERNELS)
     return True

@@ -22,6 +22,7 @@ from medrail.read.dicom.decoders import DECODERS, decode_frame
 from medrail.read.dicom.fragments import Frames
 from medrail.read.dicom.header import Header
 from medrail.read.dicom.layout import Layout, values_of
+from medrail.read.dicom.plane import Plane
 from medrail.read.dicom.volume import Volume
 from medrail.read.digests import Digests
 from medrail.read.guard import Guard
@@ -60,16 +61,23 @@ def _is_plain(volume: Volume, options: ReadOptions) -> bool:
     group, layout = volume.groups[0], volume.layouts[0]
     straight = not layout.shifts_px.any() and np.array_equal(layout.targets_mm, layout.along_mm)
     single = all(len(place) == 1 for place in layout.places)
-    return straight and single and all(_is_plain_file(header) for header in group.headers) and _alike(group.headers)
+    return straight and single and all(map(_is_plain_file, group.headers)) and _alike(group.headers)
 
 
 def _is_plain_file(header: Header) -> bool:
     known = header.pixel_offset >= 0 and not header.pixel_defect and len(header.planes) == 1 and not header.tiles
     grey = header.samples == 1 and header.photometric in ("MONOCHROME1", "MONOCHROME2") and not header.has_lut
-    cells = header.bits_allocated in (8, 16) and 1 <= header.bits_stored <= header.bits_allocated
+    # What the numbers of 8 bits mean is judged by their type once they are scaled: not from the header.
+    cells = header.bits_allocated == 16 and 1 <= header.bits_stored <= header.bits_allocated
     bits = cells and header.bits_stored - 1 <= _high_bit(header) < header.bits_allocated
     read = header.syntax in _NATIVE or header.syntax in DECODERS
-    return known and grey and bits and read and header.modality in _MODALITIES and header.activity is None
+    quantity = header.modality in _MODALITIES and header.activity is None
+    return known and grey and bits and read and quantity and _is_exact(header.planes[0])
+
+
+def _is_exact(plane: Plane) -> bool:
+    """Whether whole values are exact in float32, and as int32 on the way there."""
+    return abs(plane.slope) * (1 << 16) + abs(plane.intercept) < 1 << 24
 
 
 def _high_bit(header: Header) -> int:
