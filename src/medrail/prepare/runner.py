@@ -66,7 +66,7 @@ def prepare(
     started = time.perf_counter()
     with FileHashes.of(workspace) as hashes, ExitStack() as stack:
         reading = Reading.of(config)
-        todo = [case for case in cases if not _up_to_date(case, reading, store, hashes)]
+        todo = _outdated(cases, reading, store, hashes)
         if progress and len(todo) < len(cases):
             progress(len(cases) - len(todo), len(cases), "up to date")
         keeper = stack.enter_context(Keeper(store, len(todo))) if todo or not store.folder.is_dir() else None
@@ -102,13 +102,17 @@ def outdated(config: Config, workspace: Workspace, cases: Sequence[Case]) -> tup
     store, reading = store_of(config, workspace), Reading.of(config)
     failed = _failed_ids(store.failures_file)
     with FileHashes.of(workspace) as hashes:
-        return tuple(
-            case.id for case in cases if case.id not in failed and not _up_to_date(case, reading, store, hashes)
-        )
+        tried = [case for case in cases if case.id not in failed]
+        return tuple(case.id for case in _outdated(tried, reading, store, hashes))
 
 
-def _up_to_date(case: Case, reading: Reading, store: Store, hashes: FileHashes) -> bool:
-    stored = store.source_fingerprint(case.id)
+def _outdated(cases: Iterable[Case], reading: Reading, store: Store, hashes: FileHashes) -> list[Case]:
+    made_from = store.sources()
+    return [case for case in cases if not _is_current(case, made_from.get(case.id), reading, hashes)]
+
+
+def _is_current(case: Case, stored: str | None, reading: Reading, hashes: FileHashes) -> bool:
+    """Whether what is stored was made from the case's files as they are now."""
     if stored is None:
         return False
     try:
@@ -215,7 +219,7 @@ class _Work:
     def _take(self, made: Made) -> None:
         assert self.keeper is not None  # noqa: S101  there was something to make
         case = made.order.case
-        self.hashes.learn(made.digests)
+        self.hashes.learn(made.contents)
         for step, seconds in made.seconds.items():
             self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         if made.entry is not None:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrail.cases.fingerprint import FileHashes
-from medrail.read import files_of
 from medrail.read.dicom.walk import find_files
 from medrail.types import Case
 
@@ -31,7 +30,7 @@ def patients_with_copies(cases: Sequence[Case], hashes: FileHashes) -> dict[str,
             files = _files_below(path)
             by_size[len(files), sum(file.stat().st_size for file in files), case.item].append((case, files))
         elif not case.item and path.is_file():
-            files = files_of(path)
+            files = hashes.files(path)
             by_size[0, files[-1].stat().st_size, ""].append((case, files))
     leader: dict[str, str] = {}
 
