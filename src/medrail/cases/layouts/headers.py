@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from medrail.cases.layouts.series import is_dicom
+from medrail.cases.layouts.series import is_dicom, is_dicom_suffix
 from medrail.cases.listing import Entry, Listing, image_suffix
 from medrail.errors import MedrailError
 from medrail.read.contents import is_zip, opened
@@ -53,12 +53,14 @@ def _images(paths: Iterable[Path], options: ReadOptions, cache: HeaderCache) -> 
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112  pathlib takes three times as long, and there are many
             found[path] = _in_folder(path, options, cache)
+        elif (suffix := image_suffix(path.name)) and not is_dicom_suffix(suffix):
+            continue
         elif is_dicom(path):
             if is_dicomdir(path):
                 found[path] = _in_folder(path, options, cache)
             else:
                 files.append(path)
-        elif not image_suffix(path.name) and is_zip(path):
+        elif not suffix and is_zip(path):
             status = path.stat()
             found[path] = _in_zip(path, status.st_size, status.st_mtime_ns, options)
     for outcome in look_at(files, cache):
