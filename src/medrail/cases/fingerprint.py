@@ -101,14 +101,11 @@ class FileHashes:
             self._folders[text] = _folder_digest(folder, self)
         return self._folders[text]
 
-    def digest(self, path: Path) -> str:
-        """Of a file's content (``medrail.read.digests``)."""
-        return self.content(_state(path)).digest
-
-    def files(self, path: Path) -> tuple[Path, ...]:
-        """``medrail.read.files_of``, without opening a file that is known to stand alone; ``OSError`` if it is gone."""
-        known = self._hashes.get(_state(path))
-        return (path,) if known is not None and known.alone else files_of(path)
+    def files(self, state: State) -> tuple[State, ...]:
+        """``medrail.read.files_of``, without opening a file that is known to stand alone; ``OSError`` if one is gone."""
+        known = self._hashes.get(state)
+        others = () if known is not None and known.alone else files_of(Path(state[0]))[1:]
+        return (state, *map(_state, others))
 
     def content(self, state: State) -> Content:
         known = self._hashes.get(state)
