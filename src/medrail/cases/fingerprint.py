@@ -102,7 +102,7 @@ class FileHashes:
         return self._folders[text]
 
     def files(self, state: State) -> tuple[State, ...]:
-        """``medrail.read.files_of``, without opening a file that is known to stand alone; ``OSError`` if one is gone."""
+        """``medrail.read.files_of``; a file that is known to stand alone is not opened. ``OSError`` if one is gone."""
         known = self._hashes.get(state)
         others = () if known is not None and known.alone else files_of(Path(state[0]))[1:]
         return (state, *map(_state, others))
@@ -227,8 +227,8 @@ def source_fingerprint(case: Case, hashes: Hashes | None = None, options: ReadOp
     mask = case.target if case.target and _is_path(case.target) else None
     for path in case.paths:
         digest.update(f"image\0{_content(path, hashes)}\0".encode())
-    for role, path in (("mask", mask), ("roi", case.roi)):
-        digest.update(f"{role}\0{_content(path, hashes) if path else ''}\0".encode())
+    for role, other in (("mask", mask), ("roi", case.roi)):
+        digest.update(f"{role}\0{_content(other, hashes) if other else ''}\0".encode())
     label = "" if mask else (case.target or "")
     digest.update(f"{case.item}\0{label}\0{case.target is None}".encode())
     if options != READ_AS_STORED:

@@ -22,7 +22,7 @@ from medrail.cases.listing import Finding, fold_named, listed, split_named
 from medrail.config import did_you_mean
 from medrail.errors import CaseError
 from medrail.types import SPLITS, Case
-from medrail.workspace import write_text
+from medrail.workspace import keep_text
 
 HEADER = ("id", "patient", "image", "item", "target", "roi", "split", "centre", "fold", "defects")
 _NEEDED = HEADER[:7]  # what a table written before the others were known has
@@ -60,16 +60,7 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
         cells += [case.centre, "" if case.fold is None else str(case.fold), " ".join(case.defects)]
         # The plain writer leaves a lone carriage return bare, which every reader takes for the end of the row.
         (quoting_writer if "\r" in "".join(cells) else writer).writerow(cells)
-    text = buffer.getvalue()
-    if not _holds(path, text):
-        write_text(path, text)
-
-
-def _holds(path: Path, text: str) -> bool:
-    try:
-        return path.read_bytes() == text.encode()
-    except OSError:
-        return False
+    keep_text(path, buffer.getvalue())
 
 
 class _Written:

@@ -25,7 +25,7 @@ from medrail.prepare.report import PrepareReport
 from medrail.prepare.sizes import needs_bytes, sizes_of
 from medrail.prepare.store import Store
 from medrail.types import Case, Progress
-from medrail.workspace import Workspace, write_text
+from medrail.workspace import Workspace, keep_text
 
 # Less input than this is prepared sooner than a process starts.
 _WORTH_A_PROCESS_BYTES = 32_000_000
@@ -187,12 +187,14 @@ class _Work:
     def _batches(self, cases: Sequence[Case], most: int) -> Iterator[Batch]:
         """Drawn one by one as workers ask for them; nothing more once the disk is full."""
         waiting: list[Case] = []
+        in_all = 0
         for case in cases:
             if self.full:
                 return
-            if waiting and (len(waiting) >= most or sum(self.sizes[one.id] for one in [*waiting, case]) > _BATCH_BYTES):
+            in_all += self.sizes[case.id]
+            if waiting and (len(waiting) >= most or in_all > _BATCH_BYTES):
                 yield self._batch(waiting)
-                waiting = []
+                waiting, in_all = [], self.sizes[case.id]
             waiting.append(case)
         if waiting and not self.full:
             yield self._batch(waiting)
@@ -334,7 +336,7 @@ def _write_failures(path: Path, failed: Iterable[tuple[str, str]]) -> None:
     table.writerow(["case", "reason"])
     table.writerows(failed)
     try:
-        write_text(path, text.getvalue())
+        keep_text(path, text.getvalue())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from medrail.errors import MedrailError, RunError
-from medrail.prepare.arrays import Array, array_digest
+from medrail.prepare.arrays import HEADER_BYTES, Array, array_digest
 from medrail.prepare.manifest import Entry, read_manifest
 from medrail.prepare.pipeline import Pipeline, Prepared
 from medrail.prepare.sampling import Line
@@ -148,7 +148,7 @@ class Store:
 
     def _sizes(self) -> dict[str, int]:
         """Every file as the manifest names it, with its size."""
-        sizes = {}
+        sizes: dict[str, int] = {}
         for folder, before in ((self.folder, ""), (self.cases, f"{self.cases.name}/")):
             with suppress(FileNotFoundError), os.scandir(folder) as files:
                 sizes.update((f"{before}{file.name}", file.stat().st_size) for file in files if file.is_file())
@@ -190,9 +190,9 @@ def _source(entry: Entry, pipeline: str, size: Callable[[str], int]) -> str | No
 
 
 def _is_there(described: Entry, size: Callable[[str], int]) -> bool:
-    """Whether the file is as long as it was; of rows, long enough."""
+    """Whether the file is as long as it was; of rows, whose ``bytes`` do not count the header, long enough."""
     there = size(described["file"])
-    return bool(there >= described["bytes"] if "row" in described else there == described["bytes"])
+    return bool(there - HEADER_BYTES >= described["bytes"] if "row" in described else there == described["bytes"])
 
 
 @functools.lru_cache(maxsize=2)

@@ -121,7 +121,9 @@ def _header_from(values: list[Any]) -> Header:
     return header
 
 
-_hints = functools.cache(get_type_hints)
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 @functools.cache
