@@ -6,6 +6,8 @@ Exit codes: 0 ok, 1 the work failed, 2 wrong usage or configuration, 130 interru
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -109,6 +111,8 @@ def _leaky(command: str, arguments: argparse.Namespace) -> str:
 def prepare(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
+    # What the manifest says is not looked through for garbage three times more when Python ends.
+    atexit.register(gc.freeze)
     scheduler = [f"prepare.scheduler={arguments.scheduler}"] if arguments.scheduler else []
     project = stages.open_project(arguments.path, [*arguments.set, *scheduler], accept_leak=arguments.accept_leak)
     with console.progress() as bars:

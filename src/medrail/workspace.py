@@ -226,6 +226,16 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def keep_text(path: Path, text: str) -> None:
+    """As ``write_text``; a file that holds just this stays as it is."""
+    try:
+        if path.read_bytes() == text.encode():
+            return
+    except OSError:
+        pass
+    write_text(path, text)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON (indented, UTF-8, no NaN), whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -81,7 +81,7 @@ def test_a_second_run_reads_nothing(
     with FileHashes.of(workspace) as hashes:
         before = source_fingerprint(case, hashes)
     assert before == source_fingerprint(case)
-    monkeypatch.setattr(fingerprint, "_file_digest", lambda state: pytest.fail(f"read {state} again"))
+    monkeypatch.setattr(fingerprint, "_file_content", lambda state: pytest.fail(f"read {state} again"))
     with FileHashes.of(workspace) as hashes:
         assert source_fingerprint(case, hashes) == before
 

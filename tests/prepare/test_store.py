@@ -140,6 +140,15 @@ def test_damage_is_told_and_counts_as_not_prepared(store, damage):
         store.load("with-mask")
     assert store.source_fingerprint("with-mask") is None
     assert store.source_fingerprint("image.only") == "bb"
+    assert store.sources() == {"image.only": "bb"}
+
+
+@pytest.mark.parametrize("broken", ['{"case": "x", "im', "{}, {}", "", "[1", "\udcff"])
+def test_a_broken_line_costs_no_other(store, broken):
+    before, *after = store.manifest_file.read_text().splitlines()
+    text = "\n".join([before, broken, *after, ""])
+    store.manifest_file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert store.sources() == {"with-mask": "aa", "image.only": "bb"}
 
 
 def test_a_changed_number_is_found(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import SimpleITK
 from medrail.cases import source_fingerprint
 from medrail.errors import MedrailError
 from medrail.read import READERS, files_of, read
+from medrail.read.digests import content_of_file
 from medrail.types import Case, Image
 
 PICTURES = ("png", "jpeg", "tiff", "bmp")
@@ -84,6 +86,7 @@ def test_no_voxel_in_a_file_of_its_own_changes_without_the_fingerprint(
     assert len(files) == 2
     assert sorted(files_of(path)) == files
     assert files_of(path)[0] == path
+    assert not content_of_file(path).alone
     np.testing.assert_array_equal(read(path).voxels, anisotropic_image.voxels)
     changes_follow(in_role(role, path), files)
 
@@ -94,7 +97,26 @@ def test_other_files_stand_alone(kind, writers, anisotropic_image, tmp_path):
     if kind in PICTURES:
         image = Image(np.arange(77, dtype=np.uint8).reshape(1, 1, 7, 11))
     path, _ = writers[kind](image, tmp_path)
+    if path.is_file():
+        assert content_of_file(path).alone
     assert files_of(path) == (path,)
+
+
+def test_what_stands_alone_is_told_from_the_beginning(make_itk, anisotropic_image, tmp_path):
+    """Where it is not said there, the answer is no, and ``files_of`` looks."""
+    packed = tmp_path / "image.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(anisotropic_image.voxels[0].T, np.eye(4)), packed)
+    assert content_of_file(packed).alone
+    (tmp_path / "pair.hdr").write_bytes(gzip.compress(bytes(344) + b"ni1\0" + bytes(10)))
+    (tmp_path / "slide.mrxs").write_bytes(b"\xff\xd8\xff" + bytes(200))
+    slide = bytes(128) + b"DICM" + b"1.2.840.10008.5.1.4.1.1.77.1.6" + bytes(100)
+    (tmp_path / "slide.dcm").write_bytes(slide)
+    (tmp_path / "cut.gz").write_bytes(packed.read_bytes()[:40])
+    (tmp_path / "long.nrrd").write_bytes(b"NRRD0004\n" + b"# comment\n" * 1000 + b"data file: a.raw\n\n")
+    (tmp_path / "twice.mhd").write_text("NDims = 3\n\x0bElementDataFile = a.raw\nElementDataFile = LOCAL\n")
+    (tmp_path / "long.mhd").write_text("NDims = 3\n" + "Comment = x\n" * 1000 + "ElementDataFile = a.raw\n")
+    for name in ("pair.hdr", "slide.mrxs", "slide.dcm", "cut.gz", "long.nrrd", "twice.mhd", "long.mhd"):
+        assert not content_of_file(tmp_path / name).alone, name
 
 
 @pytest.mark.parametrize("kind", sorted(DETACHED))

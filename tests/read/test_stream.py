@@ -144,8 +144,8 @@ def test_files_are_digested_on_the_way(tmp_path):
     folder = write_files(good_series(rng), tmp_path / "series", rng)
     digests = Digests()
     whole(open_image(folder, digests=digests))
-    assert {Path(state[0]).name: digest for state, digest in digests.found.items()} == {
-        path.name: digest_of(path.read_bytes()) for path in folder.iterdir()
+    assert {Path(state[0]).name: content for state, content in digests.found.items()} == {
+        path.name: (digest_of(path.read_bytes()), True) for path in folder.iterdir()
     }
     for path, size, mtime_ns, ctime_ns in digests.found:
         status = Path(path).stat()

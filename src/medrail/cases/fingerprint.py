@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,9 +15,10 @@ from types import TracebackType
 from typing import Protocol
 
 from medrail.errors import CaseError
+from medrail.machine import collecting_later
 from medrail.read import files_of
-from medrail.read.dicom.walk import find_files
-from medrail.read.digests import State, digest_of_file, state_of
+from medrail.read.dicom.walk import walk
+from medrail.read.digests import Content, State, content_of_file, state_of
 from medrail.types import READ_AS_STORED, Case, ReadOptions
 from medrail.workspace import Workspace
 
@@ -29,10 +32,10 @@ class Unknown(Exception):
 
 
 class Hashes(Protocol):
-    """Who knows the digests of files."""
+    """Who knows the contents of files."""
 
-    def digest(self, path: Path) -> str:
-        """Of a file's content (``medrail.read.digests``)."""
+    def content(self, state: State) -> Content:
+        """Of the file that was seen in this state (``medrail.read.digests``)."""
         ...
 
     def folder_digest(self, folder: Path) -> str:
@@ -41,18 +44,17 @@ class Hashes(Protocol):
 
 
 class FoundOnTheWay:
-    """The digests that were found out while a case was read; what is missing is read now, once a process.
+    """What was found out while a case was read; what is missing is read now, once a process.
 
     ``found`` grows by that.
     """
 
-    def __init__(self, found: dict[State, str]) -> None:
+    def __init__(self, found: dict[State, Content]) -> None:
         self.found = found
 
-    def digest(self, path: Path) -> str:
-        state = _state(path)
+    def content(self, state: State) -> Content:
         if state not in self.found:
-            self.found[state] = _digest(path, None)
+            self.found[state] = _content_of(state)
         return self.found[state]
 
     def folder_digest(self, folder: Path) -> str:
@@ -68,9 +70,9 @@ class FileHashes:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._hashes: dict[State, str] = {}
+        self._hashes: dict[State, Content] = {}
         self._facts: dict[str, str] = {}
-        self._new: list[tuple[State, str]] = []
+        self._new: list[tuple[State, Content]] = []
         self._new_facts: list[tuple[str, str]] = []
         self._kept: sqlite3.Connection | None = None
         self._folders: dict[str, str] = {}
@@ -99,12 +101,16 @@ class FileHashes:
             self._folders[text] = _folder_digest(folder, self)
         return self._folders[text]
 
-    def digest(self, path: Path) -> str:
-        """Of a file's content (``medrail.read.digests``)."""
-        state = _state(path)
+    def files(self, state: State) -> tuple[State, ...]:
+        """``medrail.read.files_of``; a file that is known to stand alone is not opened. ``OSError`` if one is gone."""
+        known = self._hashes.get(state)
+        others = () if known is not None and known.alone else files_of(Path(state[0]))[1:]
+        return (state, *map(_state, others))
+
+    def content(self, state: State) -> Content:
         known = self._hashes.get(state)
         if known is None:
-            known = _file_digest(state)
+            known = _file_content(state)
             self.learn({state: known})
         return known
 
@@ -112,17 +118,17 @@ class FileHashes:
         """The same without reading any file."""
         return KnownHashes(self)
 
-    def recall(self, path: Path) -> str | None:
-        """The digest of a file, if it is known without reading it."""
-        return self._hashes.get(_state(path))
+    def recall(self, state: State) -> Content | None:
+        """What is known without reading the file."""
+        return self._hashes.get(state)
 
-    def learn(self, found: Mapping[State, str]) -> None:
-        """Digests that were found out elsewhere, as while reading."""
-        for state, digest in found.items():
+    def learn(self, found: Mapping[State, Content]) -> None:
+        """Contents that were found out elsewhere, as while reading."""
+        for state, content in found.items():
             if state not in self._hashes:
-                self._hashes[state] = digest
+                self._hashes[state] = content
                 if _settled(state):
-                    self._new.append((state, digest))
+                    self._new.append((state, content))
         self._save_now_and_then()
 
     def fact(self, key: str) -> str | None:
@@ -149,9 +155,9 @@ class FileHashes:
         if not self._database.is_file():
             return
         try:
-            with closing(sqlite3.connect(self._database, timeout=5)) as connection:
-                rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, digest FROM digests")
-                self._hashes = {(path, size, mtime, ctime): digest for path, size, mtime, ctime, digest in rows}
+            with closing(sqlite3.connect(self._database, timeout=5)) as connection, collecting_later():
+                rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, digest, alone FROM contents")
+                self._hashes = {row[:4]: Content(row[4], bool(row[5])) for row in rows}
             self._kept = sqlite3.connect(self._database, timeout=5, check_same_thread=False)
         except sqlite3.OperationalError:
             return
@@ -168,22 +174,23 @@ class FileHashes:
             with closing(sqlite3.connect(self._database, timeout=5)) as connection, connection:
                 connection.execute(_FILES_TABLE)
                 connection.execute(_FACTS_TABLE)
-                rows = [(*state, digest) for state, digest in new]
-                connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
+                connection.execute("DROP TABLE IF EXISTS digests")  # of an older version
+                rows = [(*state, *content) for state, content in new]
+                connection.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", rows)
                 connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)
         except (sqlite3.Error, OSError):
             return
 
 
 class KnownHashes:
-    """Digests that need no reading; ``Unknown`` is raised for all others."""
+    """Contents that need no reading; ``Unknown`` is raised for all others."""
 
     def __init__(self, hashes: FileHashes) -> None:
         self._hashes = hashes
         self._folders: dict[str, str] = {}
 
-    def digest(self, path: Path) -> str:
-        known = self._hashes.recall(path)
+    def content(self, state: State) -> Content:
+        known = self._hashes.recall(state)
         if known is None:
             raise Unknown
         return known
@@ -196,8 +203,9 @@ class KnownHashes:
 
 
 _FILES_TABLE = (
-    "CREATE TABLE IF NOT EXISTS digests"
-    " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT) WITHOUT ROWID"
+    "CREATE TABLE IF NOT EXISTS contents"
+    " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, alone INTEGER)"
+    " WITHOUT ROWID"
 )
 _FACTS_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID"
 
@@ -216,9 +224,11 @@ def source_fingerprint(case: Case, hashes: Hashes | None = None, options: ReadOp
         If a file is missing or cannot be read.
     """
     digest = hashlib.sha256()
-    mask = case.target if case.target and Path(case.target).is_absolute() else None
-    for role, path in (*(("image", path) for path in case.paths), ("mask", mask), ("roi", case.roi)):
-        digest.update(f"{role}\0{_content(path, hashes) if path else ''}\0".encode())
+    mask = case.target if case.target and _is_path(case.target) else None
+    for path in case.paths:
+        digest.update(f"image\0{_content(path, hashes)}\0".encode())
+    for role, other in (("mask", mask), ("roi", case.roi)):
+        digest.update(f"{role}\0{_content(other, hashes) if other else ''}\0".encode())
     label = "" if mask else (case.target or "")
     digest.update(f"{case.item}\0{label}\0{case.target is None}".encode())
     if options != READ_AS_STORED:
@@ -238,14 +248,25 @@ def image_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
     return hashlib.sha256(f"{content}{case.item}".encode()).hexdigest()
 
 
+# Class names are few, and a case is one of many.
+@lru_cache(maxsize=1 << 10)
+def _is_path(target: str) -> bool:
+    return Path(target).is_absolute()
+
+
 def _content(text: str, hashes: Hashes | None) -> str:
     """The digest of a file, with its data file if it has one; of a folder, over the sorted digests of its files."""
-    path = Path(text)
     try:
-        if not path.is_dir():
-            first, *others = (_digest(file, hashes) for file in files_of(path))
-            return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
-        return hashes.folder_digest(path) if hashes is not None else _folder_digest(path, None)
+        status = os.stat(text)  # noqa: PTH116  pathlib takes three times as long, and there are many
+        if stat.S_ISDIR(status.st_mode):
+            folder = Path(text)
+            return hashes.folder_digest(folder) if hashes is not None else _folder_digest(folder, None)
+        content = _known_or_read(state_of(text, status), hashes)
+        others = () if content.alone else files_of(Path(text))[1:]
+        if not others:
+            return content.digest
+        digests = [content.digest, *(_known_or_read(_state(file), hashes).digest for file in others)]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CaseError(
@@ -256,36 +277,37 @@ def _content(text: str, hashes: Hashes | None) -> str:
 
 
 def _folder_digest(folder: Path, hashes: Hashes | None) -> str:
-    digests = sorted(_of_member(file, hashes) for file in find_files(folder))
+    digests = sorted(_of_member(file, hashes) for file in walk(str(folder)))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _of_member(path: Path, hashes: Hashes | None) -> str:
+def _of_member(path: str, hashes: Hashes | None) -> str:
     """The digest of one file of a folder; whether one that cannot be read spoils the image, the reader decides."""
     try:
-        return _digest(path, hashes)
+        return _known_or_read(_state(path), hashes).digest
     except OSError as error:
         return f"cannot be read: {error.errno}"
 
 
-def _digest(path: Path, hashes: Hashes | None) -> str:
-    if hashes is not None:
-        return hashes.digest(path)
-    state = _state(path)
-    return _remembered_digest(state) if _settled(state) else _file_digest(state)
+def _known_or_read(state: State, hashes: Hashes | None) -> Content:
+    return _content_of(state) if hashes is None else hashes.content(state)
 
 
-def _state(path: Path) -> State:
-    return state_of(path, path.stat())
+def _content_of(state: State) -> Content:
+    return _remembered_content(state) if _settled(state) else _file_content(state)
+
+
+def _state(path: str | Path) -> State:
+    return state_of(path, os.stat(path))  # noqa: PTH116  as above
 
 
 def _settled(state: State) -> bool:
     return time.time() - max(state[2], state[3]) / 1e9 > _SETTLED_S
 
 
-def _file_digest(state: State) -> str:
-    return digest_of_file(state[0])
+def _file_content(state: State) -> Content:
+    return content_of_file(state[0])
 
 
 # Within one process: the members of an npz are thousands of cases of one file.
-_remembered_digest = lru_cache(maxsize=1 << 16)(_file_digest)
+_remembered_content = lru_cache(maxsize=1 << 16)(_file_content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Literal
 from medrail.config import DataConfig
 from medrail.errors import CaseError, ConfigError, Problem, ReadError
 from medrail.read import sniff
-from medrail.read.dicom.walk import find_files
+from medrail.read.dicom.walk import walk
 from medrail.read.dicom.who import Keyed
 from medrail.types import SplitName
 
@@ -28,6 +29,7 @@ IMAGE_SUFFIXES = (
     *(".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".dcm", ".dicom", ".ima"),
     *(".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp"),
 )
+_SUFFIXES = frozenset(IMAGE_SUFFIXES)
 # Files that stand beside images and are never images themselves; .raw and .zraw are the voxels that a .mhd points to.
 _SIDE_SUFFIXES = frozenset(
     {
@@ -151,14 +153,16 @@ def fold_named(text: str) -> int | None:
 
 def files_below(folder: Path) -> Iterator[tuple[Path, PurePosixPath]]:
     """Every file below a folder with its path below it, as ``find_files`` meets them: the one walk of all stages."""
-    for path in find_files(folder) if folder.is_dir() else ():
-        yield path, PurePosixPath(path.relative_to(folder).as_posix())
+    above = len(os.path.join(folder, ""))  # noqa: PTH118  as the walk writes it
+    for path in walk(str(folder)) if folder.is_dir() else ():
+        yield Path(path), PurePosixPath(path[above:].replace(os.sep, "/"))
 
 
 def image_suffix(name: str) -> str:
     """The suffix of a known image format that a file name ends with (".nii.gz"), in its own case, or ""."""
     lowered = name.lower()
-    return next((name[-len(suffix) :] for suffix in IMAGE_SUFFIXES if lowered.endswith(suffix)), "")
+    suffix = ".nii.gz" if lowered.endswith(".nii.gz") else lowered[max(0, lowered.rfind(".")) :]
+    return name[-len(suffix) :] if suffix in _SUFFIXES else ""
 
 
 def stem(name: str) -> str:
@@ -181,9 +185,12 @@ def only_images(
     """The files that are images, of ``chosen`` where given; a file whose name says nothing is looked into."""
     images, findings = [], []
     for path, below in files:
-        if (chosen is not None and path not in chosen) or not may_be_image(path.name):
+        if chosen is not None and path not in chosen:
             continue
-        if image_suffix(path.name) or _is_known_inside(path):
+        suffix = image_suffix(path.name)
+        if not suffix and not may_be_image(path.name):
+            continue
+        if suffix or _is_known_inside(path):
             images.append((path, below))
         else:
             remedy = "Give it the suffix of what it is, or move it out of data.path."

@@ -22,7 +22,7 @@ from medrail.cases.listing import Finding, fold_named, listed, split_named
 from medrail.config import did_you_mean
 from medrail.errors import CaseError
 from medrail.types import SPLITS, Case
-from medrail.workspace import write_text
+from medrail.workspace import keep_text
 
 HEADER = ("id", "patient", "image", "item", "target", "roi", "split", "centre", "fold", "defects")
 _NEEDED = HEADER[:7]  # what a table written before the others were known has
@@ -31,6 +31,8 @@ _HERE = "./"
 
 def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
     """Write the case table, whole or not at all; paths below ``root`` are written relative to the table's folder.
+
+    A table that says the same already stays as it is.
 
     Raises
     ------
@@ -41,6 +43,7 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     quoting_writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(HEADER)
+    written = _Written(path.parent, root)
     for case in cases:
         if len(case.paths) != 1:
             raise CaseError(f"{len(case.paths)} image paths", where=f"case {case.id}", needed="one file or folder")
@@ -50,27 +53,34 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
                 where=f"case {case.id}",
                 remedy="Rename it.",
             )
-        image = _written(case.paths[0], path.parent, root)
-        target = _marked(case.target, path.parent, root) if case.target else ""
-        roi = _written(case.roi, path.parent, root) if case.roi else ""
+        image = written.path(case.paths[0])
+        target = written.target(case.target) if case.target else ""
+        roi = written.path(case.roi) if case.roi else ""
         cells = [case.id, case.patient, image, case.item, target, roi, case.split or ""]
         cells += [case.centre, "" if case.fold is None else str(case.fold), " ".join(case.defects)]
         # The plain writer leaves a lone carriage return bare, which every reader takes for the end of the row.
         (quoting_writer if "\r" in "".join(cells) else writer).writerow(cells)
-    write_text(path, buffer.getvalue())
+    keep_text(path, buffer.getvalue())
 
 
-def _written(text: str, folder: Path, root: Path) -> str:
-    path = Path(text)
-    root = root.absolute()
-    if not path.is_absolute() or not path.is_relative_to(root) or str(path) != text:
-        return text
-    return Path(os.path.relpath(path, folder.absolute())).as_posix()
+class _Written:
+    """How paths are written into a table of this folder: relative to it where they lie below ``root``."""
 
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._folder, self._root = str(folder.absolute()), root.absolute()
+        self._begin = os.path.normcase(self._root)
 
-def _marked(target: str, folder: Path, root: Path) -> str:
-    written = _written(target, folder, root)
-    return written if written == target or written.startswith("../") else _HERE + written
+    def path(self, text: str) -> str:
+        if not os.path.normcase(text).startswith(self._begin):  # most often; the rest of the questions takes long
+            return text
+        path = Path(text)
+        if not path.is_absolute() or not path.is_relative_to(self._root) or str(path) != text:
+            return text
+        return Path(os.path.relpath(path, self._folder)).as_posix()
+
+    def target(self, text: str) -> str:
+        written = self.path(text)
+        return written if written == text or written.startswith("../") else _HERE + written
 
 
 def read_table(path: Path) -> tuple[Case, ...]:

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 TEMPORARY_PREFIX = ".writing-"
 # Room for a header of any number of rows, so that rows can be added without moving the others.
-_HEADER_BYTES = 256
+HEADER_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,19 @@ class RowsFile:
         """At least so many rows; what is there already stays. Takes no room on the disk until rows are written."""
         number = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         try:
-            there = max(0, os.fstat(number).st_size - _HEADER_BYTES) // self.row_bytes
-            self._resize(number, max(rows, there))
+            self._resize(number, max(rows, self._rows_in(os.fstat(number).st_size)))
         finally:
             os.close(number)
+
+    def rows_there(self) -> int:
+        """How many rows are in the file, whole."""
+        try:
+            return self._rows_in(self.path.stat().st_size)
+        except FileNotFoundError:
+            return 0
+
+    def _rows_in(self, size: int) -> int:
+        return max(0, size - HEADER_BYTES) // self.row_bytes
 
     def cut(self, rows: int) -> None:
         """No more than so many rows."""
@@ -60,7 +69,7 @@ class RowsFile:
 
     def _resize(self, number: int, rows: int) -> None:
         """The header counts no row that is not there: it is written last when growing, first when shrinking."""
-        size = _HEADER_BYTES + rows * self.row_bytes
+        size = HEADER_BYTES + rows * self.row_bytes
         if size < os.fstat(number).st_size:
             _write_at(number, self._header(rows), 0)
             os.ftruncate(number, size)
@@ -72,7 +81,7 @@ class RowsFile:
         """One row, in place; rows may be written by several processes at once."""
         number = os.open(self.path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         try:
-            _write_at(number, _bytes_of(array), _HEADER_BYTES + row * self.row_bytes)
+            _write_at(number, _bytes_of(array), HEADER_BYTES + row * self.row_bytes)
         finally:
             os.close(number)
 
@@ -80,8 +89,8 @@ class RowsFile:
         """Of the format's version 1.0 (numpy.lib.format), padded to a fixed length."""
         written = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (rows, *self.shape)}
         text = repr(written).encode("latin1")
-        magic = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
-        return magic + text.ljust(_HEADER_BYTES - len(magic) - 1) + b"\n"
+        magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
+        return magic + text.ljust(HEADER_BYTES - len(magic) - 1) + b"\n"
 
 
 def _write_at(number: int, content: bytes | memoryview, offset: int) -> None:

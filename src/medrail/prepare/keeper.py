@@ -68,6 +68,7 @@ class Keeper:
         self._rows: Rows | None = None
         self._free: list[int] = []
         self._next = 0
+        self._room = 0
 
     def __enter__(self) -> Keeper:
         with ExitStack() as stack:
@@ -100,7 +101,8 @@ class Keeper:
         if not self._free:
             self._free = [self._next]
             self._next += 1
-            self._make_room(max(self._next, self._expected))
+            if self._next > self._room:
+                self._make_room(max(self._next, self._expected))
         return Place(self.store, case_id, self._rows, self._free.pop())
 
     def keep(self, place: Place, entry: Entry) -> None:
@@ -136,15 +138,26 @@ class Keeper:
             path.unlink(missing_ok=True)
 
     def _find_rows(self) -> None:
-        """The rows that lines name, after whatever happened; all others are free."""
+        """The rows that lines name, after whatever happened; all others are free. Lines of rows that are lost go."""
         used = [entry["image"] for entry in self._entries.values() if "row" in entry["image"]]
         if not used:
             return
         masked = next(entry for entry in self._entries.values() if "row" in entry["image"])["mask"] is not None
         self._set_rows(used[0]["shape"], used[0]["dtype"], masked=masked)
-        taken = {described["row"] for described in used}
-        self._next = max(taken) + 1
+        there = self._rows_there()
+        lost = [case for case, entry in self._entries.items() if entry["image"].get("row", -1) >= there]
+        for case in lost:
+            self.remove(case)
+        taken = {described["row"] for described in used if described["row"] < there}
+        self._next = max(taken, default=-1) + 1
         self._free = [row for row in range(self._next) if row not in taken]
+        self._make_room(self._next)
+
+    def _rows_there(self) -> int:
+        """How many rows are in the file, or in both of them."""
+        assert self._rows is not None  # noqa: S101  the caller knows
+        files = [file for file in (self._rows.images, self._rows.masks) if file is not None]
+        return min(file.rows_there() for file in files)
 
     def _set_rows(self, shape: Sequence[int], dtype: str, *, masked: bool) -> None:
         images = RowsFile(self.store.folder / _PICTURES, tuple(shape), dtype)
@@ -167,6 +180,7 @@ class Keeper:
         return {**entry, **rows}
 
     def _make_room(self, rows: int) -> None:
+        self._room = rows
         if self._rows is not None:
             for file in (self._rows.images, self._rows.masks):
                 if file is not None:

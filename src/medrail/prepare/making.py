@@ -24,7 +24,7 @@ from medrail.prepare.pipeline import Pipeline, Prepared
 from medrail.prepare.sampling import compiled
 from medrail.prepare.store import Store
 from medrail.read import Digests, UnreadImage, open_image
-from medrail.read.digests import State
+from medrail.read.digests import Content, State
 from medrail.read.png import load_compiled
 from medrail.types import Case, Image, ReadOptions
 
@@ -102,7 +102,7 @@ class Made:
 
     entry:
         Its line for the manifest; None where it failed, for the ``reason``.
-    digests:
+    contents:
         Of the files that were read.
     seconds:
         By step; reading and writing are steps, too.
@@ -113,7 +113,7 @@ class Made:
     reason: str = ""
     out_of_memory: bool = False
     disk_full: bool = False
-    digests: dict[State, str] = field(default_factory=dict)
+    contents: dict[State, Content] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -182,7 +182,7 @@ def _from_files(order: Order, reading: Reading, made: Made) -> Entry:
         _add(made, "mask", time.perf_counter() - begin)
     begin = time.perf_counter()
     made_from = reading.made_from(case, FoundOnTheWay(digests.found))
-    made.digests = digests.found
+    made.contents = digests.found
     _add(made, "read", time.perf_counter() - begin)
     return _written(order, prepared, mask, made_from, made)
 

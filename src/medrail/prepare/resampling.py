@@ -13,6 +13,7 @@ dense matrices in float64 and judges it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +39,20 @@ class Taps:
         """(n_out, K)."""
         return self.first[:, None] + np.arange(self.weight.shape[1])
 
-    @property
+    @cached_property
     def drawn_on(self) -> Indices:
         """The input indices that any output draws on, ascending."""
         return np.unique(self.index[self.weight != 0])
 
     def leaves_alone(self, n_in: int) -> bool:
         """Whether the output is the input, voxel for voxel; then nothing needs to be computed."""
+        return len(self.first) == n_in and self._stays
+
+    @cached_property
+    def _stays(self) -> bool:
+        """Whether each output draws on the input of its own number alone."""
         own = np.arange(len(self.first))[:, None]
-        return len(own) == n_in and bool((self.weight[self.index != own] == 0).all())
+        return bool((self.weight[self.index != own] == 0).all())
 
 
 def linear_taps(positions: FloatArray, n_in: int, support: float = 1.0) -> Taps:

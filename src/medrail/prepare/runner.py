@@ -16,7 +16,7 @@ from medrail.cases import FileHashes, Unknown
 from medrail.config import Config
 from medrail.crew import Crew, Loss, work_through
 from medrail.errors import MedrailError, PrepareError
-from medrail.machine import free_memory_bytes, peak_memory_bytes, processors
+from medrail.machine import collecting_later, free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare.bases import Bases
 from medrail.prepare.fused import reads_by_slices
 from medrail.prepare.keeper import Keeper
@@ -26,7 +26,7 @@ from medrail.prepare.report import PrepareReport
 from medrail.prepare.sizes import is_plain_series, needs_bytes, sizes_of
 from medrail.prepare.store import Store
 from medrail.types import Case, Progress
-from medrail.workspace import Workspace, write_text
+from medrail.workspace import Workspace, keep_text
 
 # Less input than this is prepared sooner than a process starts.
 _WORTH_A_PROCESS_BYTES = 32_000_000
@@ -69,7 +69,7 @@ def prepare(
     started = time.perf_counter()
     with FileHashes.of(workspace) as hashes, ExitStack() as stack:
         reading = Reading.of(config)
-        todo = [case for case in cases if not _up_to_date(case, reading, store, hashes)]
+        todo = _outdated(cases, reading, store, hashes)
         if progress and len(todo) < len(cases):
             progress(len(cases) - len(todo), len(cases), "up to date")
         keeper = stack.enter_context(Keeper(store, len(todo))) if todo or not store.folder.is_dir() else None
@@ -105,13 +105,18 @@ def outdated(config: Config, workspace: Workspace, cases: Sequence[Case]) -> tup
     store, reading = store_of(config, workspace), Reading.of(config)
     failed = _failed_ids(store.failures_file)
     with FileHashes.of(workspace) as hashes:
-        return tuple(
-            case.id for case in cases if case.id not in failed and not _up_to_date(case, reading, store, hashes)
-        )
+        tried = [case for case in cases if case.id not in failed]
+        return tuple(case.id for case in _outdated(tried, reading, store, hashes))
 
 
-def _up_to_date(case: Case, reading: Reading, store: Store, hashes: FileHashes) -> bool:
-    stored = store.source_fingerprint(case.id)
+def _outdated(cases: Iterable[Case], reading: Reading, store: Store, hashes: FileHashes) -> list[Case]:
+    with collecting_later():
+        made_from = store.sources()
+        return [case for case in cases if not _is_current(case, made_from.get(case.id), reading, hashes)]
+
+
+def _is_current(case: Case, stored: str | None, reading: Reading, hashes: FileHashes) -> bool:
+    """Whether what is stored was made from the case's files as they are now."""
     if stored is None:
         return False
     try:
@@ -188,12 +193,14 @@ class _Work:
     def _batches(self, cases: Sequence[Case], most: int) -> Iterator[Batch]:
         """Drawn one by one as workers ask for them; nothing more once the disk is full."""
         waiting: list[Case] = []
+        in_all = 0
         for case in cases:
             if self.full:
                 return
-            if waiting and (len(waiting) >= most or sum(self.sizes[one.id] for one in [*waiting, case]) > _BATCH_BYTES):
+            in_all += self.sizes[case.id]
+            if waiting and (len(waiting) >= most or in_all > _BATCH_BYTES):
                 yield self._batch(waiting)
-                waiting = []
+                waiting, in_all = [], self.sizes[case.id]
             waiting.append(case)
         if waiting and not self.full:
             yield self._batch(waiting)
@@ -221,7 +228,7 @@ class _Work:
     def _take(self, made: Made) -> None:
         assert self.keeper is not None  # noqa: S101  there was something to make
         case = made.order.case
-        self.hashes.learn(made.digests)
+        self.hashes.learn(made.contents)
         for step, seconds in made.seconds.items():
             self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         if made.entry is not None:
@@ -335,7 +342,7 @@ def _write_failures(path: Path, failed: Iterable[tuple[str, str]]) -> None:
     table.writerow(["case", "reason"])
     table.writerows(failed)
     try:
-        write_text(path, text.getvalue())
+        keep_text(path, text.getvalue())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

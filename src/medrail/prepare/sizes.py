@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,12 +12,14 @@ from medrail.read import files_of
 from medrail.read.dicom.header import Header
 from medrail.read.dicom.headers import look
 from medrail.read.dicom.pixels import UNCOMPRESSED
-from medrail.read.dicom.walk import find_files
+from medrail.read.dicom.walk import find_files, walk
 from medrail.types import Case
 
 # Memory for each byte of the files: voxels of a plain series are read a slice at a time; what is compressed grows, and
 # may have to be held as floating point numbers twice.
 _OF_A_FOLDER, _OF_A_FILE = 6, 16
+# Of these the name says that there is no other file; nobody needs to open them.
+_ALONE = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 def sizes_of(cases: Sequence[Case]) -> dict[str, int]:
@@ -33,17 +37,17 @@ def sizes_of(cases: Sequence[Case]) -> dict[str, int]:
 
 def input_bytes(cases: Iterable[Case]) -> int:
     """Size of the files of the cases, each counted once; what is missing counts nothing."""
-    paths: set[Path] = set()
+    paths: set[str] = set()
     for case in cases:
-        for path in map(Path, [*case.paths, *filter(None, (case.roi, case.target))]):
-            if path.is_absolute():  # else the target is a class name
-                paths.update(find_files(path) if path.is_dir() else files_of(path))
-    return sum(_size(path) for path in paths)
+        for text in (*case.paths, case.roi, case.target):
+            if text and Path(text).is_absolute():  # else the target is a class name
+                paths.update(_files(text))
+    return sum(map(_size, paths))
 
 
 def needs_bytes(case: Case, size: int) -> int:
     """A guess, right in proportion: what was measured corrects it (``medrail.crew``)."""
-    return size * (_OF_A_FOLDER if Path(case.paths[0]).is_dir() else _OF_A_FILE)
+    return size * (_OF_A_FOLDER if os.path.isdir(case.paths[0]) else _OF_A_FILE)  # noqa: PTH112  pathlib is slow, and there are many
 
 
 def is_plain_series(case: Case) -> bool:
@@ -54,8 +58,16 @@ def is_plain_series(case: Case) -> bool:
     return isinstance(header, Header) and header.syntax in UNCOMPRESSED
 
 
-def _size(path: Path) -> int:
+def _files(text: str) -> Iterable[str]:
+    if text.lower().endswith(_ALONE):
+        return (text,)
+    path = Path(text)
+    return walk(text) if path.is_dir() else map(str, files_of(path))
+
+
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size if path.is_file() else 0
+        status = os.stat(path)  # noqa: PTH116  as above
     except OSError:
         return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

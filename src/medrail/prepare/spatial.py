@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -192,7 +193,16 @@ def _to_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> 
 
 def taps_to_grid(image: Image, params: Params, *, antialias: bool) -> tuple[Taps, Taps, Taps]:
     """The taps along D, H, W that bring an image onto the recorded grid."""
-    return _taps(image.grid, _positions(params), params["scale"] if antialias else [1, 1, 1])
+    axes = zip(image.grid, params["size"], params["scale"], params["offset"], strict=True)
+    d, h, w = (_taps_along(n, m, scale, offset, antialias=antialias) for n, m, scale, offset in axes)
+    return d, h, w
+
+
+# Pictures of one size share them.
+@functools.lru_cache(maxsize=64)
+def _taps_along(n: int, size: int, scale: float, offset: float, *, antialias: bool) -> Taps:
+    """From ``n`` voxels to ``size`` of them."""
+    return linear_taps(_along(size, scale, offset), n, max(1.0, scale) if antialias else 1.0)
 
 
 def kept_kind(image: Image) -> Literal["uint8", "uint16"] | None:
@@ -204,7 +214,12 @@ def kept_kind(image: Image) -> Literal["uint8", "uint16"] | None:
 
 
 def _positions(params: Params) -> list[FloatArray]:
-    return [s * np.arange(m) + o for m, s, o in zip(params["size"], params["scale"], params["offset"], strict=True)]
+    return [_along(m, s, o) for m, s, o in zip(params["size"], params["scale"], params["offset"], strict=True)]
+
+
+def _along(size: int, scale: float, offset: float) -> FloatArray:
+    along: FloatArray = scale * np.arange(size) + offset
+    return along
 
 
 def _from_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> Image:

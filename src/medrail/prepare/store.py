@@ -20,14 +20,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from medrail.errors import MedrailError, RunError
-from medrail.prepare.arrays import Array, array_digest
+from medrail.prepare.arrays import HEADER_BYTES, Array, array_digest
 from medrail.prepare.manifest import Entry, read_manifest
 from medrail.prepare.pipeline import Pipeline, Prepared
 from medrail.prepare.sampling import Line
@@ -113,14 +115,14 @@ class Store:
 
     def source_fingerprint(self, case_id: str) -> str | None:
         """What the case was made from, or None if it is not prepared, or its line or files are broken."""
-        try:
-            entry = self._entry(case_id)
-            for described in (entry["image"], entry["mask"]):
-                if described is not None and not self._is_there(described):
-                    return None
-            return str(entry["made_from"])
-        except (RunError, OSError, KeyError, TypeError):
-            return None
+        entry = self.entries.get(case_id)
+        return None if entry is None else _source(entry, self.pipeline.fingerprint[:12], self._size)
+
+    def sources(self) -> dict[str, str]:
+        """``source_fingerprint`` of all prepared cases, in one pass over the manifest and the folders."""
+        pipeline, size = self.pipeline.fingerprint[:12], self._sizes().__getitem__
+        found = {case_id: _source(entry, pipeline, size) for case_id, entry in self.entries.items()}
+        return {case_id: source for case_id, source in found.items() if source is not None}
 
     def fingerprint(self, case_ids: Iterable[str]) -> str:
         """SHA-256 (hex) over the pipeline and what each of the cases was made from, whatever their order.
@@ -141,10 +143,16 @@ class Store:
             raise self._broken(case_id, "it was made by another pipeline")
         return entry
 
-    def _is_there(self, described: Entry) -> bool:
-        """Whether the file is as long as it was; of rows, long enough."""
-        size = (self.folder / described["file"]).stat().st_size
-        return bool(size >= described["bytes"] if "row" in described else size == described["bytes"])
+    def _size(self, file: str) -> int:
+        return (self.folder / file).stat().st_size
+
+    def _sizes(self) -> dict[str, int]:
+        """Every file as the manifest names it, with its size."""
+        sizes: dict[str, int] = {}
+        for folder, before in ((self.folder, ""), (self.cases, f"{self.cases.name}/")):
+            with suppress(FileNotFoundError), os.scandir(folder) as files:
+                sizes.update((f"{before}{file.name}", file.stat().st_size) for file in files if file.is_file())
+        return sizes
 
     def _array(self, case_id: str, described: Entry, *, mapped: bool) -> Array:
         path = self.folder / described["file"]
@@ -168,6 +176,23 @@ class Store:
 
     def _broken(self, case_id: str, reason: str) -> RunError:
         return RunError(f"case {case_id}: {reason}", where=str(self.folder), remedy=_REMEDY)
+
+
+def _source(entry: Entry, pipeline: str, size: Callable[[str], int]) -> str | None:
+    """What an entry was made from, if it is of this pipeline and its files are as long as they were."""
+    try:
+        whole = entry["pipeline"] == pipeline and all(
+            _is_there(described, size) for described in (entry["image"], entry["mask"]) if described is not None
+        )
+        return str(entry["made_from"]) if whole else None
+    except (OSError, KeyError, TypeError):
+        return None
+
+
+def _is_there(described: Entry, size: Callable[[str], int]) -> bool:
+    """Whether the file is as long as it was; of rows, whose ``bytes`` do not count the header, long enough."""
+    there = size(described["file"])
+    return bool(there - HEADER_BYTES >= described["bytes"] if "row" in described else there == described["bytes"])
 
 
 @functools.lru_cache(maxsize=2)

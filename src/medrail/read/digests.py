@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import xxhash
+
+from medrail.read.alone import HEAD_BYTES, stands_alone
 
 State = tuple[str, int, int, int]
 """Path, size in bytes, and the two times in ns of a file when it was looked at."""
@@ -17,15 +20,28 @@ State = tuple[str, int, int, int]
 _CHUNK_BYTES = 1 << 20
 
 
+class Content(NamedTuple):
+    """What is known of a file's content.
+
+    digest:
+        128 bits in hex.
+    alone:
+        Whether it is an image without other files (``medrail.read.alone``).
+    """
+
+    digest: str
+    alone: bool
+
+
 class Digests:
-    """The digests of the files that were read while this was passed along."""
+    """The contents of the files that were read while this was passed along."""
 
     def __init__(self) -> None:
-        self.found: dict[State, str] = {}
+        self.found: dict[State, Content] = {}
 
     def add(self, path: Path, status: os.stat_result, content: bytes | bytearray | memoryview) -> None:
         """The whole content of a file that was read, and what the system said of it when it was opened."""
-        self.found[state_of(path, status)] = digest_of(content)
+        self.found[state_of(path, status)] = Content(digest_of(content), stands_alone(content, path.name))
 
 
 def state_of(path: str | Path, status: os.stat_result) -> State:
@@ -38,12 +54,16 @@ def digest_of(content: bytes | bytearray | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(content)
 
 
-def digest_of_file(path: str | Path) -> str:
-    """As ``digest_of``, of all that a file holds; ``OSError`` where it cannot be read."""
+def content_of_file(path: str | Path) -> Content:
+    """Of all that a file holds; ``OSError`` where it cannot be read."""
     digest = xxhash.xxh3_128()
+    alone: bool | None = None
     with Path(path).open("rb", buffering=0) as file:
-        buffer = bytearray(_CHUNK_BYTES)
+        size = os.fstat(file.fileno()).st_size
+        buffer = bytearray(max(HEAD_BYTES, min(size, _CHUNK_BYTES)))
         view = memoryview(buffer)
         while count := file.readinto(buffer):
             digest.update(view[:count])
-    return digest.hexdigest()
+            if alone is None:
+                alone = count >= min(size, HEAD_BYTES) and stands_alone(view[:count], str(path))
+    return Content(digest.hexdigest(), bool(alone))

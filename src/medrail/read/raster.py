@@ -7,6 +7,7 @@ go through OpenCV; such TIFFs, and those with doubles or several pages, through 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -93,16 +94,21 @@ def read_indices(path: Path, item: str = "", options: ReadOptions = READ_AS_STOR
 
 def _decode(path: Path, *, indices: bool, least_px: tuple[int, int] | None = None) -> _Decoded:
     """(1 or 3, D, H, W)."""
-    if _is_for_tifffile(path):
-        return _upright(planes_of(native(decode_tiff(path))), orientation_of(path)), ()
     # Given a path, Pillow maps raw TIFFs into memory with the sizes of the turned picture: garbage for orientation 5-8.
-    with _stream(path) as file, _open(file) as picture:
+    with _stream(path) as file:
+        if not _is_for_tifffile(file):
+            return _decode_stream(path, file, indices=indices, least_px=least_px)
+    return _upright(planes_of(native(decode_tiff(path))), orientation_of(path)), ()
+
+
+def _decode_stream(path: Path, file: BinaryIO, *, indices: bool, least_px: tuple[int, int] | None) -> _Decoded:
+    with _open(file) as picture:
         check_picture(*picture.size)
         _check_frames(picture)
         quick = _decode_quickly(file, picture, least_px)
         if quick is not None:
             return quick
-        stored = _stored(picture, path)
+        stored = _stored(picture, file)
         _load(picture)
         if stored.bits == 16 and picture.mode in ("RGB", "RGBA", "RGBX", "CMYK"):
             pixels = _decode_deep_colour(path, picture)
@@ -116,9 +122,10 @@ def _decode(path: Path, *, indices: bool, least_px: tuple[int, int] | None = Non
 def _stream(path: Path) -> BinaryIO:
     """The file, in memory where it is a PNG or JPEG: two decoders look at it."""
     file = path.open("rb")
-    if file.read(2) in (_JPEG, _PNG) and path.stat().st_size <= _MAX_WHOLE_BYTES:
+    if file.read(2) in (_JPEG, _PNG) and os.fstat(file.fileno()).st_size <= _MAX_WHOLE_BYTES:
         with file:
-            return BytesIO(path.read_bytes())
+            file.seek(0)
+            return BytesIO(file.read())
     file.seek(0)
     return file
 
@@ -157,22 +164,24 @@ def _load(picture: Pillow.Image) -> None:
         ) from None
 
 
-def _is_for_tifffile(path: Path) -> bool:
+def _is_for_tifffile(file: BinaryIO) -> bool:
     """Several pages, or samples that Pillow refuses or squeezes; what it does not even open is tifffile's too."""
-    with path.open("rb") as file:
-        if file.read(2) not in _TIFF:
-            return False
+    is_tiff = file.read(2) in _TIFF
+    file.seek(0)
+    if not is_tiff:
+        return False
+    try:
+        picture = Pillow.open(file, formats=("TIFF",))
+        stored = _stored(picture, file)
+        wide_colour = stored.bits > 8 and picture.mode in ("RGB", "RGBA", "RGBX")
+        white_is_zero = stored.white_is_zero and (stored.bits, stored.kind) != (16, "u")
+        return getattr(picture, "n_frames", 1) > 1 or wide_colour or white_is_zero
+    except Pillow.DecompressionBombError:
+        return False
+    except UnidentifiedImageError:
+        return True
+    finally:
         file.seek(0)
-        try:
-            with Pillow.open(file, formats=("TIFF",)) as picture:
-                stored = _stored(picture, path)
-                wide_colour = stored.bits > 8 and picture.mode in ("RGB", "RGBA", "RGBX")
-                white_is_zero = stored.white_is_zero and (stored.bits, stored.kind) != (16, "u")
-                return getattr(picture, "n_frames", 1) > 1 or wide_colour or white_is_zero
-        except Pillow.DecompressionBombError:
-            return False
-        except UnidentifiedImageError:
-            return True
 
 
 def _open(file: BinaryIO) -> Pillow.Image:
@@ -206,10 +215,13 @@ def _check_frames(picture: Pillow.Image) -> None:
         )
 
 
-def _stored(picture: Pillow.Image, path: Path) -> _Stored:
+def _stored(picture: Pillow.Image, file: BinaryIO) -> _Stored:
     if picture.format == "PNG":
-        with path.open("rb") as file:
-            return _Stored(bits=file.read(25)[24])  # IHDR is always first
+        place = file.tell()
+        file.seek(24)  # IHDR is always first
+        bits = file.read(1)[0]
+        file.seek(place)
+        return _Stored(bits)
     tags = getattr(picture, "tag_v2", None)
     if picture.format != "TIFF" or tags is None:
         return _Stored()

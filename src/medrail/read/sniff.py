@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -68,9 +69,10 @@ def sniff(path: str | Path) -> str:
     """
     path = Path(path)
     with Guard(path, "file"):
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise UnsupportedFormat("is a folder", needed="a file", where=str(path))
-        if path.exists() and not path.is_file():
+        if not stat.S_ISREG(mode):
             raise UnsupportedFormat("is a pipe, a socket or a device", needed="a file", where=str(path))
         head = _head(path)
     if not head:

@@ -5,12 +5,13 @@ Layouts that look for series themselves (``series_entries``) bring it along.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from medrail.cases.layouts.series import is_dicom
+from medrail.cases.layouts.series import is_dicom, is_dicom_suffix
 from medrail.cases.listing import Entry, Listing, image_suffix
 from medrail.errors import MedrailError
 from medrail.read.contents import is_zip, opened
@@ -50,14 +51,16 @@ def _images(paths: Iterable[Path], options: ReadOptions, cache: HeaderCache) -> 
     found: dict[Path, _Images] = {}
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  pathlib takes three times as long, and there are many
             found[path] = _in_folder(path, options, cache)
+        elif (suffix := image_suffix(path.name)) and not is_dicom_suffix(suffix):
+            continue
         elif is_dicom(path):
             if is_dicomdir(path):
                 found[path] = _in_folder(path, options, cache)
             else:
                 files.append(path)
-        elif not image_suffix(path.name) and is_zip(path):
+        elif not suffix and is_zip(path):
             status = path.stat()
             found[path] = _in_zip(path, status.st_size, status.st_mtime_ns, options)
     for outcome in look_at(files, cache):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +12,19 @@ from medrail.cases.listing import stem
 
 LONGEST = 120
 _KEPT = frozenset("._-")
+_NOT_KEPT = re.compile(r"[^0-9A-Za-z._-]+")
 # Device names of Windows, which cannot be file names there whatever their suffix.
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
 def safe_id(name: str) -> str:
     """A name as an id: letters and digits of any script, dot, underscore, hyphen; the rest becomes one hyphen."""
-    text = unicodedata.normalize("NFC", name)
-    mapped = "".join(letter if letter.isalnum() or letter in _KEPT else " " for letter in text)
-    plain = "-".join(mapped.split()).strip("-._")
+    if name.isascii():  # the same, quicker
+        plain = _NOT_KEPT.sub("-", name).strip("-._")
+    else:
+        text = unicodedata.normalize("NFC", name)
+        mapped = "".join(letter if letter.isalnum() or letter in _KEPT else " " for letter in text)
+        plain = "-".join(mapped.split()).strip("-._")
     if not plain or plain.split(".")[0].casefold() in _RESERVED:
         plain = f"case-{plain}".rstrip("-")
     while len(plain.encode()) > LONGEST:
@@ -35,10 +40,13 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     The names themselves must be different from each other.
     """
     ids = [safe_id(stem(name)) for name in names]
-    counts = Counter(_key(text) for text in ids)
+    keys = [_key(text) for text in ids]
+    counts = Counter(keys)
+    if len(counts) == len(ids):
+        return ids
     ids = [
-        text if counts[_key(text)] == 1 else f"{text}-{_short_hash(name)}"
-        for text, name in zip(ids, names, strict=True)
+        text if counts[key] == 1 else f"{text}-{_short_hash(name)}"
+        for text, key, name in zip(ids, keys, names, strict=True)
     ]
     if len({_key(text) for text in ids}) == len(ids):
         return ids
@@ -51,7 +59,7 @@ def is_safe_id(text: str) -> bool:
 
 
 def _key(text: str) -> str:
-    return unicodedata.normalize("NFC", text.casefold())
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
 
 
 def _short_hash(name: str, length: int = 8) -> str:

@@ -23,15 +23,20 @@ _STRAY_SHARE = 0.25
 
 def is_dicom(path: Path) -> bool:
     """By suffix, or by the four letters after the preamble (DICOM PS3.10, section 7.1) where the name says nothing."""
-    suffix = image_suffix(path.name).lower()
+    suffix = image_suffix(path.name)
     if suffix:
-        return suffix in _DICOM_SUFFIXES
+        return is_dicom_suffix(suffix)
     try:
         with path.open("rb") as file:
             file.seek(128)
             return file.read(4) == b"DICM"
     except OSError:
         return False
+
+
+def is_dicom_suffix(suffix: str) -> bool:
+    """Whether an image's suffix is one of DICOM's."""
+    return suffix.lower() in _DICOM_SUFFIXES
 
 
 def series_entries(

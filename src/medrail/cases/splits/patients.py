@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -152,7 +152,9 @@ def _same(entries: Sequence[Entry], said: Sequence[str], patients: Sequence[str]
 
 def _same_folders(entries: Sequence[Entry], said: Sequence[str], patients: Sequence[str]) -> list[Finding]:
     """Folders of series that nobody calls a patient, and whose headers name one: said once for all of them."""
-    unsaid = [(patient, entry) for patient, name, entry in zip(patients, said, entries, strict=True) if not name]
+    rows = [(patient, entry) for patient, name, entry in zip(patients, said, entries, strict=True) if not name]
+    count = Counter(patient for patient, _ in rows)
+    unsaid = [(patient, entry) for patient, entry in rows if count[patient] > 1]
     # Below a class's folder, say, where a folder may well have been meant for a patient.
     series = [(name, one) for name, one in unsaid if "/" in one.name and not image_suffix(one.path.name)]
     found = list(_first_places((patient, str(entry.path), entry) for patient, entry in series))

@@ -97,7 +97,7 @@ def _shared_from(text: str) -> tuple[list[Any], list[Any]]:
     """The plane's values between position and times; the header's values after those of ``_own``."""
     values = _DECODE(text)
     count, own = len(_OF_PLANE), len(fields(Header)) + len(_OF_PLANE) - len(values)
-    of_plane, of_header = get_type_hints(Plane), get_type_hints(Header)
+    of_plane, of_header = _hints(Plane), _hints(Header)
     makers = [_maker(of_plane[name]) for name in _OF_PLANE]
     makers += [_maker(of_header[one.name]) for one in fields(Header)[own:]]
     made = [make(value) for make, value in zip(makers, values, strict=True)]
@@ -122,10 +122,15 @@ def _header_from(values: list[Any]) -> Header:
 
 
 @functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@functools.cache
 def _maker(kind: Any) -> Callable[[Any], Any]:
     """What makes a value of a type out of its JSON."""
     if is_dataclass(kind):
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         makers = [_maker(hints[one.name]) for one in fields(kind)]
         return lambda values: kind(*(make(value) for make, value in zip(makers, values, strict=True)))  # type: ignore[operator]
     if get_origin(kind) is tuple:

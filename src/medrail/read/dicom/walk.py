@@ -17,10 +17,15 @@ def find_files(root: Path, closed: list[Path] | None = None) -> Iterator[Path]:
     own name where it has one below ``root`` (``leads_back``); one that may not be opened is added to ``closed``. A file
     given as ``root`` is itself.
     """
-    if not root.is_dir():
+    yield from map(Path, walk(str(root), closed))
+
+
+def walk(root: str, closed: list[Path] | None = None) -> Iterator[str]:
+    """``find_files`` for many: texts are made in a fraction of the time."""
+    if not Path(root).is_dir():
         yield root
         return
-    waiting, walked, real_root = [str(root)], set[tuple[int, int]](), os.path.realpath(root)
+    waiting, walked, real_root = [root], set[tuple[int, int]](), os.path.realpath(root)
     while waiting:
         folder = waiting.pop()
         try:
@@ -29,7 +34,7 @@ def find_files(root: Path, closed: list[Path] | None = None) -> Iterator[Path]:
             if closed is not None:
                 closed.append(Path(folder))
             continue
-        yield from map(Path, files)
+        yield from files
         # The first folder is walked first, with all that is below it.
         waiting.extend(reversed(folders))
 
