@@ -301,7 +301,9 @@ def _columns(table: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
 def prepare_cases(project: Project, make_progress: MakeProgress = lambda _: None) -> StageResult:
     """Raw files -> model-ready arrays; cases that fail are named, the others go on."""
     with _timed() as seconds:
-        report = prepare(project.config, project.workspace, project.cases, make_progress("Preparing"))
+        report = prepare(
+            project.config, project.workspace, project.cases, make_progress("Preparing"), complete=project.stored
+        )
     ready = report.succeeded + report.skipped
     folder = store_of(project.config, project.workspace).folder
     return StageResult(

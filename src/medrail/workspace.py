@@ -211,13 +211,13 @@ class Run:
         return self.folder / "evaluation"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a kill in the middle leaves the old content."""
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a whole file or nothing: a kill in the middle leaves the old content; ``errors`` as of ``str.encode``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors=errors, newline="") as file:
             file.write(text)
         temporary.chmod(0o644)
         temporary.replace(path)

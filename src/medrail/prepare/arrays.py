@@ -1,6 +1,7 @@
 """The files that hold prepared voxels: one .npy a case, or one for all pictures of a size, a row a case.
 
-Both open with ``np.load``. A case's own file appears whole or not at all; a row counts once the manifest names it.
+Both open with ``np.load``. A case's own file appears whole or not at all; a row counts once the manifest names it, and
+one process writes rows.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class RowsFile:
             _write_at(number, self._header(rows), 0)
 
     def write(self, row: int, array: Array) -> None:
-        """One row, in place; rows may be written by several processes at once."""
+        """One row, in place."""
         number = os.open(self.path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         try:
             _write_at(number, _bytes_of(array), HEADER_BYTES + row * self.row_bytes)
@@ -106,10 +107,22 @@ def _write_at(number: int, content: bytes | memoryview, offset: int) -> None:
 
 def save_array(path: Path, array: Array) -> int:
     """Write an .npy whole or not at all; its bytes."""
+    temporary = path.parent / save_temporary(path.parent, array)
+    size = temporary.stat().st_size
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def save_temporary(folder: Path, array: Array) -> str:
+    """Write an .npy under a new name, whole or not at all; the name."""
     head = BytesIO()
     array = np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
@@ -118,11 +131,10 @@ def save_array(path: Path, array: Array) -> int:
                 while view:
                     view = view[file.write(view) :]
         temporary.chmod(0o644)
-        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return len(head.getvalue()) + array.nbytes
+    return temporary.name
 
 
 def array_digest(array: Array) -> str:

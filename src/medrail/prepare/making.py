@@ -16,12 +16,12 @@ from pathlib import Path
 
 from medrail.cases import FoundOnTheWay, Hashes, read_roi, read_target_mask, source_fingerprint
 from medrail.config import Config, DataConfig
-from medrail.errors import MedrailError, RunError
+from medrail.errors import CaseError, MedrailError, RunError
 from medrail.machine import peak_memory_bytes
-from medrail.prepare.keeper import Place, write_case
-from medrail.prepare.manifest import Entry
+from medrail.prepare.keeper import Place, Written, write_case
 from medrail.prepare.pipeline import Pipeline, Prepared
 from medrail.prepare.sampling import compiled
+from medrail.prepare.sizes import states_of
 from medrail.prepare.store import Store
 from medrail.read import Digests, UnreadImage, open_image
 from medrail.read.digests import Content, State
@@ -100,8 +100,8 @@ class Batch:
 class Made:
     """What became of a case.
 
-    entry:
-        Its line for the manifest; None where it failed, for the ``reason``.
+    written:
+        What the keeper takes over; None where it failed, for the ``reason``.
     contents:
         Of the files that were read.
     seconds:
@@ -109,7 +109,7 @@ class Made:
     """
 
     order: Order
-    entry: Entry | None = None
+    written: Written | None = None
     reason: str = ""
     out_of_memory: bool = False
     disk_full: bool = False
@@ -150,7 +150,7 @@ def _load_compiled() -> None:
 def _make(order: Order, reading: Reading) -> Made:
     made = Made(order)
     try:
-        made.entry = _from_base(order, made) or _from_files(order, reading, made)
+        made.written = _from_base(order, made) or _from_files(order, reading, made)
     except MedrailError as error:
         made.reason = str(error)
     except MemoryError:
@@ -167,9 +167,10 @@ def _make(order: Order, reading: Reading) -> Made:
     return made
 
 
-def _from_files(order: Order, reading: Reading, made: Made) -> Entry:
+def _from_files(order: Order, reading: Reading, made: Made) -> Written:
     case, pipeline, digests = order.case, order.place.store.pipeline, Digests()
     begin = time.perf_counter()
+    before = states_of(case)
     raw = open_image(case.paths[0], case.item, reading.options, digests)
     header = raw.stand_in if isinstance(raw, UnreadImage) else raw
     _add(made, "read", time.perf_counter() - begin)
@@ -182,12 +183,18 @@ def _from_files(order: Order, reading: Reading, made: Made) -> Entry:
         _add(made, "mask", time.perf_counter() - begin)
     begin = time.perf_counter()
     made_from = reading.made_from(case, FoundOnTheWay(digests.found))
+    if states_of(case) != before:
+        raise CaseError(
+            "its files were changed while they were read",
+            where=case.paths[0],
+            remedy="Wait until they are copied or written, and repeat.",
+        )
     made.contents = digests.found
     _add(made, "read", time.perf_counter() - begin)
     return _written(order, prepared, mask, made_from, made)
 
 
-def _from_base(order: Order, made: Made) -> Entry | None:
+def _from_base(order: Order, made: Made) -> Written | None:
     """None where there is no base, or it turns out to be broken."""
     base, case_id = order.base, order.case.id
     if base is None:
@@ -212,11 +219,11 @@ def _from_base(order: Order, made: Made) -> Entry | None:
     return _written(order, prepared, mask, made_from, made)
 
 
-def _written(order: Order, prepared: Prepared, mask: Image | None, made_from: str, made: Made) -> Entry:
+def _written(order: Order, prepared: Prepared, mask: Image | None, made_from: str, made: Made) -> Written:
     begin = time.perf_counter()
-    entry = write_case(order.place, prepared, mask, made_from)
+    written = write_case(order.place, prepared, mask, made_from)
     _add(made, "write", time.perf_counter() - begin)
-    return entry
+    return written
 
 
 def _add(made: Made, step: str, seconds: float) -> None:

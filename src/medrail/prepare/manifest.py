@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from medrail.errors import RunError
 from medrail.machine import collecting_later
 from medrail.workspace import write_text
 
@@ -87,7 +88,7 @@ class ManifestWriter:
             status = self.path.stat()
             entries, lines, whole = _read(str(self.path), status.st_size, status.st_mtime_ns, status.st_ino)
         if lines > len(entries) / (1 - _MOST_REPLACED):
-            write_text(self.path, "".join(_line(entry) for entry in entries.values()))
+            _write_anew(self.path, entries)
             whole = self.path.stat().st_size
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         os.ftruncate(self._file, whole)
@@ -106,6 +107,8 @@ class ManifestWriter:
         ------
         OSError
             If the disk is full; then nothing was added.
+        RunError
+            If somebody else has written into the file.
         """
         self._write(_line(entry))
 
@@ -114,7 +117,14 @@ class ManifestWriter:
         self._write(_line({"case": case, "gone": True}))
 
     def _write(self, line: str) -> None:
-        content, begin = line.encode(), os.lseek(self._file, 0, os.SEEK_CUR)
+        # Names of files may hold what is no text; so they come back as they were.
+        content, begin = line.encode("utf-8", "surrogatepass"), os.lseek(self._file, 0, os.SEEK_CUR)
+        if os.fstat(self._file).st_size != begin:
+            raise RunError(
+                "another process has written into it",
+                where=str(self.path),
+                remedy="Let one `medrail prepare` at a time work on a store; this file system has no locks.",
+            )
         try:
             while content:
                 content = content[os.write(self._file, content) :]
@@ -122,6 +132,11 @@ class ManifestWriter:
             os.ftruncate(self._file, begin)
             os.lseek(self._file, begin, os.SEEK_SET)
             raise
+
+
+def _write_anew(path: Path, entries: Mapping[str, Entry]) -> None:
+    text = "".join(map(_line, entries.values()))
+    write_text(path, text, errors="surrogatepass")
 
 
 def _line(entry: Entry) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,29 @@ class PrepareReport:
     workers: int = 1
     seconds_by_step: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def nothing_done(cases: int, seconds: float, folder: Path) -> PrepareReport:
+        """All cases were up to date."""
+        return PrepareReport(cases, 0, (), cases, seconds, 0.0, None, folder)
+
+    def then(self, last: PrepareReport) -> PrepareReport:
+        """This pass and the one that went on from it, as one: the last one's cases, the work of both."""
+        seconds, steps = self.seconds + last.seconds, dict(self.seconds_by_step)
+        for step, spent in last.seconds_by_step.items():
+            steps[step] = steps.get(step, 0.0) + spent
+        read_mb = self.input_mb_per_s * self.seconds + last.input_mb_per_s * last.seconds
+        peaks = [peak for peak in (self.peak_rss_mb, last.peak_rss_mb) if peak is not None]
+        return replace(
+            last,
+            seconds=seconds,
+            input_mb_per_s=read_mb / seconds,
+            peak_rss_mb=max(peaks, default=None),
+            output_mb=self.output_mb + last.output_mb,
+            workers=max(self.workers, last.workers),
+            seconds_by_step=steps,
+            notes=(*self.notes, *last.notes),
+        )
 
     @property
     def success_rate(self) -> float:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from medrail.read import files_of
@@ -13,6 +14,7 @@ from medrail.read.dicom.header import Header
 from medrail.read.dicom.headers import look
 from medrail.read.dicom.pixels import UNCOMPRESSED
 from medrail.read.dicom.walk import find_files, walk
+from medrail.read.digests import State, state_of
 from medrail.types import Case
 
 # Memory for each byte of the files: voxels of a plain series are read a slice at a time; what is compressed grows, and
@@ -43,6 +45,17 @@ def input_bytes(cases: Iterable[Case]) -> int:
             if text and Path(text).is_absolute():  # else the target is a class name
                 paths.update(_files(text))
     return sum(map(_size, paths))
+
+
+def states_of(case: Case) -> frozenset[State]:
+    """Size and times of all files of a case, as the system has them now; what is missing is missing here, too."""
+    found = set()
+    for text in (*case.paths, case.roi, case.target):
+        if text and Path(text).is_absolute():
+            for path in _files(text):
+                with suppress(OSError):
+                    found.add(state_of(path, os.stat(path)))  # noqa: PTH116  pathlib is slow, and there are many
+    return frozenset(found)
 
 
 def needs_bytes(case: Case, size: int) -> int:

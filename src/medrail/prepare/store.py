@@ -6,7 +6,8 @@
     prepared/FP12/manifest.jsonl          a line a case: where its array lies, what it means, what it is from
     prepared/FP12/cases/ID.image.npy      (C, D, H, W) of a volume: uint8, int16, float16, float32, ...
     prepared/FP12/cases/ID.mask.npy       (1, D, H, W) uint8 class indices; segmentation only
-    prepared/FP12/pictures.npy            (N, C, H, W): pictures of one size and type, a row a case
+    prepared/FP12/pictures.npy            (N, C, H, W): pictures of one size and type, a row a case; those of a second
+                                          size lie in pictures-2.npy, and so on
     prepared/FP12/pictures.mask.npy       (N, H, W) uint8
     prepared/FP12/failures.csv            what could not be prepared, and why
 
@@ -116,13 +117,36 @@ class Store:
     def source_fingerprint(self, case_id: str) -> str | None:
         """What the case was made from, or None if it is not prepared, or its line or files are broken."""
         entry = self.entries.get(case_id)
-        return None if entry is None else _source(entry, self.pipeline.fingerprint[:12], self._size)
+        if entry is None or case_id in self.found_broken():
+            return None
+        return _source(entry, self.pipeline.fingerprint[:12], self._size)
 
     def sources(self) -> dict[str, str]:
         """``source_fingerprint`` of all prepared cases, in one pass over the manifest and the folders."""
         pipeline, size = self.pipeline.fingerprint[:12], self._sizes().__getitem__
         found = {case_id: _source(entry, pipeline, size) for case_id, entry in self.entries.items()}
-        return {case_id: source for case_id, source in found.items() if source is not None}
+        broken = self.found_broken()
+        return {case: source for case, source in found.items() if source is not None and case not in broken}
+
+    def found_broken(self) -> frozenset[str]:
+        """Cases of which somebody who loaded them found that their numbers had changed: they are made again."""
+        try:
+            return frozenset(path.name for path in self._broken_folder.iterdir())
+        except OSError:
+            return frozenset()
+
+    def forget_broken(self, case_id: str) -> None:
+        """It is made again."""
+        (self._broken_folder / case_id).unlink(missing_ok=True)
+
+    def _remember_broken(self, case_id: str) -> None:
+        with suppress(OSError):  # a store that cannot be written stays as it is
+            self._broken_folder.mkdir(exist_ok=True)
+            (self._broken_folder / case_id).touch()
+
+    @property
+    def _broken_folder(self) -> Path:
+        return self.folder / "broken"
 
     def fingerprint(self, case_ids: Iterable[str]) -> str:
         """SHA-256 (hex) over the pipeline and what each of the cases was made from, whatever their order.
@@ -167,6 +191,7 @@ class Store:
         if any(described[key] != value for key, value in found.items()):
             raise self._broken(case_id, f"{described['file']} holds {found}, the manifest says {described}")
         if array_digest(array) != described["digest"]:
+            self._remember_broken(case_id)
             raise self._broken(case_id, f"the numbers in {described['file']} are not those that were written")
         if not mapped:
             array = np.array(array)
