@@ -16,7 +16,7 @@ from medrail.cases import FileHashes, Unknown
 from medrail.config import Config
 from medrail.crew import Crew, Loss, work_through
 from medrail.errors import MedrailError, PrepareError
-from medrail.machine import collecting_later, free_memory_bytes, peak_memory_bytes, processors
+from medrail.machine import collecting_seldom, free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare.bases import Bases
 from medrail.prepare.keeper import Keeper
 from medrail.prepare.making import Base, Batch, Made, MadeBatch, Order, Reading, make_batch
@@ -107,7 +107,7 @@ def outdated(config: Config, workspace: Workspace, cases: Sequence[Case]) -> tup
 
 
 def _outdated(cases: Iterable[Case], reading: Reading, store: Store, hashes: FileHashes) -> list[Case]:
-    with collecting_later():
+    with collecting_seldom():
         made_from = store.sources()
         return [case for case in cases if not _is_current(case, made_from.get(case.id), reading, hashes)]
 

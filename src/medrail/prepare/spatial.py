@@ -218,8 +218,7 @@ def _positions(params: Params) -> list[FloatArray]:
 
 
 def _along(size: int, scale: float, offset: float) -> FloatArray:
-    along: FloatArray = scale * np.arange(size) + offset
-    return along
+    return np.asarray(scale * np.arange(size) + offset, dtype=np.float64)
 
 
 def _from_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> Image:
