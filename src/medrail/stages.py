@@ -33,7 +33,7 @@ from medrail.cases.listing import counted
 from medrail.cases.record import SEEN_BEFORE
 from medrail.config import Config, load
 from medrail.errors import BundleError, CaseError, ConfigError, LeakError, MedrailError, RunError
-from medrail.machine import collecting_later
+from medrail.machine import collecting_seldom
 from medrail.prepare import PrepareReport, check_steps, outdated, prepare, store_of
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json, write_text
@@ -71,7 +71,7 @@ class Project:
         DataError
             If the data cannot be turned into one; every bad row or file at once.
         """
-        with collecting_later():
+        with collecting_seldom():
             cases = build_cases(self.config, self.workspace, accept_leak=self.accept_leak)
             if self.stored:
                 write_table(cases, self.workspace.case_table, self.workspace.root)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Protocol
 
 from medrail.errors import CaseError
-from medrail.machine import collecting_later
+from medrail.machine import collecting_seldom
 from medrail.read import files_of
 from medrail.read.dicom.walk import walk
 from medrail.read.digests import Content, State, content_of_file, state_of
@@ -155,7 +155,7 @@ class FileHashes:
         if not self._database.is_file():
             return
         try:
-            with closing(sqlite3.connect(self._database, timeout=5)) as connection, collecting_later():
+            with closing(sqlite3.connect(self._database, timeout=5)) as connection, collecting_seldom():
                 rows = connection.execute("SELECT path, size, mtime_ns, ctime_ns, digest, alone FROM contents")
                 self._hashes = {row[:4]: Content(row[4], bool(row[5])) for row in rows}
             self._kept = sqlite3.connect(self._database, timeout=5, check_same_thread=False)

@@ -69,12 +69,18 @@ class _Written:
     def __init__(self, folder: Path, root: Path) -> None:
         self._folder, self._root = str(folder.absolute()), root.absolute()
         self._begin = os.path.normcase(self._root)
+        # Where the table lies in ``root`` itself, as it does in a project, the way is plain.
+        self._beside = os.path.join(self._folder, "") if self._folder == str(self._root) else ""  # noqa: PTH118
 
     def path(self, text: str) -> str:
         if not os.path.normcase(text).startswith(self._begin):  # most often; the rest of the questions takes long
             return text
         path = Path(text)
-        if not path.is_absolute() or not path.is_relative_to(self._root) or str(path) != text:
+        if str(path) != text:
+            return text
+        if self._beside and text.startswith(self._beside) and ".." not in path.parts:
+            return text[len(self._beside) :].replace(os.sep, "/")
+        if not path.is_absolute() or not path.is_relative_to(self._root):
             return text
         return Path(os.path.relpath(path, self._folder)).as_posix()
 

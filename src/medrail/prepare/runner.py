@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from medrail.cases import FileHashes
 from medrail.config import Config
 from medrail.errors import MedrailError
-from medrail.machine import collecting_later
+from medrail.machine import collecting_seldom
 from medrail.prepare.failures import Failure, read_failures, write_failures
 from medrail.prepare.keeper import Keeper
 from medrail.prepare.losses import full_disk, naming_a_full_disk
@@ -125,7 +125,7 @@ def _prepare(
 
 
 def _outdated(cases: Iterable[Case], reading: Reading, store: Store, hashes: FileHashes) -> list[Case]:
-    with collecting_later():
+    with collecting_seldom():
         made_from = store.sources()
         return [case for case in cases if not _is_current(case, made_from.get(case.id), reading, hashes)]
 

@@ -218,7 +218,7 @@ def _positions(params: Params) -> list[FloatArray]:
 
 
 def _along(size: int, scale: float, offset: float) -> FloatArray:
-    return np.arange(size, dtype=np.float64) * scale + offset
+    return np.asarray(scale * np.arange(size) + offset, dtype=np.float64)
 
 
 def _from_grid(image: Image, params: Params, *, antialias: bool, labels: bool) -> Image:

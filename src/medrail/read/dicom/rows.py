@@ -121,9 +121,7 @@ def _header_from(values: list[Any]) -> Header:
     return header
 
 
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 
 @functools.cache
