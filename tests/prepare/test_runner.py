@@ -20,7 +20,7 @@ from medrail.cases import FileHashes, source_fingerprint
 from medrail.cases.look.examine import look, recall
 from medrail.config import Config, parse
 from medrail.errors import ConfigError
-from medrail.prepare import Pipeline, Store, prepare
+from medrail.prepare import Pipeline, Store, outdated, prepare, store_of
 from medrail.read import read, read_mask
 from medrail.types import Case
 from medrail.workspace import Workspace
@@ -84,7 +84,7 @@ def test_first_call_makes_all_and_second_skips_all(tmp_path, cases):
     store = Store(workspace, Pipeline.from_dict(STEPS))
     assert report.folder == store.folder
     assert store.ids() == ("p0", "p1", "p2", "p3")
-    assert table(store) == [["case", "reason"]]
+    assert table(store) == [["case", "reason", "made_from"]]
     image, mask = store.load("p2")
     assert image.grid == mask.grid == (6, 8, 8)
     assert image.voxels.mean() == pytest.approx(0, abs=1e-4)
@@ -139,7 +139,7 @@ def test_bad_cases_are_named_and_the_others_go_on(tmp_path, cases, oblique, work
     assert "small_mask.nii.gz" in reasons["small"]
     store = Store(Workspace(tmp_path), Pipeline.from_dict(STEPS))
     assert store.ids() == ("p0", "p1", "p2", "p3")
-    assert table(store) == [["case", "reason"], *map(list, report.failed)]
+    assert [row[:2] for row in table(store)] == [["case", "reason"], *map(list, report.failed)]
     again = prepare(config(workers=workers), Workspace(tmp_path), mixed)
     assert (again.succeeded, again.skipped, again.failed) == (0, 4, report.failed)
 
@@ -455,3 +455,94 @@ def test_prepared_from_a_series_a_slice_at_a_time(tmp_path):
     image = Pipeline.from_dict(steps)(read(folder))
     assert np.array_equal(store.load("p1")[0].voxels, image.voxels)
     assert store.source_fingerprint("p1") == source_fingerprint(case)
+
+
+def test_a_file_that_changes_while_it_is_read_is_no_result(tmp_path, cases, monkeypatch, oblique):
+    """Data that are still being copied: the arrays would be of the old file, and pass for those of the new one."""
+    making = sys.modules["medrail.prepare.making"]
+    opened = making.open_image
+
+    def slowly(path, *more):
+        image = opened(path, *more)
+        if "p2" in path:
+            save(Path(path), np.zeros((5, 7, 11), np.float32), oblique.affine_ras_mm)
+        return image
+
+    monkeypatch.setattr(making, "open_image", slowly)
+    report = prepare(config(), Workspace(tmp_path), cases)
+    assert [case for case, _ in report.failed] == ["p2"]
+    assert "changed while they were read" in report.failed[0][1]
+    monkeypatch.undo()
+    assert outdated(config(), Workspace(tmp_path), cases) == ()
+    save(Path(cases[2].paths[0]), np.random.default_rng(2).normal(40, 20, (5, 7, 11)), oblique.affine_ras_mm)
+    assert outdated(config(), Workspace(tmp_path), cases) == ("p2",)
+    assert prepare(config(), Workspace(tmp_path), cases).succeeded == 1
+
+
+def test_files_that_are_not_there_for_a_moment_cost_nothing(tmp_path, cases):
+    workspace = Workspace(tmp_path)
+    prepare(config(), workspace, cases)
+    (tmp_path / "raw").rename(tmp_path / "away")
+    report = prepare(config(), workspace, cases)
+    assert len(report.failed) == 4
+    store = Store(workspace, Pipeline.from_dict(STEPS))
+    assert store.ids() == ("p0", "p1", "p2", "p3")
+    (tmp_path / "away").rename(tmp_path / "raw")
+    assert prepare(config(), workspace, cases).skipped == 4
+    assert table(store) == [["case", "reason", "made_from"]]
+
+
+def test_cases_that_were_taken_out_of_the_data_go(tmp_path, cases):
+    workspace, store = Workspace(tmp_path), Store(Workspace(tmp_path), Pipeline.from_dict(STEPS))
+    prepare(config(), workspace, cases)
+    prepare(config(), workspace, cases[:3])
+    assert len(store.ids()) == 4, "a part of the cases was asked for"
+    report = prepare(config(), workspace, cases[:3], complete=True)
+    assert (report.skipped, store.ids()) == (3, ("p0", "p1", "p2"))
+    assert not list(store.cases.glob("p3*"))
+
+
+def test_a_part_of_the_cases_keeps_what_is_known_of_the_others(tmp_path, cases):
+    workspace, store = Workspace(tmp_path), Store(Workspace(tmp_path), Pipeline.from_dict(STEPS))
+    Path(cases[1].paths[0]).write_bytes(b"broken")
+    prepare(config(), workspace, cases)
+    prepare(config(), workspace, cases[2:3])
+    assert [row[0] for row in table(store)] == ["case", "p1"]
+    assert outdated(config(), workspace, cases) == ()
+
+
+def test_after_a_death_the_work_is_done_by_processes(tmp_path, cases, monkeypatch):
+    """So that a file that crashes a library costs its own case only, the second time."""
+    workspace, store = Workspace(tmp_path), Store(Workspace(tmp_path), Pipeline.from_dict(STEPS))
+    store.folder.mkdir(parents=True)
+    (store.folder / ".lock").write_text("{}")
+    crews = []
+    module = sys.modules["medrail.prepare.work"]
+    monkeypatch.setattr(module, "work_through", lambda work, jobs, crew, *more: crews.append(crew))
+    prepare(config(), workspace, cases)
+    prepare(config(), workspace, cases)
+    assert [crew.here for crew in crews] == [False, False, True, True]
+
+
+def test_plain_files_are_written_from_the_compact_ones(tmp_path, cases, monkeypatch):
+    settle(monkeypatch)
+    workspace = Workspace(tmp_path)
+    prepare(config(), workspace, cases)
+    reading_is_forbidden(monkeypatch)
+    settings = config()
+    plain = settings.model_copy(update={"prepare": settings.prepare.model_copy(update={"store": "npy"})})
+    assert prepare(plain, workspace, cases).succeeded == 4
+    for case in cases:
+        array = np.load(store_of(plain, workspace).cases / f"{case.id}.image.npy")
+        assert np.array_equal(array, store_of(settings, workspace).load(case.id)[0].voxels)
+
+
+def test_keep_after_reports_both_passes(tmp_path, cases):
+    settings = config()
+    keeping = settings.model_copy(update={"prepare": settings.prepare.model_copy(update={"keep_after": "resample"})})
+    Path(cases[1].paths[0]).write_bytes(b"broken")
+    report = prepare(keeping, Workspace(tmp_path), cases)
+    assert (report.succeeded, [case for case, _ in report.failed]) == (3, ["p1"])
+    assert {"orient", "resample", "normalise", "write"} <= {
+        part for step in report.seconds_by_step for part in step.split("+")
+    }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medrail.errors import RunError
+from medrail.errors import PrepareError, RunError
 from medrail.prepare.arrays import TEMPORARY_PREFIX
-from medrail.prepare.keeper import Keeper, put, write_case
+from medrail.prepare.keeper import Keeper, Place, put, write_case
 from medrail.prepare.manifest import ManifestWriter
-from medrail.prepare.pipeline import Pipeline
+from medrail.prepare.pipeline import Pipeline, Prepared
 from medrail.prepare.store import Store
 from medrail.types import Image
 from medrail.workspace import Workspace
@@ -177,8 +176,7 @@ def test_a_full_disk_leaves_no_temporary_file(store, monkeypatch, pipeline, volu
     def full(*arguments, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", lambda file, header: file.write(b"x"))
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(Path, "chmod", full)
     with pytest.raises(OSError, match="No space left"):
         put(store, "new", pipeline.compact(volume), None, "dd")
     assert not [path for path in store.cases.iterdir() if "new" in path.name or TEMPORARY_PREFIX in path.name]
@@ -221,8 +219,7 @@ def test_pictures_of_one_size_are_rows_of_one_array(tmp_path, masks):
     made = list(pictures(20, masks))
     with Keeper(store, 20) as keeper:
         for case_id, prepared, mask in made:
-            place = keeper.place(case_id)
-            keeper.keep(place, write_case(place, prepared, mask, case_id))
+            keeper.keep(case_id, write_case(keeper.place(case_id), prepared, mask, case_id))
     assert not list(store.cases.iterdir())
     rows = np.load(store.folder / "pictures.npy", mmap_mode="r")
     assert rows.shape == (20, 3, 6, 7)
@@ -241,26 +238,115 @@ def test_pictures_of_one_size_are_rows_of_one_array(tmp_path, masks):
         assert found is None if mask is None else np.array_equal(found.voxels, mask.voxels)
 
 
-def test_rows_are_used_again_and_cut(tmp_path):
+def fill(store, made, expected=20):
+    with Keeper(store, expected) as keeper:
+        for case_id, prepared, mask in made:
+            keeper.keep(case_id, write_case(keeper.place(case_id), prepared, mask, case_id))
+
+
+def rows_in(store, name="pictures.npy") -> int:
+    return np.load(store.folder / name, mmap_mode="r").shape[0]
+
+
+def test_rows_at_the_end_are_cut_and_new_ones_are_added_there(tmp_path):
+    """A row is never used for another case while a training may have it mapped."""
     store = Store(Workspace(tmp_path), Pipeline.from_dict(PICTURES))
     made = list(pictures(18))
-    with Keeper(store, 18) as keeper:
-        for case_id, prepared, mask in made:
-            place = keeper.place(case_id)
-            keeper.keep(place, write_case(place, prepared, mask, case_id))
+    fill(store, made)
     for gone in ("c3", "c17"):
         drop(store, gone)
-    assert np.load(store.folder / "pictures.npy", mmap_mode="r").shape[0] == 17
+    assert rows_in(store) == 17
     put(store, "new", *made[5][1:], "x")
-    assert store.entries["new"]["image"]["row"] == 3
-    for case_id, prepared, _ in made[4:17]:
+    assert store.entries["new"]["image"]["row"] == 17
+    for case_id, prepared, _ in [*made[4:17], ("new", made[5][1], None)]:
         assert np.array_equal(store.load(case_id)[0].voxels, prepared.decoded().voxels)
-    # One of another size has a file of its own, and its row is free again.
-    other = next(iter(pictures(1)))[1]
-    tall = replace(other, image=other.image.with_voxels(np.zeros((3, 1, 8, 7), np.uint8)))
-    put(store, "tall", tall, None, "x")
-    assert store.entries["tall"]["image"]["file"] == "cases/tall.image.npy"
-    assert np.load(store.folder / "pictures.npy", mmap_mode="r").shape[0] == 17
+    for case_id in store.ids():
+        drop(store, case_id)
+    assert not (store.folder / "pictures.npy").exists()
+
+
+def test_pictures_of_other_sizes_have_arrays_of_their_own(tmp_path):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict([]))
+    made = []
+    for number, side in enumerate([5, *[8] * 10, *[9] * 10, 10, 11, 12]):
+        voxels = np.full((3, 1, side, side), number, np.uint8)
+        made.append((f"c{number}", Pipeline.from_dict([]).compact(Image(voxels, unit="uint8")), None))
+    fill(store, made)
+    assert [rows_in(store, name) for name in ("pictures.npy", "pictures-2.npy", "pictures-3.npy")] == [1, 10, 10]
+    assert rows_in(store, "pictures-4.npy") == 1
+    assert sorted(path.name for path in store.cases.iterdir()) == ["c22.image.npy", "c23.image.npy"]
+    for case_id, prepared, _ in made:
+        assert np.array_equal(store.load(case_id)[0].voxels, prepared.image.voxels)
+    assert set(store.sources()) == {case_id for case_id, _, _ in made}
+
+
+def test_lost_rows_lose_their_lines(tmp_path):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict(PICTURES))
+    made = list(pictures(18, masks=True))
+    fill(store, made)
+    path = store.folder / "pictures.npy"
+    path.write_bytes(path.read_bytes()[: 256 + 10 * 3 * 6 * 7 + 5])
+    assert len(store.sources()) == 10
+    fill(store, made[10:])
+    assert len(store.sources()) == 18
+    path.unlink()
+    assert not store.sources()
+    fill(store, made)
+    for case_id, prepared, mask in made:
+        image, found = store.load(case_id)
+        assert np.array_equal(image.voxels, prepared.decoded().voxels)
+        assert np.array_equal(found.voxels, mask.voxels)
+
+
+def test_a_worker_that_is_late_changes_nothing(tmp_path):
+    """It did a case that another one has kept meanwhile, and that somebody has changed since."""
+    store = Store(Workspace(tmp_path), Pipeline.from_dict([]))
+    old, new = (Pipeline.from_dict([]).compact(Image(np.full((1, 4, 5, 6), n, np.int16))) for n in (1, 2))
+    late = write_case(Place(store, "a"), old, None, "old") if store.cases.mkdir(parents=True) is None else None
+    put(store, "a", new, None, "new")
+    assert store.load("a")[0].voxels.max() == 2
+    with Keeper(store, 1) as keeper, pytest.raises(FileNotFoundError):
+        keeper.keep("a", late)  # its file was swept
+
+
+def test_broken_numbers_are_made_again(store, pipeline, volume):
+    path = store.cases / "with-mask.image.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert store.source_fingerprint("with-mask") == "aa"
+    with pytest.raises(RunError, match="not those that were written"):
+        store.load("with-mask")
+    assert store.source_fingerprint("with-mask") is None
+    assert set(store.sources()) == {"image.only"}
+    put(store, "with-mask", pipeline.compact(volume), None, "aa")
+    assert set(store.sources()) == {"image.only", "with-mask"}
+    store.load("with-mask")
+
+
+def test_names_that_are_no_text_come_back(tmp_path):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict([]))
+    source = b"/data/\xff\xfe.png".decode("utf-8", "surrogateescape")
+    for _ in range(8):  # so that the manifest is written anew as well
+        put(store, "a", Pipeline.from_dict([]).compact(Image(np.zeros((1, 4, 5, 6)), source=source)), None, "x")
+    assert store.entries["a"]["source"] == source
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    store = Store(Workspace(tmp_path), Pipeline.from_dict([]))
+    voxels = np.zeros((1, 4, 5, 6), np.float32)
+    voxels[0, 2, 3, 4] = np.inf
+    with pytest.raises(PrepareError, match="not finite"):
+        put(store, "a", Prepared(Image(voxels)), None, "x")
+
+
+def test_a_second_hand_in_the_manifest_is_noticed(tmp_path):
+    with ManifestWriter(tmp_path / "manifest.jsonl") as writer:
+        writer.add({"case": "a"})
+        with (tmp_path / "manifest.jsonl").open("a") as other:
+            other.write('{"case": "b"}\n')
+        with pytest.raises(RunError, match="another process has written"):
+            writer.add({"case": "c"})
 
 
 def test_plain_store_holds_what_the_network_sees(tmp_path):
@@ -268,8 +354,7 @@ def test_plain_store_holds_what_the_network_sees(tmp_path):
     made = list(pictures(17))
     with Keeper(store, 17) as keeper:
         for case_id, prepared, mask in made:
-            place = keeper.place(case_id)
-            keeper.keep(place, write_case(place, prepared, mask, case_id))
+            keeper.keep(case_id, write_case(keeper.place(case_id), prepared, mask, case_id))
     assert store.folder.name.endswith("-npy")
     for case_id, prepared, _ in made:
         array = np.load(store.cases / f"{case_id}.image.npy")

@@ -102,8 +102,9 @@ def _prepare(
         todo = _outdated(cases, reading, store, hashes)
         if progress and len(todo) < len(cases):
             progress(len(cases) - len(todo), len(cases), "up to date")
-        own = {case.id for case in cases}
-        if not todo and store.failures_file.is_file() and not (complete and set(store.entries) - own):
+        own, before = {case.id for case in cases}, read_failures(store.failures_file)
+        stale = before.keys() & own or (complete and store.entries.keys() - own)
+        if not todo and store.failures_file.is_file() and not stale:
             return PrepareReport.nothing_done(len(cases), time.perf_counter() - started, store.folder)
         with Keeper(store, len(todo)) as keeper:
             if complete:
@@ -112,7 +113,6 @@ def _prepare(
             work.failures = {
                 case.id: Failure(case.id, known_failures[case.id]) for case in todo if case.id in known_failures
             }
-            before = read_failures(store.failures_file)
             try:
                 work.do([case for case in todo if case.id not in known_failures])
             finally:
