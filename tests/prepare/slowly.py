@@ -2,9 +2,9 @@
 
     python slowly.py ROOT SECONDS [key=value of prepare ...]
 
-Cases lie in ROOT/raw as NAME.nii.gz. A name that begins with "hang" never ends, "big" takes 3 GB, "vanish" deletes its
-file when it is its turn, "once" kills its process the first time. Spawned workers import this file, so it holds there,
-too.
+Cases lie in ROOT/raw as NAME.nii.gz, or NAME.png. A name that begins with "hang" never ends, "big" takes 3 GB, "vanish"
+deletes its file when it is its turn, "once" kills its process the first time. Spawned workers import this file, so it
+holds there, too.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ if sys.argv[0].endswith("slowly.py") or "slowly" in __name__ or __name__ == "__m
     making.open_image = _slowly
 
 
+VOLUMES = [{"kind": "orient"}, {"kind": "resample", "spacing_mm": 2}, {"kind": "round"}]
+PICTURES = [{"kind": "resize", "size": [6, 7]}, {"kind": "normalise"}]
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     settings = dict(argument.split("=", 1) for argument in sys.argv[3:])
@@ -59,14 +63,15 @@ def main() -> None:
             "model": {"name": "resnet18", "dims": 3},
             "prepare": {
                 "workers": int(settings.pop("workers", 2)),
-                "steps": [{"kind": "orient"}, {"kind": "resample", "spacing_mm": 2}, {"kind": "round"}],
+                "steps": PICTURES if any((root / "raw").glob("*.png")) else VOLUMES,
                 "timeout_s": float(settings.pop("timeout_s", 0)),
                 **settings,
             },
         }
     )
-    names = sorted(path.name.removesuffix(".nii.gz") for path in (root / "raw").glob("*.nii.gz"))
-    cases = [Case(name, name, (str(root / "raw" / f"{name}.nii.gz"),), "a") for name in names]
+    files = [path for path in sorted((root / "raw").iterdir()) if path.suffix in (".gz", ".png")]
+    names = [path.name.partition(".")[0] for path in files]
+    cases = [Case(name, name, (str(path),), "a") for name, path in zip(names, files, strict=True)]
     try:
         report = prepare(config, Workspace(root), cases, lambda done, total, note="": print(done, note, flush=True))
     except MedrailError as error:

@@ -15,12 +15,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from medrail.prepare import Pipeline, Store
 from medrail.workspace import Workspace
 
 SCRIPT = Path(__file__).with_name("slowly.py")
 STEPS = [{"kind": "orient"}, {"kind": "resample", "spacing_mm": 2}, {"kind": "round"}]
+PICTURES = [{"kind": "resize", "size": [6, 7]}, {"kind": "normalise"}]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
 
@@ -29,6 +31,14 @@ def make(root: Path, names: list[str]) -> Path:
     for number, name in enumerate(names):
         voxels = np.random.default_rng(number).normal(40, 20, (20, 16, 12)).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.1, 1.2, 2.5, 1])), root / "raw" / f"{name}.nii.gz")
+    return root
+
+
+def make_pictures(root: Path, names: list[str]) -> Path:
+    (root / "raw").mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 255, (12, 9, 3), np.uint8)
+        Pillow.fromarray(pixels).save(root / "raw" / f"{name}.png")
     return root
 
 
@@ -45,7 +55,8 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 120) -> dict:
 
 
 def store_of(root: Path) -> Store:
-    return Store(Workspace(root), Pipeline.from_dict(STEPS))
+    pictures = any((root / "raw").glob("*.png"))
+    return Store(Workspace(root), Pipeline.from_dict(PICTURES if pictures else STEPS))
 
 
 def content(root: Path) -> dict[str, object]:
@@ -100,17 +111,18 @@ def _state(pid: int) -> str:
 
 @LINUX
 @pytest.mark.slow
-def test_kills_at_random_times_lose_nothing_for_good(tmp_path):
-    """20 runs; the final store is that of an undisturbed run."""
-    names = [f"p{number:02}" for number in range(8)]
-    undisturbed = make(tmp_path / "undisturbed", names)
+@pytest.mark.parametrize(("kind", "count", "runs"), [(make, 8, 20), (make_pictures, 24, 12)])
+def test_kills_at_random_times_lose_nothing_for_good(tmp_path, kind, count, runs):
+    """The final store is that of an undisturbed run: volumes in files of their own, pictures in rows."""
+    names = [f"p{number:02}" for number in range(count)]
+    undisturbed = kind(tmp_path / "undisturbed", names)
     report = finish(start(undisturbed, 0, "workers=1"))
     assert report["succeeded"] == len(names)
     expected, draw = content(undisturbed), random.Random(0)
-    for run in range(20):
-        root = make(tmp_path / f"run{run}", names)
+    for run in range(runs):
+        root = kind(tmp_path / f"run{run}", names)
         shutil.copytree(undisturbed / "raw", root / "raw", dirs_exist_ok=True)
-        process = start(root, 0.1)
+        process = start(root, 0.8 / count)
         time.sleep(draw.uniform(0.3, 2.2))
         workers = workers_of(process.pid)
         if run % 2 and workers and process.poll() is None:
@@ -125,6 +137,7 @@ def test_kills_at_random_times_lose_nothing_for_good(tmp_path):
             report = finish(start(root, 0))
             assert report["skipped"] == len(before)
         assert content(root) == expected
+        assert (store_of(root).folder / "pictures.npy").exists() == (kind is make_pictures)
         assert not [path for path in store_of(root).cases.iterdir() if path.name.startswith(".")]
         shutil.rmtree(root)
 
