@@ -22,36 +22,45 @@ import record
 import sets
 import slide
 
-ROUNDS, SERIES, PICTURES, VOLUMES = 5, 8, 2000, 4
+ROUNDS, SERIES, PICTURES, VOLUMES = 5, 8, 2000, 12
 TASKS = ("ct128", "ct1mm", "cold", "compressed", "jpeg", "png", "nifti", "slide")
 Found = tuple[list[record.Measure], list[str]]
 
 NOTES = (
-    "Each contender: a fresh process, imports and a warm-up (a case; with two workers two; 32 pictures) not "
-    "counted, files in the file cache, in turn. medrail: one call of prepare() into a new workspace, with the "
-    "start of its worker processes, the search for files, content hashes, the manifest. Seconds are divided by "
-    "the number of cases.",
-    f"CT: series of {sets.SLICES} x {sets.SIDE} x {sets.SIDE} int16 of 1 x 0.742 x 0.742 mm. All window (centre "
-    "50, width 400) first and then interpolate linearly, without antialias, onto the same grid (128^3: borders in "
-    "place; 1 mm: first voxel in place). Peers store float32 .npy, medrail float16 (rounded to 11 bits). "
-    "`antialias`: medrail's default when shrinking, which the peers do not do: more work for another, better "
-    "result.",
-    "The usual script: SimpleITK in ThreadPoolExecutor(4), with SimpleITK's own threads inside. One process: "
-    "SimpleITK and MONAI with the threads that they start themselves, medrail with one. SimpleITK takes 4 series "
-    f"there, MONAI and TorchIO {ct.SLOW_CASES} series in {ct.SLOW_ROUNDS} rounds: ratios are of seconds a series.",
-    "Reading bytes: the same files read into one buffer, and files of the size of medrail's output written, no "
-    "work on them. Nothing is flushed to the disk by any contender.",
-    "Cold: the series' own files leave the file cache (posix_fadvise) before each run; the machine's host may "
+    "Each contender: a fresh process, in turn; imports and a warm-up (one case; two where there are two "
+    f"processes; pictures: 16 for Pillow, {pictures.WARM} for medrail, whose kernels are compiled then) not "
+    "counted; files in the file cache. medrail is charged for more than its peers: its time is that of one call "
+    "of prepare() into a new workspace, with the start and the imports of its worker processes, the search for "
+    "files, content hashes and the manifest. Seconds are divided by the number of cases.",
+    f"`one_more`: what another series takes: the difference between a call with the series {ct.MORE} times (links "
+    "to the same folders) and one with them once, so without the start. That is what large sets see, and what is "
+    "like the peers' numbers.",
+    f"CT: series of {sets.SLICES} x {sets.SIDE} x {sets.SIDE} int16 of 1 x 0.742 x 0.742 mm. All window first "
+    "(centre 50, width 400) and then interpolate linearly, without antialias, onto the same grid (128^3: borders "
+    "in place; 1 mm: first voxel in place). Peers store float32 .npy, medrail float16 (11 bits). `antialias`: "
+    "medrail's default when shrinking, which the peers do not do: more work for another, better result.",
+    "The usual script: SimpleITK in ThreadPoolExecutor(4), with SimpleITK's own threads inside, all series. "
+    "`one_process`: SimpleITK and MONAI with the threads that they start themselves, medrail with one worker. "
+    f"SimpleITK takes 2 series there, and 4 in two processes; MONAI and TorchIO {ct.SLOW_CASES} in "
+    f"{ct.SLOW_ROUNDS} rounds, MONAI in two processes 2 in one round: all ratios are of seconds a series. MONAI "
+    "reads with PydicomReader (ITKReader needs another package).",
+    "Reading bytes: the same files read into one buffer, and files of the size of medrail's output written anew, "
+    "no work on them. Nobody flushes to the disk.",
+    "Cold: the series' own files leave the file cache (posix_fadvise) before each run; what runs the machine may "
     "hold them still. Programs and directories stay in memory.",
     "Memory: VmHWM of the largest single process of each, looked at every 50 ms. SimpleITK with four threads "
-    "holds four series in that process.",
-    "Compressed: one series, 128^3 with antialias (all slices count), medrail in the calling process as it does "
-    "for a single case; the decoders have the codestreams in memory and do nothing else, in one thread.",
-    "Pictures: Pillow opens, converts, resizes (bilinear, antialiased), float32 / 255, a .npy each, 4 threads. "
-    "medrail: two workers, uint8 in one array with the normalisation as a line, JPEGs decoded at a reduced size "
-    "by default as Pillow's draft; `full_decode` without that.",
-    "NIfTI: 200 x 256 x 256 int16 .nii.gz. Slide: a made TIFF with JPEG tiles; every tile of the finest level, "
-    "OpenSlide in 4 threads with one handle, Pillow's PNG or npy; medrail two workers, uint8 in one array.",
+    "holds four series in that process; a worker of medrail or MONAI one.",
+    "Compressed: one series to 128^3 with antialias (all slices count); medrail in the calling process, as "
+    "prepare() does for a single case, with all that is not decoding. The decoders have the codestreams in "
+    "memory, one thread, and do nothing else. medrail takes RLE apart by itself: imagecodecs' DICOM RLE decoder "
+    "can crash on broken streams (docs/reference/dicom.md).",
+    "Pictures: Pillow opens, converts, resizes (bilinear, antialiased), float32 / 255, a .npy each, in 4 threads, "
+    f"{pictures.PEER_CASES} of the pictures. medrail: all, two workers, uint8 in one array with the normalisation "
+    "as a line beside it; JPEGs are decoded at a reduced size by default, as by Pillow's draft; `full_decode` "
+    "without that.",
+    "NIfTI: 200 x 256 x 256 int16 .nii.gz to 128^3. Slide: a made TIFF of JPEG tiles; tiles of 256 px of the "
+    f"finest level, OpenSlide in 4 threads with one handle, Pillow's PNG ({slide.PNG_ROWS} rows of tiles) or npy; "
+    "medrail two workers, uint8 in one array.",
 )
 
 

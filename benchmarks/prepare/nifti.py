@@ -17,7 +17,7 @@ def measure(paths: Sequence[Path], root: Path, rounds: int) -> tuple[list[record
     target = ct.TARGETS["ct128"]
     peers = {**target.peers, "window": ct.WINDOW}
     contenders = [
-        Contender("simpleitk_threads", "simpleitk_script:threads", {**peers, "warm": 2}),
+        Contender("simpleitk_threads", "simpleitk_script:threads", peers),
         Contender("simpleitk", "simpleitk_script:serial", peers),
         Contender("nibabel_scipy", "nibabel_script:serial", peers, cases=2),
         ct.medrail("medrail_one", target, 1),

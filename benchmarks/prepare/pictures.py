@@ -12,29 +12,35 @@ import record
 from agreement import difference
 from race import Contender
 
+WARM = 128  # so many that kernels are compiled in the warm-up
+PEER_CASES, FEW = 400, 3  # pictures for those that take long, rounds for the forms beside the first
 STEPS = [{"kind": "resize", "size": [224, 224]}, {"kind": "normalise", "method": "imagenet"}]
 _MEAN, _SD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
-def medrail(name: str, workers: int, **data: str) -> Contender:
-    options = {"steps": STEPS, "workers": workers, "dims": 2, "data": data, "warm": 32}
-    return Contender(name, "medrail_prepare:whole", options)
+def medrail(name: str, workers: int, data: dict[str, str] | None = None, **rest: int) -> Contender:
+    options = {"steps": STEPS, "workers": workers, "dims": 2, "data": data or {}}
+    return Contender(name, "medrail_prepare:whole", options, warm=WARM, **rest)
+
+
+def _pillow(name: str, way: str, *, draft: bool = False, rounds: int | None = None) -> Contender:
+    return Contender(name, f"pillow_script:{way}", {"draft": draft}, PEER_CASES, rounds, warm=16)
 
 
 def measure(ending: str, paths: Sequence[Path], root: Path, rounds: int) -> tuple[list[record.Measure], list[str]]:
     """All contenders on pictures of one format -> measures, and how far the results are apart."""
-    kind, warm = "jpeg" if ending == "jpg" else ending, {"warm": 32}
+    kind = "jpeg" if ending == "jpg" else ending
     contenders = [
-        Contender("pillow_threads4", "pillow_script:usual", warm),
-        Contender("pillow_one_array", "pillow_script:one_array", warm),
+        _pillow("pillow_threads4", "usual"),
+        _pillow("pillow_one_array", "one_array", rounds=FEW),
         medrail("medrail", 2),
-        medrail("medrail_one", 1),
+        medrail("medrail_one", 1, cases=PEER_CASES, rounds=FEW),
     ]
     if kind == "jpeg":
         contenders += [
-            Contender("pillow_draft", "pillow_script:usual", {**warm, "draft": True}),
-            Contender("pillow_draft_one_array", "pillow_script:one_array", {**warm, "draft": True}),
-            medrail("medrail_full", 2, jpeg="full"),
+            _pillow("pillow_draft", "usual", draft=True, rounds=FEW),
+            _pillow("pillow_draft_one_array", "one_array", draft=True, rounds=FEW),
+            medrail("medrail_full", 2, {"jpeg": "full"}, rounds=FEW),
         ]
     made: dict[str, np.ndarray] = {}
 

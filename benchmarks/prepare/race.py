@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ class Contender:
         How many cases, and in how many rounds it takes part; None: all.
     cold:
         Whether its files leave the file cache before it begins.
+    warm:
+        How many of its cases are its warm-up, too.
+    warm_paths:
+        Others for the warm-up, where its own take long.
     """
 
     name: str
@@ -39,6 +44,8 @@ class Contender:
     cases: int | None = None
     rounds: int | None = None
     cold: bool = False
+    warm: int = 1
+    warm_paths: tuple[Path, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def run(contender: Contender, paths: Sequence[Path], out: Path) -> Taken:
         "does": contender.does,
         "options": dict(contender.options),
         "paths": chosen,
-        "warm": chosen[: contender.options.get("warm", 1)],
+        "warm": chosen[: contender.warm] if contender.warm_paths is None else list(map(str, contender.warm_paths)),
         "out": str(out),
         "cold": contender.cold,
     }
@@ -111,8 +118,9 @@ def _look(pid: int, peaks: dict[int, float]) -> None:
 
 
 def fastest(taken: Rounds, *names: str) -> list[Taken]:
-    """Of several forms of one peer, the fastest of each round."""
-    return [min(one, key=lambda form: form.seconds) for one in zip(*(taken[name] for name in names), strict=False)]
+    """Of several forms of one peer, the fastest of each round, of those that took part in it."""
+    rounds = zip_longest(*(taken[name] for name in names))
+    return [min((form for form in one if form), key=lambda form: form.seconds) for one in rounds]
 
 
 def times_faster(name: str, ours: Sequence[Taken], theirs: Sequence[Taken], peer: str) -> record.Measure:
