@@ -1,7 +1,7 @@
 """The data of the benchmark, made from one real volume: CT series as a scanner writes them, volumes, pictures.
 
 The volume is the head of Colin27 that medrail ships (T1, 1 mm): its grey values become HU-like numbers of 12 bits, its
-grid 300 x 512 x 512, and each series gets noise of its own, so that compressed files are as large as those of a scanner.
+grid 300 x 512 x 512, and each series gets noise of its own, so that compressed files are as large as a scanner's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 SLICES, SIDE = 300, 512
+SLIDE_PX = 8192
 NOISE_HU = 12.0  # standard deviation, as of a soft-tissue reconstruction of thin slices
 _HEAD = Path(__file__).parents[2] / "src" / "medrail" / "demo" / "heads" / "colin27_t1.nii.gz"
 Encode = Callable[[np.ndarray], bytes]
@@ -133,18 +135,65 @@ def picture_set(root: Path, count: int, ending: str) -> list[Path]:
 
     paths = [root / f"picture{number:04}.{ending}" for number in range(count)]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    if not missing:
+        return paths
     root.mkdir(parents=True, exist_ok=True)
-    volume = head() if missing else np.empty(0)
-    for number in missing:
+    volume = head()
+
+    def write(number: int) -> None:
         rng = np.random.default_rng(number)
         height, width = (int(size) for size in rng.integers(920, 1081, 2))
         plane = Image.fromarray(volume[40 + number % 220]).resize((width, height), Image.Resampling.BICUBIC)
         grey = np.clip((np.asarray(plane) + 1000) / 2500, 0, 1)
         colour = np.stack([grey**0.7, grey, grey**1.6], axis=-1) * 255
-        colour += rng.normal(0, 4, colour.shape)
+        colour += 4 * rng.standard_normal(colour.shape, dtype=np.float32)
         picture = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
-        picture.save(paths[number], quality=90) if ending == "jpg" else picture.save(paths[number])
+        part = paths[number].with_suffix(".part")
+        picture.save(part, "JPEG", quality=90) if ending == "jpg" else picture.save(part, "PNG")
+        part.replace(paths[number])
+
+    with ThreadPoolExecutor() as pool:  # nearly all of it is done outside of Python's lock
+        list(pool.map(write, missing))
     return paths
+
+
+def slide_file(root: Path) -> Path:
+    """A tiled pyramidal TIFF of JPEG tiles at 0.5 um a pixel, as scanners' software exports it."""
+    import tifffile
+
+    path = root / "slide.tif"
+    if path.is_file():
+        return path
+    root.mkdir(parents=True, exist_ok=True)
+    plane, part = _stained(head()[150]), path.with_suffix(".part")
+    with tifffile.TiffWriter(part) as file:
+        for factor in (1, 4, 16):
+            small = plane[::factor, ::factor]
+            file.write(
+                small,
+                tile=(256, 256),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": 85},
+                subfiletype=int(factor > 1),
+                resolution=(2e4 / factor, 2e4 / factor),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+    part.replace(path)
+    return path
+
+
+def _stained(plane: np.ndarray) -> np.ndarray:
+    """(SLIDE_PX, SLIDE_PX, 3): a slice of the head in pink and purple on glass, with a grain of a few pixels."""
+    import cv2
+
+    rng, size = np.random.default_rng(0), (SLIDE_PX, SLIDE_PX)
+    large = cv2.resize(np.clip((plane + 1000) / 2500, 0, 1), size, interpolation=cv2.INTER_LINEAR)
+    grain = rng.standard_normal((SLIDE_PX // 3, SLIDE_PX // 3), dtype=np.float32)
+    depth = large * (1 + 0.3 * cv2.resize(grain, size, interpolation=cv2.INTER_LINEAR))
+    colours = [243 - 70 * depth, 242 - 190 * depth, 244 - 90 * depth]
+    return np.stack([np.clip(colour, 0, 255).astype(np.uint8) for colour in colours], axis=-1)
 
 
 def read_all(paths: Sequence[Path]) -> int:
