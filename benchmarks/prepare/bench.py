@@ -30,17 +30,18 @@ NOTES = (
     "Each contender: a fresh process, in turn; imports and a warm-up (one case; two where there are two "
     f"processes; pictures: 16 for Pillow, {pictures.WARM} for medrail, whose kernels are compiled then) not "
     "counted; files in the file cache. medrail is charged for more than its peers: its time is that of one call "
-    "of prepare() into a new workspace, with the start and the imports of its worker processes, the search for "
-    "files, content hashes and the manifest. Seconds are divided by the number of cases.",
-    f"`one_more`: what another series takes: the difference between a call with the series {ct.MORE} times (links "
-    "to the same folders) and one with them once, so without the start. That is what large sets see, and what is "
-    "like the peers' numbers.",
+    "of prepare() into a new workspace, with the search for files, content hashes, the manifest, and the start and "
+    "the imports of its worker processes where it has any. Seconds are divided by the number of cases.",
+    "`medrail` chooses by itself (prepare.workers: 0): 8 plain series are done in the calling process, as two "
+    "processes would not have started before they are done; `medrail_two` is told to take two.",
+    f"`one_more`: what another series takes with two workers: the difference between a call with the series {ct.MORE} "
+    "times (links to the same folders) and one with them once, so without the start. That is what large sets see.",
     f"CT: series of {sets.SLICES} x {sets.SIDE} x {sets.SIDE} int16 of 1 x 0.742 x 0.742 mm. All window first "
     "(centre 50, width 400) and then interpolate linearly, without antialias, onto the same grid (128^3: borders "
     "in place; 1 mm: first voxel in place). Peers store float32 .npy, medrail float16 (11 bits). `antialias`: "
     "medrail's default when shrinking, which the peers do not do: more work for another, better result.",
     "The usual script: SimpleITK in ThreadPoolExecutor(4), with SimpleITK's own threads inside, all series. "
-    "`one_process`: SimpleITK and MONAI with the threads that they start themselves, medrail with one worker. "
+    "`one_process`: SimpleITK and MONAI with the threads that they start themselves, medrail with none. "
     f"SimpleITK takes 2 series there, and 4 in two processes; MONAI and TorchIO {ct.SLOW_CASES} in "
     f"{ct.SLOW_ROUNDS} rounds, MONAI in two processes 2 in one round: all ratios are of seconds a series. MONAI "
     "reads with PydicomReader (ITKReader needs another package).",

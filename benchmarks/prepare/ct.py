@@ -97,11 +97,10 @@ def _contenders(target: Target) -> list[Contender]:
         Contender("simpleitk_processes", "simpleitk_script:processes", peers, cases=4, warm=2),
         Contender("monai", "monai_chain:serial", peers, **slow),
         Contender("monai_processes", "monai_chain:processes", peers, cases=2, rounds=1, warm=2),
-        medrail("medrail_one", target, 1),
-        medrail("medrail", target, 2),
-        medrail("medrail_more_one", target, 1, times=MORE, rounds=SLOW_ROUNDS),
+        medrail("medrail", target, 0),
+        medrail("medrail_two", target, 2),
         medrail("medrail_more", target, 2, times=MORE, rounds=SLOW_ROUNDS),
-        medrail("medrail_antialias", target, 2, antialias=True),
+        medrail("medrail_antialias", target, 0, antialias=True),
         Contender("limit_one", "bytes_limit:serial", written),
         Contender("limit", "bytes_limit:processes", written, warm=2),
     ]
@@ -115,7 +114,7 @@ def has_torchio() -> bool:
 
 
 def _against_peers(target: Target, taken: race.Rounds) -> list[record.Measure]:
-    name, ours, one = f"prepare/{target.name}", taken["medrail"], taken["medrail_one"]
+    name, ours, one = f"prepare/{target.name}", taken["medrail"], taken["medrail"]
     usual, monai = taken["simpleitk_threads"], race.fastest(taken, "monai", "monai_processes")
     single, told = "SimpleITK in one process, its own threads", "MONAI, the faster of one process and two"
     measures = [
@@ -140,20 +139,15 @@ def _against_peers(target: Target, taken: race.Rounds) -> list[record.Measure]:
 def _without_start(target: Target, taken: race.Rounds) -> list[record.Measure]:
     """What one more series takes: from calls with ``MORE`` times as many."""
     name, told = f"prepare/{target.name}/one_more", f"of calls with the series once and {MORE} times"
-    two = _one_more(taken["medrail"], taken["medrail_more"])
-    one = _one_more(taken["medrail_one"], taken["medrail_more_one"])
+    two = _one_more(taken["medrail_two"], taken["medrail_more"])
     usual, monai = taken["simpleitk_threads"], race.fastest(taken, "monai", "monai_processes")
-    start = [race.Taken(a.seconds - b.seconds, a.peak_mb) for a, b in zip(taken["medrail"], two, strict=False)]
+    start = [race.Taken(a.seconds - b.seconds, a.peak_mb) for a, b in zip(taken["medrail_two"], two, strict=False)]
     return [
         race.seconds(f"{name}/medrail/seconds", two, f"two workers: the difference {told}"),
-        race.seconds(f"{name}/medrail_one/seconds", one, f"one worker: the difference {told}"),
         race.seconds(f"{name}/start_share/seconds", start, "what the start of prepare adds to each series of the call"),
         race.times_faster(f"{name}/vs_usual_script", two, usual, "SimpleITK in ThreadPoolExecutor(4)"),
         race.times_faster(f"{name}/vs_monai", two, monai, "MONAI, the faster of one process and two"),
-        race.times_faster(f"{name}/one_process/vs_simpleitk", one, taken["simpleitk"], "SimpleITK in one process"),
-        race.times_faster(f"{name}/one_process/vs_monai", one, taken["monai"], "MONAI in one process"),
         race.times_the_time(f"{name}/vs_read_bytes", two, taken["limit"], "the same bytes, two processes"),
-        race.times_the_time(f"{name}/one_process/vs_read_bytes", one, taken["limit_one"], "the same, one process"),
     ]
 
 
@@ -162,16 +156,10 @@ def _one_more(few: Sequence[race.Taken], more: Sequence[race.Taken]) -> list[rac
 
 
 def _limits(target: Target, taken: race.Rounds) -> list[record.Measure]:
-    name, two = f"prepare/{target.name}", "reading and writing the same bytes, two processes"
+    name, told = f"prepare/{target.name}", "reading and writing the same bytes, one process as medrail here"
     return [
-        race.times_the_time(f"{name}/vs_read_bytes", taken["medrail"], taken["limit"], two),
-        race.times_the_time(
-            f"{name}/one_process/vs_read_bytes",
-            taken["medrail_one"],
-            taken["limit_one"],
-            "reading and writing the same bytes, one process",
-        ),
-        race.times_the_time(f"{name}/antialias/vs_read_bytes", taken["medrail_antialias"], taken["limit"], two),
+        race.times_the_time(f"{name}/vs_read_bytes", taken["medrail"], taken["limit_one"], told),
+        race.times_the_time(f"{name}/antialias/vs_read_bytes", taken["medrail_antialias"], taken["limit_one"], told),
     ]
 
 
@@ -201,7 +189,7 @@ def measure_cold(paths: Sequence[Path], root: Path, rounds: int) -> tuple[list[r
     target = TARGETS["ct128"]
     written = {"written": target.written}
     contenders = [
-        medrail("medrail_cold", target, 2, cold=True),
+        medrail("medrail_cold", target, 0, cold=True),
         Contender("limit_one_cold", "bytes_limit:serial", written, cold=True),
         Contender("limit_cold", "bytes_limit:processes", written, cold=True, warm=2),
     ]

@@ -28,8 +28,6 @@ from medrail.read.digests import Content, State
 from medrail.read.png import load_compiled
 from medrail.types import Case, Image, ReadOptions
 
-# A batch of so many pictures, with so many bytes, is one of a lot of them.
-_MANY, _MANY_BYTES = 8, 1_000_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -88,12 +86,16 @@ class Order:
 
 @dataclass(frozen=True)
 class Batch:
-    """Orders that one worker does one after another, and the memory that the largest of them takes."""
+    """Orders that one worker does one after another, and the memory that the largest of them takes.
+
+    compiled:
+        There is so much to do in all that the compiled loops are worth their loading.
+    """
 
     orders: tuple[Order, ...]
     reading: Reading
     needs_bytes: int
-    input_bytes: int = 0
+    compiled: bool = False
 
 
 @dataclass
@@ -131,20 +133,14 @@ class MadeBatch:
 
 def make_batch(batch: Batch) -> MadeBatch:
     """Make every case of a batch; after a full disk no more of them."""
-    if len(batch.orders) >= _MANY and batch.input_bytes >= _MANY_BYTES:
-        _load_compiled()
+    if batch.compiled and compiled() is not None:
+        load_compiled()
     made: list[Made] = []
     for order in batch.orders:
         made.append(_make(order, batch.reading))
         if made[-1].disk_full:
             break
     return MadeBatch(tuple(made), peak_memory_bytes())
-
-
-def _load_compiled() -> None:
-    """Once a process, for what only many pictures are worth it."""
-    if compiled() is not None:
-        load_compiled()
 
 
 def _make(order: Order, reading: Reading) -> Made:

@@ -30,6 +30,8 @@ _QUICK_BYTES = 1_500_000_000
 _BATCH_BYTES, _BATCH_CASES = 8_000_000, 32
 # So many batches for each worker at least, so that all have work until the end.
 _BATCHES_A_WORKER = 4
+# So much input makes up for the loading of the compiled loops, which takes half a second a process.
+_WORTH_COMPILED_BYTES = 20_000_000
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Work:
     def _batch(self, cases: Sequence[Case]) -> Batch:
         orders = tuple(Order(case, self.keeper.place(case.id), self._base(case)) for case in cases)
         largest = max(needs_bytes(case, self.sizes[case.id]) for case in cases)
-        return Batch(orders, self.reading, largest, sum(self.sizes[case.id] for case in cases))
+        return Batch(orders, self.reading, largest, sum(self.sizes.values()) >= _WORTH_COMPILED_BYTES)
 
     def _base(self, case: Case) -> Base | None:
         """What others have done of it, where that can be told without reading anything."""

@@ -184,6 +184,12 @@ def _run_lengths(data: bytes, layout: Layout) -> Array:
     starts = [int(offset) for offset in offsets[1 : count + 1]]
     if starts != sorted(starts) or starts[0] < 64 or starts[-1] > len(data):
         raise CorruptFile("its RLE segments lie outside of its data", remedy=_REMEDY)
+    if count == 2 and width == 2:
+        ends = [starts[1], len(data)]
+        high, low = (_segment(data[start:stop], pixels) for start, stop in zip(starts, ends, strict=True))
+        whole = np.left_shift(high, 8, dtype=np.uint16)
+        np.bitwise_or(whole, low, out=whole)
+        return whole.view(layout.dtype).reshape(layout.rows, layout.columns, 1)
     cells = np.empty((pixels, layout.samples, width), np.uint8)
     for index, (start, stop) in enumerate(zip(starts, [*starts[1:], len(data)], strict=True)):
         # The highest byte first here, the lowest first in memory.
