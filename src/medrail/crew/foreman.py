@@ -20,7 +20,6 @@ R = TypeVar("R", bound=Result)
 
 _WATCH_S = 0.05
 _ASK_AGAIN_S = 1.0  # what the machine has free, which others change as well
-_END_S = 5.0  # for an idle process to end by itself
 _STARTS = 2  # so often in a row no process may start
 
 
@@ -51,10 +50,11 @@ class Foreman(Generic[J, R]):
         try:
             self._all(jobs)
             while self._suspects:
-                self._end(self._lanes, Lane.let_go, _END_S)
+                self._end(self._lanes, Lane.kill, KILLED_END_S)
                 self._waiting.append(self._suspects.pop(0))
                 self._all(iter(()), alone=True)
-            self._end(self._lanes, Lane.let_go, _END_S)
+            # Idle all of them: nothing is lost, and by themselves they would take most of a second.
+            self._end(self._lanes, Lane.kill, KILLED_END_S)
         except BaseException:
             self._end(self._lanes, Lane.kill, KILLED_END_S)
             raise
@@ -90,7 +90,7 @@ class Foreman(Generic[J, R]):
         if not fits(budget_bytes, running, more_bytes):
             return False
         if not fits(budget_bytes, running, more_bytes, self._estimate.idle_bytes * len(idle[1:])):
-            self._end(idle[1:], Lane.let_go, _END_S)
+            self._end(idle[1:], Lane.kill, KILLED_END_S)
         if idle:
             idle[0].begin(job)
             return True
