@@ -143,16 +143,19 @@ if TYPE_CHECKING:
 
 
 class _Lines:
-    """Progress where there is no terminal: a line at each tenth, so that logs stay short."""
+    """Progress where there is no terminal: a line at each tenth, so that logs stay short, and one for each remark."""
 
     def __init__(self, console: RichConsole, title: str) -> None:
         self.console = console
         self.title = title
         self.tenth = 0
+        self.done = 0
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         tenth = 10 * done // total if total else 0
-        if tenth > self.tenth:
+        remark = bool(note) and done == self.done
+        self.done = done
+        if tenth > self.tenth or remark:
             self.tenth = tenth
             self.console.print(f"{self.title}: {done}/{total} {note}", markup=False)
 

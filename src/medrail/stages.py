@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -311,16 +312,34 @@ def prepare_cases(project: Project, make_progress: MakeProgress = lambda _: None
         f"{ready} of {report.cases} cases ready ({report.success_rate:.1%}), {len(report.failed)} failed",
         facts=_prepare_facts(report) if report.succeeded else (),
         files=(folder, folder / "failures.csv") if report.failed else (folder,),
-        warnings=(*report.notes, *(f"{case}: {reason}" for case, reason in report.failed)),
-        up_to_date=report.skipped == report.cases,
+        warnings=(*report.notes, *_alike(report.failed)),
+        up_to_date=report.skipped == report.cases and not report.seconds_by_step,
         seconds=seconds(),
         failed=bool(report.failed),
         values=report.to_json(),
     )
 
 
+def _alike(failed: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for many cases that failed for the same reason, as one wrong setting makes them."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for case, reason in failed:
+        groups.setdefault(_PLACE.sub("", reason), []).append((case, reason))
+    lines = []
+    for group in groups.values():
+        case, reason = group[0]
+        lines.append(f"{case}: {reason}" if len(group) == 1 else f"{len(group)} cases, as {case}: {reason}")
+    return lines
+
+
+_PLACE = re.compile(r"\S*[/\\]\S*")  # paths, by which reasons differ that are the same
+
+
 def _rate(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+_SHOWN = 0.01  # of the time
 
 
 def _prepare_facts(report: PrepareReport) -> tuple[tuple[str, str], ...]:
@@ -333,7 +352,11 @@ def _prepare_facts(report: PrepareReport) -> tuple[tuple[str, str], ...]:
         ("speed", f"{_rate(report.cases_per_s)} cases/s, {_rate(report.input_mb_per_s)} MB/s of files"),
         ("stored", f"{report.output_mb:,.1f} MB"),
         ("memory", f"{peak} in the largest of {counted(report.workers, 'process', 'processes')}"),
-        *((f"  {step}", f"{seconds:.2f} s, {seconds / spent:.0%}") for step, seconds in slowest if spent),
+        *(
+            (f"  {step}", f"{seconds:.2f} s, {seconds / spent:.0%}")
+            for step, seconds in slowest
+            if seconds > spent / 100
+        ),
     )
 
 

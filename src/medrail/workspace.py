@@ -214,7 +214,11 @@ class Run:
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
     """Write a whole file or nothing: a kill in the middle leaves the old content; ``errors`` as of ``str.encode``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # of the temporary file nobody has heard
+        raise
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors=errors, newline="") as file:

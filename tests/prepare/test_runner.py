@@ -546,3 +546,27 @@ def test_keep_after_reports_both_passes(tmp_path, cases):
     assert {"orient", "resample", "normalise", "write"} <= {
         part for step in report.seconds_by_step for part in step.split("+")
     }
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_the_recipe_of_the_how_to_gives_what_the_network_sees(tmp_path, cases, pictures):
+    """The code of docs/how-to/prepare.md, as it stands there."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "prepare.md"
+    recipe = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    settings, workspace = config(), Workspace(tmp_path)
+    if pictures:
+        settings = config("classification", steps=[{"kind": "resize", "size": [6, 7]}, {"kind": "normalise"}])
+        cases = []
+        for n in range(20):
+            path = tmp_path / "raw" / f"c{n}.png"
+            Pillow.fromarray(np.random.default_rng(n).integers(0, 255, (12, 9, 3), np.uint8)).save(path)
+            cases.append(Case(f"c{n}", f"c{n}", (str(path),), "organ"))
+    prepare(settings, workspace, cases)
+    prepare(settings, workspace, cases[1:], complete=True)
+    store = store_of(settings, workspace)
+    found: dict = {"print": lambda *words: None}
+    exec(recipe.replace("my-project/prepared/ece160274cb0", store.folder.as_posix()), found)
+    assert sorted(found["cases"]) == sorted(store.ids()) == sorted(case.id for case in cases[1:])
+    for case, line in found["cases"].items():
+        expected = store.load(case)[0].voxels
+        assert np.array_equal(found["load"](line), expected[:, 0] if pictures else expected)

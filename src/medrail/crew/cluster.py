@@ -6,7 +6,9 @@ The cluster itself does the jobs of a worker that dies again elsewhere, and give
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future
@@ -22,6 +24,10 @@ J = TypeVar("J", bound=Job)
 R = TypeVar("R", bound=Result)
 
 _CONNECT_S = 10.0
+_SAID_AFTER_S = 3.0
+_ADDRESS = re.compile(r"[a-z]+://.+")
+# They print pages where one sentence is said here.
+_LOGGERS = ("distributed", "tornado.application", "asyncio")
 _ASK_AGAIN_S = 1.0  # workers come and go
 _WORKERS_WITHIN_S = 600.0  # the queue of a computing centre may be slow to give some
 
@@ -33,6 +39,7 @@ def work_on_cluster(
     finished: Callable[[R], None],
     lost: Callable[[J, Loss], R],
     again: Callable[[J, Loss], None],
+    note: Callable[[str], None],
 ) -> None:
     """``work_through`` on the workers of ``crew.scheduler``; as many jobs are under way as they have threads.
 
@@ -50,7 +57,7 @@ def work_on_cluster(
         again(job, loss)
 
     with _connected(crew.scheduler) as client:
-        batch = _Batch(client, crew, work, finished, lost, short)
+        batch = _Batch(client, crew, work, finished, lost, short, note)
         batch.work_through(jobs, alone=False)
         batch.work_through(iter(suspects), alone=True)
 
@@ -75,7 +82,9 @@ class _Batch(Generic[J, R]):
         finished: Callable[[R], None],
         lost: Callable[[J, Loss], R],
         short: Callable[..., None],
+        note: Callable[[str], None],
     ) -> None:
+        self._note, self._noted = note, False
         self._client, self._crew, self._work = client, crew, work
         self._finished, self._lost, self._short = finished, lost, short
         self._executor = client.get_executor(pure=False)
@@ -128,6 +137,9 @@ class _Batch(Generic[J, R]):
             self._asked_s, self._threads = now_s, self._ask_threads()
         if self._threads:
             self._had_workers_s = now_s
+        elif not self._noted and now_s - self._had_workers_s > _SAID_AFTER_S:
+            self._noted = True
+            self._note(f"no worker has joined yet; start some with `dask worker {self._crew.scheduler}`")
         elif now_s - self._had_workers_s > _WORKERS_WITHIN_S:
             raise PrepareError(
                 f"no worker has come within {_WORKERS_WITHIN_S / 60:.0f} minutes",
@@ -183,21 +195,37 @@ def _connected(address: str) -> Iterator[Any]:
             remedy="Install it with `pip install 'medrail[cluster]'`, or leave the scheduler out.",
         ) from None
     open_client: Any = distributed.Client
+    with _quiet():
+        try:
+            if not _ADDRESS.match(address):
+                raise ValueError
+            client = open_client(address, timeout=_CONNECT_S, set_as_default=False)
+        except (OSError, ValueError, TimeoutError):
+            raise PrepareError(
+                f"no scheduler answers within {_CONNECT_S:.0f} s",
+                needed="the address of a running Dask scheduler, as tcp://10.0.0.5:8786",
+                where=address,
+                remedy="Start one with `dask scheduler` and workers with `dask worker ADDRESS`; "
+                "see that no firewall is between, and that versions fit.",
+            ) from None
+        try:
+            yield client
+        finally:
+            with suppress(Exception):  # all is said and done
+                client.close(timeout=1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
-        client = open_client(address, timeout=_CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, TimeoutError):
-        raise PrepareError(
-            f"no scheduler answers within {_CONNECT_S:.0f} s",
-            needed="the address of a running Dask scheduler, as tcp://10.0.0.5:8786",
-            where=address,
-            remedy="Start one with `dask scheduler` and workers with `dask worker ADDRESS`; "
-            "see that no firewall is between, and that versions fit.",
-        ) from None
-    try:
-        yield client
+        yield
     finally:
-        with suppress(Exception):  # all is said and done
-            client.close(timeout=1)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

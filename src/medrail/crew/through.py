@@ -21,6 +21,7 @@ def work_through(
     finished: Callable[[R], None],
     lost: Callable[[J, Loss], R],
     again: Callable[[J, Loss], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> None:
     """Do ``work`` on every job and call ``finished`` exactly once for each, in this thread, as the results come.
 
@@ -38,6 +39,8 @@ def work_through(
         Drawn one by one, when somebody is free.
     again:
         Told of each job that will be done again alone, and why.
+    note:
+        Told what a waiting person should know, as that a cluster has no workers yet.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def work_through(
     """
     tell = again or _tell_nobody
     if crew.scheduler:
-        work_on_cluster(work, jobs, crew, finished, lost, tell)
+        work_on_cluster(work, jobs, crew, finished, lost, tell, note or _note_nothing)
     elif crew.here:
         _work_here(work, jobs, crew.timeout_s, finished, lost)
     else:
@@ -76,4 +79,8 @@ def _work_here(
 
 
 def _tell_nobody(job: Job, loss: Loss) -> None:
+    pass
+
+
+def _note_nothing(text: str) -> None:
     pass

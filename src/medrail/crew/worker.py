@@ -1,7 +1,8 @@
 """A worker's own side: it takes a job out of its pipe, puts the answer in, and never outlives its parent.
 
-Nobody on this machine may work beside the next run: if the parent is killed, the worker is, too. Linux does that by itself
-(``PR_SET_PDEATHSIG``, prctl(2)), even to one that computes without a pause; elsewhere a thread watches the parent.
+Nobody on this machine may work beside the next run: if the parent is killed, the worker is, too. Linux does that by
+itself (``PR_SET_PDEATHSIG``, prctl(2)), even to one that computes without a pause; elsewhere a thread watches the
+parent.
 """
 
 from __future__ import annotations

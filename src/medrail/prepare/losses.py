@@ -32,7 +32,8 @@ def why(loss: Loss) -> str:
 
 def reason(loss: Loss) -> str:
     """Why a case failed, and what to do."""
-    return f"{why(loss)}{', also when it ran alone' if loss.alone else ''}. {_remedy(loss)}"
+    alone = ", also when it ran alone" if loss.alone and loss.why != "timeout" else ""
+    return f"{why(loss)}{alone}. {_remedy(loss)}"
 
 
 def _remedy(loss: Loss) -> str:
@@ -51,7 +52,7 @@ def full_disk(store: Store, done: int, cases: int) -> PrepareError:
         "no room is left on the disk",
         where=str(store.folder),
         needed=f"room for {cases - done} more of {cases} cases",
-        remedy=f"Free some and repeat: the {done} cases that are done are kept.",
+        remedy=f"Free some and repeat: what is done is kept ({done} of {cases}).",
     )
 
 

@@ -186,6 +186,7 @@ class Store:
             if "row" in described:
                 array = array[described["row"]]
         except (OSError, ValueError, EOFError, IndexError) as error:
+            self._remember_broken(case_id)
             raise self._broken(case_id, f"{described['file']} cannot be read ({type(error).__name__})") from None
         found = {"shape": list(array.shape), "dtype": array.dtype.name}
         if any(described[key] != value for key, value in found.items()):

@@ -101,7 +101,7 @@ class Work:
         )
 
     def _through(self, batches: Iterator[Batch], crew: Crew) -> None:
-        work_through(make_batch, batches, crew, self._finished, self._lost, self._told)
+        work_through(make_batch, batches, crew, self._finished, self._lost, self._told, self._tell)
 
     def _crew(self, cases: Sequence[Case]) -> Crew:
         """Little work is done in this process, unless the last one who wrote this store was killed by it."""
@@ -160,7 +160,7 @@ class Work:
             self.output_bytes += _stored_bytes(entry)
         elif not self.full:
             self.failures[case.id] = self._failure(case, made.reason)
-        self._tell(case.id + (" failed" if entry is None else ""))
+        self._tell(f"{case.id} failed" if entry is None else "")
 
     def _kept(self, made: Made) -> Entry | None:
         self.full = self.full or made.disk_full
@@ -191,8 +191,8 @@ class Work:
         if self.progress is None:
             return
         done, seconds = self.succeeded + len(self.failures), time.perf_counter() - self.started_s
-        rate = f"{done / seconds:,.3g} cases/s, {self.input_bytes / 1e6 / seconds:,.0f} MB/s, {note}"
-        self.progress(self.total - self.todo + done, self.total, rate)
+        rate = f"{done / seconds:>5.3g} cases/s {self.input_bytes / 1e6 / seconds:>5.0f} MB/s"
+        self.progress(self.total - self.todo + done, self.total, f"{rate} {note}" if done else note)
 
     def _told(self, batch: Batch, loss: Loss) -> None:
         """A batch is tried again alone."""
