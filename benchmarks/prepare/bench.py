@@ -8,6 +8,7 @@ from the head that medrail ships (``sets.py``); ``--data`` keeps them for the ne
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -86,7 +87,19 @@ def main() -> None:
                 measures += found
                 notes += said
     measures += [record.Measure("prepare/peak_rss/vs_monai", *_values(one)) for one in measures if one.name == _PEAK]
-    record.write("prepare", measures, notes)
+    kept, said = _kept(measures, arguments.only)
+    record.write("prepare", [*measures, *kept], [*notes, *said])
+
+
+def _kept(measures: list[record.Measure], only: list[str]) -> Found:
+    """With --only: what an earlier run has measured of the other tasks, and a word about that."""
+    file = record.RESULTS / "prepare.json"
+    if set(only) == set(TASKS) or not file.is_file():
+        return [], []
+    before = json.loads(file.read_text(encoding="utf-8"))
+    names = {measure.name for measure in measures}
+    kept = [record.Measure(**one) for one in before["measures"] if one["name"] not in names]
+    return kept, [f"{', '.join(only)}: of this commit; all other tasks were measured at {before['commit']}."]
 
 
 _PEAK = "prepare/ct128/peak_rss/vs_monai"

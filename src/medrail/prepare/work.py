@@ -104,12 +104,16 @@ class Work:
         work_through(make_batch, batches, crew, self._finished, self._lost, self._told, self._tell)
 
     def _crew(self, cases: Sequence[Case]) -> Crew:
-        """Little work is done in this process, unless the last one who wrote this store was killed by it."""
+        """Little work, or a single case, is done in this process, unless the last one was killed at work on this store."""
         settings, in_all = self.config.prepare, sum(self.sizes.values())
-        little = in_all < _WORTH_A_PROCESS_BYTES or (
-            in_all < _QUICK_BYTES
-            and reads_by_slices(self.keeper.store.pipeline.steps)
-            and all(map(is_plain_series, cases))
+        little = (
+            len(cases) == 1
+            or in_all < _WORTH_A_PROCESS_BYTES
+            or (
+                in_all < _QUICK_BYTES
+                and reads_by_slices(self.keeper.store.pipeline.steps)
+                and all(map(is_plain_series, cases))
+            )
         )
         here = little and settings.workers <= 1 and not settings.scheduler and not self.keeper.after_death
         return Crew(settings.workers, settings.timeout_s, None, settings.scheduler, here)
