@@ -104,7 +104,7 @@ class Work:
         work_through(make_batch, batches, crew, self._finished, self._lost, self._told, self._tell)
 
     def _crew(self, cases: Sequence[Case]) -> Crew:
-        """Little work, or a single case, is done in this process, unless the last one was killed at work on this store."""
+        """Little work or a single case is done in this process, unless the last one died at work on this store."""
         settings, in_all = self.config.prepare, sum(self.sizes.values())
         little = (
             len(cases) == 1
