@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from benchmarks/results/*.json; never edited by hand."""
+"""docs/benchmarks.md, and the table of the READMEs, from benchmarks/results/*.json; never edited by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+READMES = (HERE.parent / "README.md", HERE.parent / "README.zh-CN.md")
+
+# The READMEs' table: who, and the measure of benchmarks/results/prepare.json that says how long and how much memory.
+SPEED = (("medrail", "medrail"), ("SimpleITK", "simpleitk_threads"), ("TorchIO", "torchio"), ("MONAI", "monai"))
+SPEED_HEAD = {
+    "README.md": "| a CT series of 300 slices | to 128³ | peak memory | to 1 mm | peak memory |",
+    "README.zh-CN.md": "| 一个 300 层的 CT 序列 | 重采样到 128³ | 峰值内存 | 重采样到 1 mm | 峰值内存 |",
+}
 
 HEAD = """\
 # Benchmarks
@@ -41,9 +49,33 @@ def row(measure: dict[str, object]) -> str:
     )
 
 
+def with_speed(name: str, text: str) -> str:
+    """The README with its table, between its two marks, as the results say."""
+    before, begin, rest = text.partition("<!-- speed -->\n")
+    _, end, after = rest.partition("<!-- /speed -->")
+    if not begin or not end:
+        raise SystemExit(f"{name}: no <!-- speed --> ... <!-- /speed --> to put the table into.")
+    return before + begin + speed(SPEED_HEAD[name]) + end + after
+
+
+def speed(head: str) -> str:
+    measures = json.loads((HERE / "results" / "prepare.json").read_text(encoding="utf-8"))["measures"]
+    value = {measure["name"].removeprefix("prepare/"): float(measure["value"]) for measure in measures}
+    lines = [head, "|---|---:|---:|---:|---:|"]
+    for who, name in SPEED:
+        cells = [who]
+        for task in ("ct128", "ct1mm"):
+            cells += [f"{value[f'{task}/{name}/seconds']:.2f} s", f"{value[f'{task}/peak_rss/{name}_mb']:,.0f} MB"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     PAGE.write_text(page(), encoding="utf-8")
     print(f"wrote {PAGE}")
+    for readme in READMES:
+        readme.write_text(with_speed(readme.name, readme.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"wrote the table of {readme}")
 
 
 if __name__ == "__main__":

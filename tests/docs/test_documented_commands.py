@@ -86,7 +86,7 @@ def desk(tmp_path_factory):
 def test_the_readmes_commands_run_in_their_order(desk):
     typed = commands(REPOSITORY / "README.md")
     raw = ["inspect", "check", "check", "convert", "deidentify"]
-    assert [command[1] for command in typed] == ["init", "check", "run", "predict", "serve", *raw]
+    assert [command[1] for command in typed] == ["init", "check", "prepare", "run", "predict", "serve", *raw]
     assert typed == commands(REPOSITORY / "README.zh-CN.md")
     for _, verb, *arguments in typed:
         if verb == "serve":
