@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(folder, capsys
     (folder.parent / "data" / "dark" / "p99_broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     assert cli.main(["run", str(folder)]) == 1
     told = capsys.readouterr()
-    assert "30 of 31 cases ready, 1 failed" in told.out
+    assert "30 of 31 cases ready (96.8%), 1 failed" in told.out
     assert "p99_broken" in told.out
     assert (folder / "bundles" / "shade" / "1" / "bundle.json").is_file()
     assert "Traceback" not in told.out + told.err
@@ -251,7 +252,9 @@ def test_a_folder_without_a_project_is_judged_and_left_alone(folder):
 
 
 @pytest.mark.slow
-def test_a_project_s_file_says_how_its_run_is_evaluated_and_exported(folder):
+def test_a_project_s_file_says_how_its_run_is_evaluated_and_exported(folder, monkeypatch):
+    # So small a network may answer alike to the last bit.
+    monkeypatch.setattr(import_module("medrail.export.parity"), "_largest_difference", lambda theirs, ours: 1e-7)
     trained, _ = run(folder)
     text = (
         CONFIG.replace("resamples: 200", "resamples: 300, split: val")
@@ -264,8 +267,7 @@ def test_a_project_s_file_says_how_its_run_is_evaluated_and_exported(folder):
     assert project.config.export.version == "7"
     of_the_run, _ = open_run(trained)
     assert of_the_run.config.evaluate.resamples == 200
-    recorded = read_json(trained / "network.json")["parity"]["max_abs_difference"]
-    assert recorded > 1e-15, "or the next line proves nothing"
+    assert read_json(trained / "network.json")["parity"]["max_abs_difference"] == 1e-7
     with pytest.raises(ExportError, match="parity_tolerance"):
         evaluate_run(project, found)
 

@@ -116,9 +116,10 @@ def _prepare(
             try:
                 work.do([case for case in todo if case.id not in known_failures])
             finally:
+                # Workers end in any order; a report does not.
+                work.failures = {case.id: work.failures[case.id] for case in todo if case.id in work.failures}
                 others = [] if complete else [before[case] for case in before if case not in own]
-                failed = [work.failures[case.id] for case in todo if case.id in work.failures]
-                write_failures(store.failures_file, [*others, *failed])
+                write_failures(store.failures_file, [*others, *work.failures.values()])
         if work.full:
             raise full_disk(store, done=len(cases) - len(todo) + work.succeeded, cases=len(cases))
     return work.report(len(cases), time.perf_counter() - started)
