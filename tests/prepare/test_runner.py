@@ -19,6 +19,7 @@ from faults import good_series, write_files
 from medrail.cases import FileHashes, source_fingerprint
 from medrail.cases.look.examine import look, recall
 from medrail.config import Config, parse
+from medrail.crew import Loss
 from medrail.errors import ConfigError
 from medrail.prepare import Pipeline, Store, outdated, prepare, store_of
 from medrail.read import read, read_mask
@@ -84,7 +85,7 @@ def test_first_call_makes_all_and_second_skips_all(tmp_path, cases):
     store = Store(workspace, Pipeline.from_dict(STEPS))
     assert report.folder == store.folder
     assert store.ids() == ("p0", "p1", "p2", "p3")
-    assert table(store) == [["case", "reason", "made_from"]]
+    assert table(store) == [["case", "reason", "made_from", "lost"]]
     image, mask = store.load("p2")
     assert image.grid == mask.grid == (6, 8, 8)
     assert image.voxels.mean() == pytest.approx(0, abs=1e-4)
@@ -489,7 +490,7 @@ def test_files_that_are_not_there_for_a_moment_cost_nothing(tmp_path, cases):
     assert store.ids() == ("p0", "p1", "p2", "p3")
     (tmp_path / "away").rename(tmp_path / "raw")
     assert prepare(config(), workspace, cases).skipped == 4
-    assert table(store) == [["case", "reason", "made_from"]]
+    assert table(store) == [["case", "reason", "made_from", "lost"]]
 
 
 def test_cases_that_were_taken_out_of_the_data_go(tmp_path, cases):
@@ -522,6 +523,36 @@ def test_after_a_death_the_work_is_done_by_processes(tmp_path, cases, monkeypatc
     prepare(config(), workspace, cases)
     prepare(config(), workspace, cases)
     assert [crew.here for crew in crews] == [False, False, True, True]
+
+
+def test_what_was_lost_once_is_never_done_in_this_process(tmp_path, cases, monkeypatch):
+    """Else a case that was killed in a worker, and failed, would take the whole command with it the next time."""
+    module = sys.modules["medrail.prepare.work"]
+    genuine, crews = module.work_through, []
+
+    def losing(work, jobs, crew, finished, lost, *more):
+        crews.append(crew)
+        for job in jobs:
+            finished(lost(job, Loss("killed", alone=True)))
+
+    monkeypatch.setattr(module, "work_through", losing)
+    prepare(config(), Workspace(tmp_path), cases[:1])
+    prepare(config(), Workspace(tmp_path), cases[:1])
+    assert [crew.here for crew in crews] == [True, True, False, False]
+    prepare(config(), Workspace(tmp_path), cases[1:2])
+    assert crews[-1].here, "nothing is known of this one"
+    monkeypatch.setattr(module, "work_through", genuine)
+    assert prepare(config(), Workspace(tmp_path), cases[:1]).succeeded == 1
+
+
+def test_a_single_case_that_may_not_fit_into_memory_gets_a_process(tmp_path, cases, monkeypatch):
+    module, crews = sys.modules["medrail.prepare.work"], []
+    monkeypatch.setattr(module, "work_through", lambda work, jobs, crew, *more: crews.append(crew))
+    monkeypatch.setattr(module, "sizes_of", lambda cases: {case.id: 100_000_000 for case in cases})
+    for free_bytes in (64_000_000_000, 4_000_000_000, None):
+        monkeypatch.setattr(module, "free_memory_bytes", lambda free_bytes=free_bytes: free_bytes)
+        prepare(config(), Workspace(tmp_path), cases[:1])
+    assert [crew.here for crew in crews[::2]] == [True, False, False]
 
 
 def test_plain_files_are_written_from_the_compact_ones(tmp_path, cases, monkeypatch):

@@ -104,6 +104,8 @@ class Made:
 
     written:
         What the keeper takes over; None where it failed, for the ``reason``.
+    lost:
+        Why there is no result at all, "" otherwise.
     contents:
         Of the files that were read.
     seconds:
@@ -113,6 +115,7 @@ class Made:
     order: Order
     written: Written | None = None
     reason: str = ""
+    lost: str = ""
     out_of_memory: bool = False
     disk_full: bool = False
     contents: dict[State, Content] = field(default_factory=dict)

@@ -113,6 +113,7 @@ def _prepare(
             work.failures = {
                 case.id: Failure(case.id, known_failures[case.id]) for case in todo if case.id in known_failures
             }
+            work.lost_before = any(case.id in before and before[case.id].lost for case in todo)
             try:
                 work.do([case for case in todo if case.id not in known_failures])
             finally:

@@ -10,7 +10,7 @@ from medrail.cases import FileHashes, Unknown
 from medrail.config import Config
 from medrail.crew import Crew, Loss, work_through
 from medrail.errors import MedrailError
-from medrail.machine import peak_memory_bytes, processors
+from medrail.machine import free_memory_bytes, peak_memory_bytes, processors
 from medrail.prepare import losses
 from medrail.prepare.bases import Bases
 from medrail.prepare.failures import Failure
@@ -26,6 +26,8 @@ from medrail.types import Case, Progress
 _WORTH_A_PROCESS_BYTES = 32_000_000
 # And so much of plain series that are read a slice at a time, in bounded memory.
 _QUICK_BYTES = 1_500_000_000
+# A single case of no more than this share of the free memory is not worth a process, either.
+_SMALL_SHARE = 0.25
 # Small cases go to a worker together, so that handing them over costs little.
 _BATCH_BYTES, _BATCH_CASES = 8_000_000, 32
 # So many batches for each worker at least, so that all have work until the end.
@@ -44,6 +46,8 @@ class Work:
         By case.
     full:
         The disk is; nothing more is begun.
+    lost_before:
+        Whether an earlier call lost one of the cases: killed, out of memory or out of time.
     """
 
     config: Config
@@ -63,6 +67,7 @@ class Work:
     peak_bytes: int = 0
     workers: int = 1
     full: bool = False
+    lost_before: bool = False
     started_s: float = field(default_factory=time.perf_counter)
     bases: Bases | None = None
     again: list[Batch] = field(default_factory=list)
@@ -104,10 +109,10 @@ class Work:
         work_through(make_batch, batches, crew, self._finished, self._lost, self._told, self._tell)
 
     def _crew(self, cases: Sequence[Case]) -> Crew:
-        """Little work or a single case is done in this process, unless the last one died at work on this store."""
+        """Little work is done in this process, unless what is known of it says that it might not survive that."""
         settings, in_all = self.config.prepare, sum(self.sizes.values())
         little = (
-            len(cases) == 1
+            (len(cases) == 1 and self._is_small(cases[0]))
             or in_all < _WORTH_A_PROCESS_BYTES
             or (
                 in_all < _QUICK_BYTES
@@ -115,8 +120,14 @@ class Work:
                 and all(map(is_plain_series, cases))
             )
         )
-        here = little and settings.workers <= 1 and not settings.scheduler and not self.keeper.after_death
+        survived = not self.keeper.after_death and not self.lost_before
+        here = little and survived and settings.workers <= 1 and not settings.scheduler
         return Crew(settings.workers, settings.timeout_s, None, settings.scheduler, here)
+
+    def _is_small(self, case: Case) -> bool:
+        """Beside what is free: nothing that the system would end this process for."""
+        free = free_memory_bytes()
+        return free is not None and needs_bytes(case, self.sizes[case.id]) <= _SMALL_SHARE * free
 
     def _batches(self, cases: Sequence[Case], most: int) -> Iterator[Batch]:
         """Drawn one by one as workers ask for them; nothing more once the disk is full."""
@@ -163,7 +174,7 @@ class Work:
             self.input_bytes += self.sizes[case.id]
             self.output_bytes += _stored_bytes(entry)
         elif not self.full:
-            self.failures[case.id] = self._failure(case, made.reason)
+            self.failures[case.id] = self._failure(case, made)
         self._tell(f"{case.id} failed" if entry is None else "")
 
     def _kept(self, made: Made) -> Entry | None:
@@ -181,15 +192,15 @@ class Work:
         finally:
             self.seconds["write"] = self.seconds.get("write", 0.0) + time.perf_counter() - begin
 
-    def _failure(self, case: Case, reason: str) -> Failure:
+    def _failure(self, case: Case, made: Made) -> Failure:
         """What there is of it from before goes if its files are others now, and stays if they are just not there."""
         try:
             made_from = self.reading.made_from(case, self.hashes)
         except MedrailError:
-            return Failure(case.id, reason)
+            return Failure(case.id, made.reason, "", made.lost)
         if self.keeper.made_from(case.id) not in (None, made_from):
             self.keeper.remove(case.id)
-        return Failure(case.id, reason, made_from)
+        return Failure(case.id, made.reason, made_from, made.lost)
 
     def _tell(self, note: str) -> None:
         if self.progress is None:
@@ -208,7 +219,7 @@ class Work:
         if len(batch.orders) > 1:
             self.again.append(batch)
             return MadeBatch(())
-        return MadeBatch((Made(batch.orders[0], reason=losses.reason(loss)),))
+        return MadeBatch((Made(batch.orders[0], reason=losses.reason(loss), lost=loss.why),))
 
 
 def _stored_bytes(entry: Entry) -> int:
