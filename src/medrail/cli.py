@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from medrail.arguments import build_parser
 from medrail.cli_data import check, convert, deidentify, inspect
+from medrail.cli_runs import evaluate, export, leaky, train
 from medrail.errors import ConfigError, MedrailError
 
 if TYPE_CHECKING:
@@ -103,11 +104,6 @@ def init(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _leaky(command: str, arguments: argparse.Namespace) -> str:
-    """The next command of a chain in which leaks are accepted."""
-    return f"{command} --accept-leak" if arguments.accept_leak else command
-
-
 def prepare(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
@@ -122,53 +118,7 @@ def prepare(arguments: argparse.Namespace, console: Console) -> int:
         console.json(result.values)
     if result.failed:
         return FAILED
-    console.next_command(_leaky("medrail train", arguments), arguments.path, sets=arguments.set)
-    return OK
-
-
-def train(arguments: argparse.Namespace, console: Console) -> int:
-    from medrail import stages
-
-    project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-    with console.progress() as bars:
-        run, result = stages.train_run(project, arguments.run, bars)
-    console.stage(result)
-    if console.as_json:
-        console.json(result.values)
-    from medrail.console import shown
-
-    console.next_command(_leaky("medrail evaluate", arguments), shown(run.folder))
-    return OK
-
-
-def evaluate(arguments: argparse.Namespace, console: Console) -> int:
-    from medrail import stages
-
-    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-    with console.progress() as bars:
-        result = stages.evaluate_run(project, run, bars)
-    console.stage(result)
-    if console.as_json:
-        console.json(result.values)
-    if result.failed:
-        return FAILED
-    from medrail.console import shown
-
-    console.next_command(_leaky("medrail export", arguments), shown(run.folder))
-    return OK
-
-
-def export(arguments: argparse.Namespace, console: Console) -> int:
-    from medrail import stages
-
-    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-    result = stages.export_run(project, run)
-    console.stage(result)
-    if console.as_json:
-        console.json(result.values)
-    from medrail.console import shown
-
-    console.next_command("medrail serve", shown(Path(result.values["bundle"])))
+    console.next_command(leaky("medrail train", arguments), arguments.path, sets=arguments.set)
     return OK
 
 

@@ -1,0 +1,190 @@
+"""Pictures of numbers: lines, intervals, points. Drawn by matplotlib, written as PNG or SVG by the file's name.
+
+The same numbers give the same bytes. Colours are Okabe and Ito's, which people with any common colour vision tell
+apart; kinds are told by marks and dashes, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c00")
+_DASHES = ("-", "--", "-.", ":")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_STYLE: Any = {
+    "svg.hashsalt": "medrail",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "figure.dpi": 120,
+    "text.parse_math": False,
+}
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number with its interval; ``muted``: too little stands behind it to be read."""
+
+    label: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    muted: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: curves by name.
+
+    bands:
+        Name of a curve -> (x, low, high) around it.
+    diagonal:
+        Whether the line y = x is drawn, for curves that should lie on it (reliability) or above it (ROC).
+    marked:
+        (x, label) of upright lines, as of the chosen epoch or threshold.
+    """
+
+    title: str
+    x: str
+    y: str
+    curves: Mapping[str, Points]
+    bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None
+    diagonal: bool = False
+    marked: Sequence[tuple[float, str]] = ()
+    dots: bool = False
+
+
+def draw_panels(path: Path, panels: Sequence[Panel], columns: int = 2) -> Path:
+    """Panels side by side, ``columns`` a row."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    with _figure(path, (4.4 * columns, 3.2 * rows)) as figure:
+        for place, panel in enumerate(panels, 1):
+            _panel(figure.add_subplot(rows, columns, place), panel)
+    return path
+
+
+def draw_intervals(path: Path, rows: Sequence[Row], *, title: str, x: str, reference: float | None = None) -> Path:
+    """One line a row: a mark at the value, a bar over the interval, the note at the right; muted rows are grey."""
+    with _figure(path, (7.2, 0.9 + 0.32 * max(1, len(rows)))) as figure:
+        axes = figure.add_subplot()
+        if reference is not None:
+            axes.axvline(reference, color="#888888", linewidth=1, linestyle="--")
+        for place, row in enumerate(rows):
+            colour = "#aaaaaa" if row.muted else COLOURS[0]
+            if math.isfinite(row.low) and math.isfinite(row.high):
+                axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            if math.isfinite(row.value):
+                axes.plot([row.value], [place], marker="o", color=colour, markersize=5, linestyle="")
+            axes.annotate(
+                row.note, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour
+            )
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.grid(visible=False, axis="y")
+    return path
+
+
+def draw_points(
+    path: Path,
+    groups: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    front: Points = (),
+    log_x: bool = False,
+) -> Path:
+    """Points (x, y, label) by group, and the line that joins the best ones (``front``)."""
+    with _figure(path, (6.4, 4.2)) as figure:
+        axes = figure.add_subplot()
+        for place, (name, points) in enumerate(groups.items()):
+            axes.plot(
+                [point[0] for point in points],
+                [point[1] for point in points],
+                linestyle="",
+                marker=_MARKS[place % len(_MARKS)],
+                color=COLOURS[place % len(COLOURS)],
+                label=name,
+                alpha=0.8,
+            )
+            for at, height, label in points:
+                if label:
+                    axes.annotate(label, (at, height), textcoords="offset points", xytext=(5, 4), fontsize=7)
+        if front:
+            ordered = sorted(front)
+            axes.plot([at for at, _ in ordered], [height for _, height in ordered], color="#888888", linewidth=1)
+        if log_x:
+            axes.set_xscale("log")
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        if len(groups) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    return path
+
+
+def _panel(axes: Any, panel: Panel) -> None:
+    if panel.diagonal:
+        axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":")
+    for place, (name, points) in enumerate(panel.curves.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot(
+            [at for at, _ in points],
+            [height for _, height in points],
+            color=colour,
+            linestyle=_DASHES[place % len(_DASHES)],
+            marker=_MARKS[place % len(_MARKS)] if panel.dots else "",
+            markersize=4,
+            linewidth=1.4,
+            label=name,
+        )
+        if panel.bands and name in panel.bands:
+            places, low, high = zip(*panel.bands[name], strict=True)
+            axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+    for at, label in panel.marked:
+        axes.axvline(at, color="#555555", linewidth=1, linestyle="--")
+        axes.annotate(label, (at, 1.0), xycoords=("data", "axes fraction"), fontsize=7, ha="left", va="top")
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+    if len(panel.curves) > 1:
+        axes.legend(frameon=False, fontsize=8)
+
+
+@contextmanager
+def _figure(path: Path, size_inches: tuple[float, float]) -> Iterator[Any]:
+    """A figure of its own (nothing of pyplot's process-wide state), saved whole or not at all."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size_inches, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        kind = path.suffix.lstrip(".")
+        told_nothing: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+        try:
+            figure.savefig(temporary, format=kind, metadata=told_nothing)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

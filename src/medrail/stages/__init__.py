@@ -1,0 +1,35 @@
+"""The stages in order: configuration -> cases -> prepared data -> Run -> Evaluation -> Bundle.
+
+``run_all(project)`` does them all; each stage compares fingerprints and skips what is up to date, so that a changed
+setting redoes only what depends on it. Each stage can also be called alone, and each returns a ``StageResult`` that a
+person can read. Heavy libraries are imported inside the stage that needs them.
+"""
+
+from medrail.stages.checking import check, fix, stop_on, write_cases
+from medrail.stages.evaluating import evaluate_run, leaked_cases, network
+from medrail.stages.exporting import export_run
+from medrail.stages.preparing import prepare_cases, usable_cases
+from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
+from medrail.stages.training import train_run
+from medrail.stages.whole import run_all
+
+__all__ = [
+    "MakeProgress",
+    "Project",
+    "StageResult",
+    "check",
+    "evaluate_run",
+    "export_run",
+    "fix",
+    "inferred_project",
+    "leaked_cases",
+    "network",
+    "open_project",
+    "open_run",
+    "prepare_cases",
+    "run_all",
+    "stop_on",
+    "train_run",
+    "usable_cases",
+    "write_cases",
+]

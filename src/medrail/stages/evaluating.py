@@ -1,0 +1,120 @@
+"""Stage evaluate: the network, as it will be served, on a split it was not trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medrail.cases import Leaked, find_leaks_of, leak_sentence, read_record
+from medrail.cases.listing import counted
+from medrail.cases.record import SEEN_BEFORE
+from medrail.errors import RunError
+from medrail.stages.preparing import in_store
+from medrail.stages.project import MakeProgress, Project, StageResult, timed
+from medrail.workspace import Run, read_json
+
+
+def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> StageResult:
+    """The trained network, as it will be served, on the raw files of a split it was not trained on.
+
+    The split is the one that the run was trained with, whatever has been added to the data since.
+
+    Raises
+    ------
+    LeakError
+        If the network has seen a patient or an image of that split in training, and leaks are not accepted.
+    """
+    from medrail.evaluate import Evaluation, evaluate
+
+    with timed() as seconds:
+        network(project, run)
+        record, split = read_record(run), project.config.evaluate.split
+        leaked = leaked_cases(project, run, make_progress)
+        cases, differences = record.known(project.cases), record.differences(project.cases, split)
+        up_to_date = Evaluation.is_current(run, project.config, cases, leaked=leaked)
+        if up_to_date:
+            evaluation = Evaluation.load(run)
+        else:
+            evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"), leaked=leaked)
+    values = evaluation.to_json()
+    metrics: Mapping[str, Mapping[str, Any]] = values["metrics"]
+    facts = (*((name, _with_interval(metric)) for name, metric in metrics.items()), *_strata(values["strata"]))
+    said = (leak_sentence(leaked.counts),) if leaked else ()
+    methods: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        methods.setdefault(metric["method"], []).append(name)
+    return StageResult(
+        "evaluate",
+        f"{values['split']} split: {counted(values['n'], 'case')} of {counted(values['patients'], 'patient')}"
+        + _left_out(len(values.get("failed", [])), values["n"])
+        + (" (not all of the data: see the run's cases.csv)" if differences else "")
+        + "".join(f". {sentence}" for sentence in said),
+        facts=facts,
+        notes=tuple(f"{', '.join(names)}: {method}" for method, names in methods.items()),
+        files=(run.evaluation,),
+        warnings=(*said, *differences, *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", []))),
+        up_to_date=up_to_date,
+        seconds=seconds(),
+        failed=bool(values.get("failed")),
+        values=values,
+    )
+
+
+def leaked_cases(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> Leaked:
+    """Those of the split to be judged that the network has seen; images that have not changed are not read again.
+
+    Raises
+    ------
+    LeakError
+        If there are any, and leaks are not accepted.
+    """
+    record, split = read_record(run), project.config.evaluate.split
+    concerned = [case for case in record.known(project.cases) if case.split in (split, *SEEN_BEFORE[split])]
+    found = find_leaks_of(project.config, project.workspace, concerned, make_progress("Looking for leaks"))
+    leaked = record.leaked(project.cases, split, found)
+    if leaked and not project.accept_leak:
+        raise leaked.error(str(run.folder), SEEN_BEFORE[split])
+    return leaked
+
+
+def _left_out(failed: int, judged: int) -> str:
+    return f"; {failed} of {counted(failed + judged, 'case')} left out, because they cannot be used" if failed else ""
+
+
+def _strata(strata: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> tuple[tuple[str, str], ...]:
+    """A line for each part of the cases, with the first metric."""
+    rows = []
+    for name, values in strata.items():
+        for value, metrics in values.items():
+            first, metric = next(iter(metrics.items()))
+            rows.append((f"{name}: {value}", f"{first} {_with_interval(metric)}"))
+    return tuple(rows)
+
+
+def _with_interval(metric: Mapping[str, Any]) -> str:
+    def number(value: Any) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    return f"{number(metric['value'])}  [{number(metric['low'])}, {number(metric['high'])}]  n = {metric['n']}"
+
+
+def network(project: Project, run: Run) -> Path:
+    """The run's network as ONNX, exported once and checked against torch on real cases as the configuration asks."""
+    checkpoint = hashlib.sha256(run.best.read_bytes()).hexdigest() if run.best.is_file() else ""
+    if not checkpoint:
+        raise RunError("no trained weights", where=str(run.best), remedy="`medrail train` makes them.")
+    description = run.folder / "network.json"
+    if run.network.is_file() and description.is_file():
+        known = read_json(description)
+        parity, asked = known.get("parity", {}), project.config.export
+        agreed = parity.get("max_abs_difference", math.inf) <= asked.parity_tolerance
+        enough = parity.get("asked_cases") == asked.parity_cases
+        if known.get("checkpoint") == checkpoint and agreed and enough:
+            return run.network
+    from medrail.export import export_network
+
+    known = in_store(project, read_record(run).known(project.cases))
+    return export_network(run, project.config, project.workspace, known)
