@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from medrail.evaluate.answers import RANKED, Answers, class_statistics, ranks
-from medrail.evaluate.bootstrap import LEVEL, FloatArray, Statistic, percentile_bootstrap, point
+from medrail.evaluate.bootstrap import LEVEL, Statistic, percentile_bootstrap, point
 from medrail.evaluate.delong import delong_difference
 from medrail.evaluate.mcnemar import McNemar, mcnemar, paired_interval
-from medrail.evaluate.metrics import BoolArray, mean_over_patients
+from medrail.evaluate.metrics import mean_over_patients
 from medrail.evaluate.signedranks import signed_ranks
 from medrail.evaluate.signflip import Chance, flip_signs, flip_whole_numbers
 from medrail.evaluate.swaps import swap_answers
+from medrail.evaluate.units import alone, means, members_of, standardised, units_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def kind_of(answers: Answers, metric: str) -> str:
     return "any"
 
 
-def test_mean(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def mean_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     both = np.isfinite(first.scores[metric]) & np.isfinite(second.scores[metric])
     differences = (second.scores[metric] - first.scores[metric])[both]
     units, unit = units_of([name for name, kept in zip(first.patients, both, strict=True) if kept])
@@ -125,7 +126,7 @@ def test_mean(first: Answers, second: Answers, metric: str, drawing: Drawing) ->
     )
 
 
-def test_share(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def share_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     kept = np.ones(len(first.ids), dtype=bool)
     if metric.startswith("sensitivity/"):
         kept = first.truth == first.classes.index(metric.partition("/")[2])
@@ -152,9 +153,7 @@ def test_share(first: Answers, second: Answers, metric: str, drawing: Drawing) -
     return PairedTest(metric, difference, low, high, chance.p, method, smallest_p=chance.smallest, **shared)
 
 
-def _mcnemar_test(
-    metric: str, difference: float, table: McNemar, unit: str, shared: Mapping[str, Any]
-) -> PairedTest:
+def _mcnemar_test(metric: str, difference: float, table: McNemar, unit: str, shared: Mapping[str, Any]) -> PairedTest:
     low, high = paired_interval(table.gained, table.lost, shared["n"])
     smallest = min(1.0, 2.0 ** (1 - table.gained - table.lost))
     method = f"exact McNemar test; {LEVEL:.0%} score interval (Tango)" + _doubt(unit)
@@ -162,7 +161,7 @@ def _mcnemar_test(
     return PairedTest(metric, difference, low, high, table.p, method, smallest_p=smallest, further=(mid,), **shared)
 
 
-def test_area(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def area_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     units, unit = units_of(first.patients)
     scores = [one.probabilities[:, 1] for one in (first, second)]
     # DeLong gives its first less its second; here it is the second run less the first.
@@ -170,21 +169,22 @@ def test_area(first: Answers, second: Answers, metric: str, drawing: Drawing) ->
     statistic, chance = _swapped(first, second, metric, units, drawing)
     low, high, interval = _interval(statistic, units, unit, drawing)
     swapped = Further(_said(chance, unit, interval), chance.p, found.difference, low, high)
-    same = found.difference == 0 and not math.isfinite(found.p)
+    if not math.isfinite(found.p):  # too few patients of one class, or no spread at all
+        return swap_test(first, second, metric, drawing)
     return PairedTest(
         metric,
         found.difference,
         found.low,
         found.high,
-        1.0 if same else found.p,
-        "DeLong test and interval" + ("" if _alone(units) else ", clustered by patient (Obuchowski)") + _doubt(unit),
+        found.p,
+        "DeLong test and interval" + ("" if alone(units) else ", clustered by patient (Obuchowski)") + _doubt(unit),
         n=len(units),
         patients=len(set(units)),
         further=(swapped,) if math.isfinite(chance.p) else (),
     )
 
 
-def test_any(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def swap_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     units, unit = units_of(first.patients)
     statistic, chance = _swapped(first, second, metric, units, drawing)
     low, high, interval = _interval(statistic, units, unit, drawing)
@@ -203,7 +203,7 @@ def test_any(first: Answers, second: Answers, metric: str, drawing: Drawing) -> 
 
 
 PairTest = Callable[[Answers, Answers, str, Drawing], PairedTest]
-TESTS: Mapping[str, PairTest] = {"mean": test_mean, "share": test_share, "area": test_area, "any": test_any}
+TESTS: Mapping[str, PairTest] = {"mean": mean_test, "share": share_test, "area": area_test, "any": swap_test}
 """Kind of metric -> its test."""
 
 
@@ -225,31 +225,6 @@ def _swapped(
     )[metric]
     chance = swap_answers(stacked, units, permutations=drawing.permutations, seed=drawing.seed)
     return lambda weights: after(weights) - before(weights), chance
-
-
-def units_of(patients: Sequence[str]) -> tuple[list[str], str]:
-    """What stands for itself: the patients; of a single patient, its cases."""
-    if len(set(patients)) > 1 or len(patients) < 2:
-        return list(patients), "patient"
-    return [str(index) for index in range(len(patients))], "case of one patient"
-
-
-def members_of(units: Sequence[str]) -> Any:
-    """(n,) places of each case's unit among the sorted units."""
-    return np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
-
-
-def means(values: FloatArray, units: Sequence[str]) -> FloatArray:
-    """The mean of each unit's values."""
-    members = members_of(units)
-    return np.asarray(np.bincount(members, weights=values) / np.bincount(members))
-
-
-def standardised(differences: FloatArray) -> float:
-    """Cohen's d_z: the mean difference in units of the differences' SD (Cohen 1988, section 2.3.5); NaN without any."""
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    mean = float(differences.mean())
-    return mean / spread if spread > 1e-12 * max(1.0, abs(mean)) else math.nan
 
 
 def _mean(values: Any) -> Statistic:
@@ -274,14 +249,5 @@ def _doubt(unit: str) -> str:
     return "" if unit == "patient" else "; one patient: says nothing of other patients"
 
 
-def _alone(units: Sequence[str]) -> bool:
-    return len(set(units)) == len(units)
-
-
 def _undefined(metric: str, why: str) -> PairedTest:
     return PairedTest(metric, math.nan, math.nan, math.nan, math.nan, f"no test: {why}", n=0, patients=0)
-
-
-def right_or_wrong(answers: Answers) -> BoolArray:
-    """(n,) whether the predicted class is the true one."""
-    return np.asarray(answers.predicted == answers.truth)

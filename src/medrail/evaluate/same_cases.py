@@ -118,8 +118,7 @@ def _refuse_other_questions(answers: Mapping[str, Answers], where: str) -> None:
         if set(one.classes) != set(reference.classes):
             only = sorted(set(one.classes) ^ set(reference.classes))
             raise RunError(
-                f"the classes of {names[0]} and {name} differ: {', '.join(only[:8])} {'is' if len(only) == 1 else 'are'}"
-                " not in both",
+                f"the classes of {names[0]} and {name} differ, by {', '.join(only[:8])}",
                 needed="the same classes",
                 where=where,
             )

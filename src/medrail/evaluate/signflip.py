@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +49,7 @@ def flip_signs(differences: npt.ArrayLike, *, permutations: int, seed: int) -> C
     found = abs(float(np.sum(np.asarray(differences, dtype=np.float64))))
     bar = found - 1e-9 * float(sizes.sum())  # sums of the same numbers in another order differ in the last bits
     if len(sizes) <= ENUMERATED:
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(sizes)))).reshape(-1, len(sizes))
+        signs = 2.0 * all_ways(len(sizes)) - 1.0
         p = float(np.mean(np.abs(signs @ sizes) >= bar))
         return Chance(p, "exact sign-flip permutation by patient", _smallest(len(sizes)))
     as_large = 0
@@ -101,6 +100,11 @@ def signed_sums(sizes: IntArray) -> FloatArray:
         grown[2 * size :] += 0.5 * chances
         chances, reach = grown, reach + size
     return chances
+
+
+def all_ways(count: int) -> FloatArray:
+    """(2^count, count): every pattern of zeros and ones."""
+    return np.asarray(np.arange(2**count)[:, np.newaxis] >> np.arange(count) & 1, dtype=np.float64)
 
 
 def _smallest(count: int) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from medrail.evaluate.bootstrap import FloatArray, Statistic
-from medrail.evaluate.signflip import Chance
+from medrail.evaluate.signflip import Chance, all_ways
 
 ENUMERATED = 12
 """With up to so many patients all 2^n ways of swapping are looked at."""
@@ -37,7 +36,7 @@ def swap_answers(statistic: Statistic, groups: Sequence[Any], *, permutations: i
     bar = found - 1e-9
     if count <= ENUMERATED:
         # Swapping all is swapping none with the other sign, so the first patient may stay.
-        ways = np.array(list(itertools.product((0.0, 1.0), repeat=count - 1))).reshape(-1, count - 1)
+        ways = all_ways(count - 1)
         swapped = np.concatenate([np.zeros((len(ways), 1)), ways], axis=1)[:, members]
         values = np.concatenate([_difference(statistic, part) for part in _parts(swapped)])
         defined = values[np.isfinite(values)]
