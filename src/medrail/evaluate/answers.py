@@ -37,8 +37,8 @@ class Answers:
         Classification: (n, K).
     scores:
         Segmentation: metric -> (n,), NaN where it is not defined.
-    contents:
-        Case id -> what tells that its image and its reference are the same as another run's; "" where nothing does.
+    images, masks:
+        Case id -> digest of its image, and of its mask, as the run recorded them; without those it did not.
     """
 
     task: Task
@@ -49,7 +49,8 @@ class Answers:
     predicted: IntArray = field(default_factory=lambda: NO_LABELS)
     probabilities: FloatArray = field(default_factory=lambda: NO_PROBABILITIES)
     scores: Mapping[str, FloatArray] = field(default_factory=dict)
-    contents: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    masks: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, ids: Sequence[str]) -> Answers:
         """Those on the named cases, in their order."""
@@ -115,15 +116,13 @@ def ranks(probabilities: FloatArray) -> FloatArray:
     return np.asarray(rankdata(probabilities, axis=0), dtype=np.float64)
 
 
-def read_answers(path: Path, metrics: Sequence[str], contents: Mapping[str, str]) -> Answers:
+def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
     """The answers of an evaluation's cases.csv.
 
     Parameters
     ----------
     metrics:
         Names of evaluation.json: those columns of a segmentation's table are its scores.
-    contents:
-        Case id -> its content, where the table has no column ``content``.
 
     Raises
     ------
@@ -135,10 +134,9 @@ def read_answers(path: Path, metrics: Sequence[str], contents: Mapping[str, str]
     if len(set(ids)) < len(ids):
         raise RunError("a case stands in it twice", where=str(path), remedy=REMEDY)
     patients = tuple(row["patient"] for row in rows)
-    known = {row["id"]: row["content"] for row in rows} if "content" in header else dict(contents)
     try:
         if "truth" in header:
-            return _classified(Answers("classification", ids, patients, contents=known), header, rows, path)
+            return _classified(Answers("classification", ids, patients), header, rows, path)
         scores = {
             name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
             for name in header
@@ -148,7 +146,7 @@ def read_answers(path: Path, metrics: Sequence[str], contents: Mapping[str, str]
         raise RunError("a cell of it is no number", where=str(path), remedy=REMEDY) from None
     if not scores:
         raise RunError("no column of it is a metric of evaluation.json", where=str(path), remedy=REMEDY)
-    return Answers("segmentation", ids, patients, scores=scores, contents=known)
+    return Answers("segmentation", ids, patients, scores=scores)
 
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -33,7 +33,8 @@ class Matched:
 def match_cases(answers: Mapping[str, Answers], *, common: bool, where: str = "") -> Matched:
     """Bring the answers of several runs to the same cases.
 
-    Cases count as the same if their id, their reference (the class) and, where the runs tell it, their content agree.
+    Cases count as the same if their id, their class and, where the runs recorded them, the digests of their image and
+    mask agree.
     Where runs call the patients differently, cases are of one patient that are so for any of them.
 
     Parameters
@@ -70,7 +71,7 @@ def match_cases(answers: Mapping[str, Answers], *, common: bool, where: str = ""
     chosen = {name: one.of(kept) for name, one in ordered.items()}
     patients, joined = joined_patients([one.patients for one in chosen.values()])
     chosen = {name: replace(one, patients=patients) for name, one in chosen.items()}
-    checked = sum(all(one.contents.get(case) for one in chosen.values()) for case in kept)
+    checked = sum(all(_told(one, case) for one in chosen.values()) for case in kept)
     return Matched(chosen, left_out, checked, _notes(left_out, kept, checked, joined))
 
 
@@ -124,6 +125,11 @@ def _refuse_other_questions(answers: Mapping[str, Answers], where: str) -> None:
             )
 
 
+def _told(answers: Answers, case: str) -> bool:
+    """Whether the run recorded all that the case consists of."""
+    return bool(answers.images.get(case)) and (answers.task == "classification" or bool(answers.masks.get(case)))
+
+
 def _id_sets(answers: Mapping[str, Answers]) -> list[frozenset[str]]:
     return [frozenset(one.ids) for one in answers.values()]
 
@@ -135,10 +141,11 @@ def _differing(answers: Mapping[str, Answers], shared: Sequence[str]) -> dict[st
     found: dict[str, str] = {}
     for case in shared:
         if any(truth.get(case) != truths[0].get(case) for truth in truths[1:]):
-            found[case] = "another reference"
-        contents = {one.contents[case] for one in (reference, *others) if one.contents.get(case)}
-        if len(contents) > 1:
-            found.setdefault(case, "another image or reference")
+            found[case] = "another class"
+        for digests in ("images", "masks"):
+            told = {getattr(one, digests).get(case, "") for one in (reference, *others)} - {""}
+            if len(told) > 1:
+                found.setdefault(case, f"another {digests[:-1]}")
     return found
 
 
@@ -169,8 +176,8 @@ def _notes(left_out: Mapping[str, int], kept: Sequence[str], checked: int, joine
         notes.append(f"on the {counted(len(kept), 'common case')} only (--common); left out: {parts}")
     if checked < len(kept):
         notes.append(
-            f"of {counted(len(kept) - checked, 'case')} the runs do not tell the content; they are taken for the same "
-            "by id and class"
+            f"of {counted(len(kept) - checked, 'case')} not all runs recorded the image and the mask: they are taken for "
+            "the same by what is known"
         )
     if joined:
         notes.append("the runs disagree about who is one patient; cases are of one patient that are so for any of them")

@@ -44,8 +44,8 @@ def flip_signs(differences: npt.ArrayLike, *, permutations: int, seed: int) -> C
     differences:
         (P,), one number a patient; the order does not matter.
     """
-    sizes = np.sort(np.abs(np.asarray(differences, dtype=np.float64)))
-    sizes = sizes[sizes > 0]
+    sizes: FloatArray = np.sort(np.abs(np.asarray(differences, dtype=np.float64)))
+    sizes = np.asarray(sizes[sizes > 0])
     found = abs(float(np.sum(np.asarray(differences, dtype=np.float64))))
     bar = found - 1e-9 * float(sizes.sum())  # sums of the same numbers in another order differ in the last bits
     if len(sizes) <= ENUMERATED:
@@ -93,7 +93,7 @@ def signed_sums(sizes: IntArray) -> FloatArray:
     (2 S + 1,) with S the sum of ``sizes``: the chances of the sums -S, ..., S.
     """
     reach = 0
-    chances = np.ones(1)
+    chances: FloatArray = np.ones(1)
     for size in sizes.tolist():
         grown = np.zeros(2 * (reach + size) + 1)
         grown[: len(chances)] += 0.5 * chances
