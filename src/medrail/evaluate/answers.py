@@ -158,7 +158,7 @@ def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise RunError("there is no table of the judged cases", where=str(path), remedy=REMEDY) from None
     except (csv.Error, UnicodeDecodeError):
         raise RunError("not readable as a CSV", where=str(path), remedy=REMEDY) from None
-    if not rows or "id" not in header or "patient" not in header or any(None in row.values() for row in rows):
+    if not rows or "id" not in header or "patient" not in header or any(None in (*row, *row.values()) for row in rows):
         raise RunError("not a table of judged cases", needed="id,patient,...", where=str(path), remedy=REMEDY)
     return header, rows
 

@@ -135,7 +135,7 @@ def _stored_numbers(run: Run) -> int | None:
         for length in tensor.dims:
             size *= length
         total += size
-    return total
+    return total or None
 
 
 def _config_of(run: Run) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrail.evaluate.answers import Answers
-from medrail.evaluate.bootstrap import LEVEL, FloatArray, Statistic, point
+from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, point
 from medrail.evaluate.paired import PairedTest
 from medrail.evaluate.units import jackknife_variance, units_of
 
@@ -61,10 +61,9 @@ def group_test(first: Sequence[Answers], second: Sequence[Answers], metric: str,
     if variance > 0:
         from scipy.stats import t as student
 
-        parts = (of_seeds**2 / freedom if freedom else 0.0) + of_patients**2 / (n_patients - 1)
-        degrees = variance**2 / parts
+        degrees = _degrees(of_seeds, freedom, of_patients, n_patients - 1)
         error = math.sqrt(variance)
-        half = float(student.ppf((1 + LEVEL) / 2, degrees)) * error
+        half = _half(of_seeds, freedom, of_patients, n_patients - 1)
         low, high = difference - half, difference + half
         p = float(2 * student.sf(abs(difference) / error, degrees))
     how = "paired by seed" if paired else "seeds not paired (Welch)"
@@ -82,12 +81,44 @@ def group_test(first: Sequence[Answers], second: Sequence[Answers], metric: str,
     )
 
 
+def group_mean(members: Sequence[Answers], metric: str) -> Measured:
+    """The metric's mean over the seeds, with an interval that holds the doubt of the seeds and of the patients."""
+    units, unit = units_of(members[0].patients)
+    values = np.array(spread_of(members, metric).values)
+    of_members = [one.statistics()[metric] for one in members]
+    of_patients = jackknife_variance(lambda weights: np.mean([one(weights) for one in of_members], axis=0), units)
+    of_seeds, freedom = float(np.var(values, ddof=1)) / len(values), len(values) - 1
+    value, half = float(values.mean()), math.nan
+    if of_seeds + of_patients > 0:
+        half = _half(of_seeds, freedom, of_patients, len(set(units)) - 1)
+    method = (
+        f"mean over {len(values)} seeds; {LEVEL:.0%} t interval with the doubt of the seeds and of the {unit}s"
+        if math.isfinite(half)
+        else f"mean over {len(values)} seeds; no interval: nothing varies, or the metric is not defined"
+    )
+    return Measured(value, value - half, value + half, len(members[0].ids), method)
+
+
+def _half(of_seeds: float, freedom: float, of_patients: float, patients_freedom: int) -> float:
+    from scipy.stats import t as student
+
+    degrees = _degrees(of_seeds, freedom, of_patients, patients_freedom)
+    return float(student.ppf((1 + LEVEL) / 2, degrees)) * math.sqrt(of_seeds + of_patients)
+
+
+def _degrees(of_seeds: float, freedom: float, of_patients: float, patients_freedom: int) -> float:
+    """Satterthwaite's degrees of freedom of the sum of two variances."""
+    below = (of_seeds**2 / freedom if freedom else 0.0) + of_patients**2 / patients_freedom
+    return float((of_seeds + of_patients) ** 2 / below)
+
+
 def _gap(first: Sequence[Answers], second: Sequence[Answers], metric: str) -> Statistic:
     before = [one.statistics()[metric] for one in first]
     after = [one.statistics()[metric] for one in second]
 
     def gap(weights: FloatArray) -> FloatArray:
-        return np.mean([one(weights) for one in after], axis=0) - np.mean([one(weights) for one in before], axis=0)
+        later, earlier = ([one(weights) for one in members] for members in (after, before))
+        return np.asarray(np.mean(later, axis=0) - np.mean(earlier, axis=0))
 
     return gap
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medrail.cases.listing import counted
 from medrail.evaluate.answers import RANKED, Answers, class_statistics, ranks
 from medrail.evaluate.bootstrap import LEVEL, Statistic, percentile_bootstrap, point
 from medrail.evaluate.delong import delong_difference
@@ -110,13 +111,14 @@ def mean_test(first: Answers, second: Answers, metric: str, drawing: Drawing) ->
     ranked = signed_ranks(by_patient)
     middle = Further(f"{ranked.method}, middle of the differences", ranked.p, ranked.middle, ranked.low, ranked.high)
     left_out = len(both) - len(differences)
+    fewer = f"; left out: {counted(left_out, 'case')} not defined in both runs" if left_out else ""
     return PairedTest(
         metric,
         float(by_patient.mean()),
         low,
         high,
         chance.p,
-        _said(chance, unit, interval) + (f"; left out: {left_out} cases not defined in both runs" if left_out else ""),
+        _said(chance, unit, interval) + fewer,
         n=len(differences),
         patients=len(by_patient),
         smallest_p=chance.smallest,
@@ -234,7 +236,7 @@ def _mean(values: Any) -> Statistic:
 def _interval(statistic: Statistic, units: Sequence[str], unit: str, drawing: Drawing) -> tuple[float, float, str]:
     bounds = percentile_bootstrap({"": statistic}, units, resamples=drawing.resamples, seed=drawing.seed)
     low, high = bounds[""]
-    if math.isfinite(low) and low == high:
+    if math.isfinite(low) and high - low <= 1e-12 * max(1.0, abs(low)):
         return math.nan, math.nan, "no interval: all bootstrap resamples are alike"
     if not math.isfinite(low):
         return math.nan, math.nan, f"no interval: {'one ' + unit if len(set(units)) < 2 else 'not defined'}"

@@ -16,8 +16,8 @@ from medrail.evaluate.paired import PairedTest
 from medrail.evaluate.units import alone, jackknife_variance, units_of
 
 CAUTION = (
-    "other cases than the published ones: the test is unpaired, and the data sets, their patients, labels and splits may "
-    "not be comparable"
+    "other cases than the published ones: the test is unpaired, and the data sets, their patients, labels and splits "
+    "may not be comparable"
 )
 NUMBERS = ("n", "positives", "low", "high", "sd")
 _FORM = "METRIC=VALUE[,n=N][,positives=N][,low=L,high=H][,sd=S], as auc=0.944,n=624"
@@ -109,8 +109,8 @@ def hanley_mcneil(auc: float, positives: int, negatives: int) -> float:
 
     Hanley and McNeil, Radiology 143:29, 1982, with the negative exponential model for the scores.
 
-    >>> round(hanley_mcneil(0.893, 51, 58) ** 0.5, 3)  # the paper's example
-    0.032
+    >>> round(hanley_mcneil(0.893, 51, 58) ** 0.5, 4)
+    0.0325
     """
     beaten_by_two = auc / (2 - auc)
     beats_two = 2 * auc**2 / (1 + auc)
@@ -141,13 +141,15 @@ def against_published(answers: Answers, own: Measured, published: Published) -> 
         difference + math.hypot(own.high - own.value, published.value - low),
     )
     statistic = answers.statistics()[published.metric]
-    p, test = _p_value(statistic, units, published, (high - low) / (2 * _Z), _is_share(published.metric))
+    p, test = math.nan, "no test: this run's number has no interval"
+    if math.isfinite(bounds[0]):
+        p, test = _p_value(statistic, units, published, (high - low) / (2 * _Z))
     return PairedTest(
         published.metric,
         difference,
         *bounds,
         p,
-        f"{test}; interval from both intervals (MOVER), the published one {told}; {CAUTION}"
+        f"{test}; interval from both intervals (MOVER), the published one {told}; unpaired"
         + ("" if unit == "patient" else "; one patient"),
         n=own.n,
         patients=len(set(units)),
@@ -189,10 +191,10 @@ def _is_share(metric: str) -> bool:
 
 
 def _p_value(
-    statistic: Statistic, units: Sequence[str], published: Published, published_error: float, share: bool
+    statistic: Statistic, units: Sequence[str], published: Published, published_error: float
 ) -> tuple[float, str]:
     n, value = len(units), point(statistic, len(units))
-    if share and alone(units) and published.metric == "accuracy":
+    if published.metric == "accuracy" and alone(units):
         if not published.n and not published_error:
             from scipy.stats import binomtest
 

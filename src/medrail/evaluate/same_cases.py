@@ -176,8 +176,8 @@ def _notes(left_out: Mapping[str, int], kept: Sequence[str], checked: int, joine
         notes.append(f"on the {counted(len(kept), 'common case')} only (--common); left out: {parts}")
     if checked < len(kept):
         notes.append(
-            f"of {counted(len(kept) - checked, 'case')} not all runs recorded the image and the mask: they are taken for "
-            "the same by what is known"
+            f"of {counted(len(kept) - checked, 'case')} not all runs recorded the image and the mask: they are taken "
+            "for the same by what is known"
         )
     if joined:
         notes.append("the runs disagree about who is one patient; cases are of one patient that are so for any of them")

@@ -44,8 +44,8 @@ def flip_signs(differences: npt.ArrayLike, *, permutations: int, seed: int) -> C
     differences:
         (P,), one number a patient; the order does not matter.
     """
-    sizes: FloatArray = np.sort(np.abs(np.asarray(differences, dtype=np.float64)))
-    sizes = np.asarray(sizes[sizes > 0])
+    all_sizes: FloatArray = np.abs(np.asarray(differences, dtype=np.float64))
+    sizes = np.sort(all_sizes[all_sizes > 0])
     found = abs(float(np.sum(np.asarray(differences, dtype=np.float64))))
     bar = found - 1e-9 * float(sizes.sum())  # sums of the same numbers in another order differ in the last bits
     if len(sizes) <= ENUMERATED:
@@ -57,8 +57,8 @@ def flip_signs(differences: npt.ArrayLike, *, permutations: int, seed: int) -> C
     chunk = max(1, _CHUNK_NUMBERS // len(sizes))
     for first in range(0, permutations, chunk):
         shape = (min(chunk, permutations - first), len(sizes))
-        signs = 2.0 * generator.integers(0, 2, size=shape, dtype=np.int8) - 1.0
-        as_large += int(np.sum(np.abs(signs @ sizes) >= bar))
+        tossed = generator.integers(0, 2, size=shape, dtype=np.int8)
+        as_large += int(np.sum(np.abs((2.0 * tossed - 1.0) @ sizes) >= bar))
     p = (as_large + 1) / (permutations + 1)
     method = f"sign-flip permutation by patient, {permutations} drawn"
     return Chance(p, method, max(_smallest(len(sizes)), 1 / (permutations + 1)))
