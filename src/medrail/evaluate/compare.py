@@ -10,10 +10,11 @@ from medrail.cases import leak_sentence
 from medrail.cases.listing import counted
 from medrail.config import did_you_mean
 from medrail.errors import ConfigError
-from medrail.evaluate.answers import Answers
-from medrail.evaluate.bootstrap import LEVEL, Measured, percentile_bootstrap, point
+from medrail.evaluate.answered import Answered
+from medrail.evaluate.bca import bca_intervals
+from medrail.evaluate.bootstrap import LEVEL, Measured, point
 from medrail.evaluate.comparison import Compared, Comparison, Told
-from medrail.evaluate.differing import cost_of, differing, mean_cost
+from medrail.evaluate.differing import Differing, cost_of, differing, mean_cost
 from medrail.evaluate.entrants import Entrant, Member
 from medrail.evaluate.holm import holm
 from medrail.evaluate.over_seeds import group_mean, group_test, spread_of
@@ -29,6 +30,7 @@ DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
     "segmentation": ("dice", "nsd", "hd95_mm", "hd95_px"),
 }
 _TOLD_APART = 1e-3
+_HARMLESS = ("evaluate.resamples", "evaluate.seed", "evaluate.split")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def compare(entrants: Sequence[Entrant], asked: Asked, progress: Progress | None
     if progress:
         progress(len(pairs), len(pairs), "")
     corrected = holm([test.p for _, _, test, _ in done])
+    differs = differing({one.name: one.members[0].run for one in entrants})
     return Comparison(
         n=len(next(iter(matched.answers.values())).ids),
         patients=len(set(next(iter(matched.answers.values())).patients)),
@@ -85,13 +88,13 @@ def compare(entrants: Sequence[Entrant], asked: Asked, progress: Progress | None
             Compared(a, b, test, p, verdict(test, p, same=same))
             for (a, b, test, same), p in zip(done, corrected, strict=True)
         ),
-        differs=differing({one.name: one.members[0].run for one in entrants}),
-        warnings=(*matched.notes, *_warnings(entrants, matched), *([CAUTION] if asked.published else [])),
+        differs=differs,
+        warnings=(*matched.notes, *_warnings(entrants, matched, differs), *([CAUTION] if asked.published else [])),
         left_out=matched.left_out,
     )
 
 
-def _by_member(entrants: Sequence[Entrant]) -> dict[str, Answers]:
+def _by_member(entrants: Sequence[Entrant]) -> dict[str, Answered]:
     return {
         name: member.answers for one in entrants for name, member in zip(_member_names(one), one.members, strict=True)
     }
@@ -101,7 +104,7 @@ def _member_names(entrant: Entrant) -> list[str]:
     return [f"{entrant.name}/{one.run.name}" if entrant.is_group else entrant.name for one in entrant.members]
 
 
-def _metrics(asked: Asked, answers: Answers) -> tuple[str, ...]:
+def _metrics(asked: Asked, answers: Answered) -> tuple[str, ...]:
     known = answers.statistics()
     wanted = (*asked.metrics, *(one.metric for one in asked.published))
     for name in wanted:
@@ -118,7 +121,7 @@ def _metrics(asked: Asked, answers: Answers) -> tuple[str, ...]:
 
 
 def _refuse_unfair(
-    entrants: Sequence[Entrant], asked: Asked, metrics: Sequence[str], answers: Mapping[str, Sequence[Answers]]
+    entrants: Sequence[Entrant], asked: Asked, metrics: Sequence[str], answers: Mapping[str, Sequence[Answered]]
 ) -> None:
     if asked.published and any(one.is_group for one in entrants):
         raise ConfigError(
@@ -147,7 +150,7 @@ def _pairs(
 
 def _test(
     entrants: Sequence[Entrant],
-    answers: Mapping[str, Sequence[Answers]],
+    answers: Mapping[str, Sequence[Answered]],
     names: tuple[str, str],
     metric: str,
     drawing: Drawing,
@@ -165,12 +168,12 @@ def _test(
     return group_test(first, second, metric, paired=paired)
 
 
-def _same(first: Sequence[Answers], second: Sequence[Answers]) -> bool:
+def _same(first: Sequence[Answered], second: Sequence[Answered]) -> bool:
     return len(first) == len(second) and all(one.same_as(other) for one, other in zip(first, second, strict=True))
 
 
 def _told(
-    entrant: Entrant, answers: Sequence[Answers], matched: Matched, metrics: Sequence[str], drawing: Drawing
+    entrant: Entrant, answers: Sequence[Answered], matched: Matched, metrics: Sequence[str], drawing: Drawing
 ) -> Told:
     members = entrant.members
     told = Told(
@@ -190,23 +193,22 @@ def _told(
     return replace(told, metrics=remeasured(answers[0], drawing)) if matched.left_out[entrant.name] else told
 
 
-def remeasured(answers: Answers, drawing: Drawing) -> dict[str, Measured]:
+def remeasured(answers: Answered, drawing: Drawing) -> dict[str, Measured]:
     """The metrics on the cases that are compared, where those are fewer than were judged."""
     units, unit = units_of(answers.patients)
     statistics = answers.statistics()
-    intervals = percentile_bootstrap(statistics, units, resamples=drawing.resamples, seed=drawing.seed)
-    method = f"on the common cases; {LEVEL:.0%} percentile bootstrap by {unit}, {drawing.resamples} resamples"
+    intervals = bca_intervals(statistics, units, resamples=drawing.resamples, seed=drawing.seed)
     measured = {}
     for name, statistic in statistics.items():
-        low, high = intervals[name]
+        low, high, how = intervals[name]
         if low == high:
             low = high = math.nan
-        how = method if math.isfinite(low) else "on the common cases; no interval: not defined, or nothing varies"
-        measured[name] = Measured(point(statistic, len(units)), low, high, len(units), how)
+        method = f"{LEVEL:.0%} {how} by {unit}, {drawing.resamples} resamples" if math.isfinite(low) else how
+        measured[name] = Measured(point(statistic, len(units)), low, high, len(units), f"recomputed; {method}")
     return measured
 
 
-def _warnings(entrants: Sequence[Entrant], matched: Matched) -> Iterator[str]:
+def _warnings(entrants: Sequence[Entrant], matched: Matched, differs: Sequence[Differing]) -> Iterator[str]:
     for one in entrants:
         for name, member in zip(_member_names(one), one.members, strict=True):
             evaluation = member.evaluation
@@ -216,6 +218,9 @@ def _warnings(entrants: Sequence[Entrant], matched: Matched) -> Iterator[str]:
                 yield f"{name}: {counted(len(evaluation.failed), 'case')} could not be evaluated"
             if not matched.left_out[name]:
                 yield from _unlike_the_record(name, member)
+    settings = [one.name for one in differs if one.name.startswith("evaluate.") and one.name not in _HARMLESS]
+    if settings:
+        yield f"judged with other settings, so the numbers may not mean the same: {', '.join(settings)}"
     splits = {member.evaluation.split for one in entrants for member in one.members}
     if "val" in splits:
         yield "validation cases: the epoch was chosen on them, so the numbers are too good"

@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 
 from medrail.cases.listing import counted
-from medrail.evaluate.answers import RANKED, Answers, class_statistics, ranks
-from medrail.evaluate.bootstrap import LEVEL, Statistic, percentile_bootstrap, point
+from medrail.evaluate.answered import RANKED, Answered, class_statistics, ranks
+from medrail.evaluate.bca import bca_intervals
+from medrail.evaluate.bootstrap import LEVEL, Statistic, point
 from medrail.evaluate.delong import delong_difference
 from medrail.evaluate.mcnemar import McNemar, mcnemar, paired_interval
-from medrail.evaluate.metrics import mean_over_patients
+from medrail.evaluate.metrics import BoolArray, mean_over_patients
 from medrail.evaluate.signedranks import signed_ranks
 from medrail.evaluate.signflip import Chance, flip_signs, flip_whole_numbers
 from medrail.evaluate.swaps import swap_answers
 from medrail.evaluate.units import alone, means, members_of, standardised, units_of
+
+SHARES = ("accuracy", "sensitivity", "specificity")
+"""Metrics that are the share of right answers among cases that do not hang on the answers."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +80,30 @@ class PairedTest:
     further: tuple[Further, ...] = ()
 
 
-def paired_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def paired_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
     """Test one metric of two runs whose answers stand in the same order (``match_cases``).
 
     * segmentation: the patients' mean differences by sign-flip permutation; beside it Wilcoxon's signed ranks.
-    * ``accuracy``, ``sensitivity/CLASS``: McNemar's exact test, beside it mid-p; with several cases a patient the exact
-      sign-flip permutation of the patients' sums.
+    * ``accuracy``, ``sensitivity``, ``specificity``: McNemar's exact test, beside it mid-p; with several cases a
+      patient the exact sign-flip permutation of the patients' sums.
     * ``auc`` of two classes: DeLong, clustered by patient; beside it the permutation of the ranks.
     * every other metric: permutation, the two runs' answers of a patient swapped.
     """
     return TESTS[kind_of(first, metric)](first, second, metric, drawing)
 
 
-def kind_of(answers: Answers, metric: str) -> str:
+def kind_of(answers: Answered, metric: str) -> str:
     """Which row of ``TESTS`` a metric belongs to."""
     if answers.task == "segmentation":
         return "mean"
     if metric == "auc" and len(answers.classes) == 2:
         return "area"
-    if metric == "accuracy" or metric.startswith("sensitivity/"):
+    if metric.partition("/")[0] in SHARES:
         return "share"
     return "any"
 
 
-def mean_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def mean_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
     both = np.isfinite(first.scores[metric]) & np.isfinite(second.scores[metric])
     differences = (second.scores[metric] - first.scores[metric])[both]
     units, unit = units_of([name for name, kept in zip(first.patients, both, strict=True) if kept])
@@ -128,11 +132,9 @@ def mean_test(first: Answers, second: Answers, metric: str, drawing: Drawing) ->
     )
 
 
-def share_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
-    kept = np.ones(len(first.ids), dtype=bool)
-    if metric.startswith("sensitivity/"):
-        kept = first.truth == first.classes.index(metric.partition("/")[2])
-    right = [(one.predicted == one.truth)[kept] for one in (first, second)]
+def share_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
+    kept = cases_of_share(first, metric)
+    right = [taken_right(one, metric)[kept] for one in (first, second)]
     units, unit = units_of([name for name, counts in zip(first.patients, kept, strict=True) if counts])
     if not len(units):
         return _undefined(metric, "no case of this class")
@@ -155,6 +157,23 @@ def share_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -
     return PairedTest(metric, difference, low, high, chance.p, method, smallest_p=chance.smallest, **shared)
 
 
+def cases_of_share(answers: Answered, metric: str) -> BoolArray:
+    """(n,): the cases that ``accuracy``, a sensitivity or a specificity is a share of."""
+    rate, _, name = metric.partition("/")
+    if rate == "accuracy":
+        return np.ones(len(answers.ids), dtype=bool)
+    of_class = answers.truth == answers.classes.index(name or answers.classes[1])
+    return np.asarray(of_class if rate == "sensitivity" else ~of_class)
+
+
+def taken_right(answers: Answered, metric: str) -> BoolArray:
+    """(n,): whether the case counts as right; for a specificity, whether it is not taken for the class."""
+    rate, _, name = metric.partition("/")
+    if rate == "specificity":
+        return np.asarray(answers.predicted != answers.classes.index(name or answers.classes[1]))
+    return np.asarray(answers.predicted == answers.truth)
+
+
 def _mcnemar_test(metric: str, difference: float, table: McNemar, unit: str, shared: Mapping[str, Any]) -> PairedTest:
     low, high = paired_interval(table.gained, table.lost, shared["n"])
     smallest = min(1.0, 2.0 ** (1 - table.gained - table.lost))
@@ -163,7 +182,7 @@ def _mcnemar_test(metric: str, difference: float, table: McNemar, unit: str, sha
     return PairedTest(metric, difference, low, high, table.p, method, smallest_p=smallest, further=(mid,), **shared)
 
 
-def area_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def area_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
     units, unit = units_of(first.patients)
     scores = [one.probabilities[:, 1] for one in (first, second)]
     # DeLong gives its first less its second; here it is the second run less the first.
@@ -186,7 +205,7 @@ def area_test(first: Answers, second: Answers, metric: str, drawing: Drawing) ->
     )
 
 
-def swap_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
+def swap_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
     units, unit = units_of(first.patients)
     statistic, chance = _swapped(first, second, metric, units, drawing)
     low, high, interval = _interval(statistic, units, unit, drawing)
@@ -204,13 +223,13 @@ def swap_test(first: Answers, second: Answers, metric: str, drawing: Drawing) ->
     )
 
 
-PairTest = Callable[[Answers, Answers, str, Drawing], PairedTest]
+PairTest = Callable[[Answered, Answered, str, Drawing], PairedTest]
 TESTS: Mapping[str, PairTest] = {"mean": mean_test, "share": share_test, "area": area_test, "any": swap_test}
 """Kind of metric -> its test."""
 
 
 def _swapped(
-    first: Answers, second: Answers, metric: str, units: Sequence[str], drawing: Drawing
+    first: Answered, second: Answered, metric: str, units: Sequence[str], drawing: Drawing
 ) -> tuple[Statistic, Chance]:
     """The metric's difference as a function of the cases' weights, and its permutation test.
 
@@ -234,13 +253,12 @@ def _mean(values: Any) -> Statistic:
 
 
 def _interval(statistic: Statistic, units: Sequence[str], unit: str, drawing: Drawing) -> tuple[float, float, str]:
-    bounds = percentile_bootstrap({"": statistic}, units, resamples=drawing.resamples, seed=drawing.seed)
-    low, high = bounds[""]
-    if math.isfinite(low) and high - low <= 1e-12 * max(1.0, abs(low)):
+    found = bca_intervals({"": statistic}, units, resamples=drawing.resamples, seed=drawing.seed)[""]
+    if not math.isfinite(found.low):
+        return math.nan, math.nan, found.method
+    if found.high - found.low <= 1e-12 * max(1.0, abs(found.low)):
         return math.nan, math.nan, "no interval: all bootstrap resamples are alike"
-    if not math.isfinite(low):
-        return math.nan, math.nan, f"no interval: {'one ' + unit if len(set(units)) < 2 else 'not defined'}"
-    return low, high, f"{LEVEL:.0%} percentile bootstrap by {unit}, {drawing.resamples} resamples"
+    return found.low, found.high, f"{LEVEL:.0%} {found.method} by {unit}, {drawing.resamples} resamples"
 
 
 def _said(chance: Chance, unit: str, interval: str) -> str:

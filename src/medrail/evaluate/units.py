@@ -7,10 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medrail.evaluate.bootstrap import FloatArray, Statistic
+from medrail.evaluate.bootstrap import FloatArray, Statistic, left_out
 from medrail.evaluate.metrics import IntArray
-
-_CHUNK_WEIGHTS = 4_000_000
 
 
 def units_of(patients: Sequence[str]) -> tuple[list[str], str]:
@@ -48,15 +46,7 @@ def jackknife_variance(statistic: Statistic, units: Sequence[str]) -> float:
 
     NaN with one unit, or where leaving one out leaves the metric undefined.
     """
-    members = members_of(units)
-    count = int(members.max()) + 1
-    if count < 2:
-        return math.nan
-    chunk = max(1, _CHUNK_WEIGHTS // len(members))
-    values = np.concatenate(
-        [
-            statistic((np.arange(first, min(first + chunk, count))[:, np.newaxis] != members).astype(np.float64))
-            for first in range(0, count, chunk)
-        ]
+    values = left_out({"": statistic}, units)[""]
+    return (
+        float((len(values) - 1) / len(values) * np.sum((values - values.mean()) ** 2)) if len(values) > 1 else math.nan
     )
-    return float((count - 1) / count * np.sum((values - values.mean()) ** 2))

@@ -12,19 +12,21 @@ import numpy.typing as npt
 
 from medrail.config import Task
 from medrail.errors import RunError
+from medrail.evaluate.agreement import RATES, agreement_statistics
 from medrail.evaluate.bootstrap import FloatArray, Statistic
 from medrail.evaluate.metrics import IntArray, classification_statistics, mean_over_patients
+from medrail.evaluate.scoring import probability_statistics
 
 NO_LABELS: IntArray = np.zeros(0, dtype=np.int64)
 NO_PROBABILITIES: FloatArray = np.zeros((0, 0))
 PROBABILITY = "p/"
-RANKED = ("auc",)
+RANKED = ("auc", "auprc")
 """Metrics for which only the order of the probabilities counts."""
 REMEDY = "`medrail evaluate` writes it anew."
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Answered:
     """The answers on n cases.
 
     ids, patients:
@@ -52,7 +54,7 @@ class Answers:
     images: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, ids: Sequence[str]) -> Answers:
+    def of(self, ids: Sequence[str]) -> Answered:
         """Those on the named cases, in their order."""
         at = {one: place for place, one in enumerate(self.ids)}
         chosen = np.array([at[one] for one in ids], dtype=np.int64)
@@ -67,7 +69,7 @@ class Answers:
             scores={name: values[chosen] for name, values in self.scores.items()},
         )
 
-    def in_order_of(self, classes: Sequence[str]) -> Answers:
+    def in_order_of(self, classes: Sequence[str]) -> Answered:
         """The same with the classes in another order."""
         if tuple(classes) == self.classes or self.task != "classification":
             return self
@@ -87,7 +89,7 @@ class Answers:
             return {name: mean_over_patients(values, self.patients) for name, values in self.scores.items()}
         return class_statistics(self.truth, self.predicted, self.probabilities, self.classes)
 
-    def same_as(self, other: Answers) -> bool:
+    def same_as(self, other: Answered) -> bool:
         """Whether the two answer the same on every case, to the last digit of the table."""
         if self.task == "segmentation":
             return self.scores.keys() == other.scores.keys() and all(
@@ -100,13 +102,17 @@ class Answers:
 def class_statistics(
     truth: IntArray, predicted: IntArray, probabilities: FloatArray, classes: Sequence[str]
 ) -> dict[str, Statistic]:
-    """The metrics of classification: those of the label from ``predicted``, those of the order from ``probabilities``.
+    """The metrics of classification: those of the label from ``predicted``, the others from ``probabilities``.
 
-    The two need not agree: with a threshold of its own the likelier class is not always the predicted one.
+    The two need not agree: with a threshold of its own the likelier class is not always the predicted one. With two
+    classes the rates without a class's name are those of the second one.
     """
     by_label = classification_statistics(truth, np.eye(len(classes))[predicted], classes)
     by_order = classification_statistics(truth, probabilities, classes)
-    return {name: by_order[name] if name in RANKED else by_label[name] for name in by_label}
+    rates = agreement_statistics(truth, predicted, classes)
+    found = {**by_label, "auc": by_order["auc"], **rates, **probability_statistics(truth, probabilities)}
+    plain = {name: found[f"{name}/{classes[1]}"] for name in RATES} if len(classes) == 2 else {}
+    return found | plain
 
 
 def ranks(probabilities: FloatArray) -> FloatArray:
@@ -116,7 +122,7 @@ def ranks(probabilities: FloatArray) -> FloatArray:
     return np.asarray(rankdata(probabilities, axis=0), dtype=np.float64)
 
 
-def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
+def read_answered(path: Path, metrics: Sequence[str]) -> Answered:
     """The answers of an evaluation's cases.csv.
 
     Parameters
@@ -136,7 +142,7 @@ def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
     patients = tuple(row["patient"] for row in rows)
     try:
         if "truth" in header:
-            return _classified(Answers("classification", ids, patients), header, rows, path)
+            return _classified(Answered("classification", ids, patients), header, rows, path)
         scores = {
             name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
             for name in header
@@ -146,7 +152,7 @@ def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
         raise RunError("a cell of it is no number", where=str(path), remedy=REMEDY) from None
     if not scores:
         raise RunError("no column of it is a metric of evaluation.json", where=str(path), remedy=REMEDY)
-    return Answers("segmentation", ids, patients, scores=scores)
+    return Answered("segmentation", ids, patients, scores=scores)
 
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -163,7 +169,7 @@ def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return header, rows
 
 
-def _classified(answers: Answers, header: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> Answers:
+def _classified(answers: Answered, header: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> Answered:
     classes = tuple(name.removeprefix(PROBABILITY) for name in header if name.startswith(PROBABILITY))
     named = {row[column] for row in rows for column in ("truth", "predicted")}
     unknown = sorted(named - set(classes))
