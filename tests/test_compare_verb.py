@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,12 @@ def test_common_and_published_go_through(runs, capsys) -> None:
     assert cli.main(["compare", both[0], "--published", "auc=0.944,n=624", "--metric", "accuracy", "--json"]) == 0
     (test,) = json.loads(capsys.readouterr().out)["tests"]
     assert (test["a"], test["b"]) == ("published auc 0.944 (n = 624)", "model-001")
+
+
+def test_comparing_never_loads_torch(runs) -> None:
+    arguments = ["compare", str(runs / "model-001"), str(runs / "model-002"), "--metric", "auc"]
+    code = f"import sys\nfrom medrail.cli import main\nassert main({arguments!r}) == 0\nprint(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "scipy" in loaded
+    assert not loaded & {"torch", "monai", "lightning_fabric", "mlflow", "onnxruntime"}

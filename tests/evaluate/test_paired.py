@@ -20,17 +20,6 @@ from medrail.evaluate.units import jackknife_variance
 QUICK = Drawing(resamples=200, permutations=199)
 SHARES = ("accuracy", "sensitivity/a", "specificity/b")
 METRICS = (*SHARES, "balanced_accuracy", "auc", "f1", "ppv/b", "mcc", "auprc", "brier")
-    "accuracy",
-    "balanced_accuracy",
-    "auc",
-    "f1",
-    "sensitivity/a",
-    "specificity/b",
-    "ppv/b",
-    "mcc",
-    "auprc",
-    "brier",
-)
 
 
 def pairs_of_runs(seed: int, n: int, patients: int, classes: str = "ab") -> tuple[Answered, Answered]:
