@@ -13,7 +13,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from medrail.evaluate import Evaluation
-from medrail.evaluate.answered import read_answered
+from medrail.evaluate.answers import read_answers
 from medrail.evaluate.bootstrap import Measured, point, wilson
 from medrail.evaluate.evaluation import CASE_FILE
 from medrail.workspace import Run
@@ -118,7 +118,7 @@ def fake_run(
 
 
 def _measured(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Measured]:
-    answers = read_answered(folder / "evaluation" / CASE_FILE, ("dice", "hd95_mm"))
+    answers = read_answers(folder / "evaluation" / CASE_FILE, ("dice", "hd95_mm"))
     measured = {}
     for name, statistic in answers.statistics().items():
         value = point(statistic, len(rows))

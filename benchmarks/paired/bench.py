@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 
-from medrail.evaluate.answered import Answered, class_statistics, ranks
+from medrail.evaluate.answers import Answers, class_statistics, ranks
 from medrail.evaluate.bootstrap import wilson
 from medrail.evaluate.delong import delong_difference
 from medrail.evaluate.holm import holm
@@ -80,7 +80,7 @@ def swapped(metric: str, patients: int, **options: float) -> Experiment:
     return lambda rng, seed: swap_p(*classifiers(rng, patients, **options), metric, seed)
 
 
-def swap_p(first: Answered, second: Answered, metric: str, seed: int) -> float:
+def swap_p(first: Answers, second: Answers, metric: str, seed: int) -> float:
     """As ``medrail.evaluate.paired`` does it."""
     both = (first, second)
     probabilities = [ranks(one.probabilities) if metric == "auc" else one.probabilities for one in both]

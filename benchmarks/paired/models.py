@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrail.evaluate.answered import Answered
+from medrail.evaluate.answers import Answers
 
 OF_PATIENT = 0.6
 
@@ -19,7 +19,7 @@ def classifiers(
     shared: float = 0.7,
     bias: float = 0.0,
     count: int = 2,
-) -> list[Answered]:
+) -> list[Answers]:
     """``count`` models on the same cases, whose scores share a part, as those of real networks do.
 
     Parameters
@@ -52,7 +52,7 @@ def classifiers(
         odds = np.exp(logits)
         probabilities = odds / odds.sum(axis=1, keepdims=True)
         labels = tuple("abcdefgh"[:classes])
-        found.append(Answered("classification", ids, names, labels, truth, probabilities.argmax(axis=1), probabilities))
+        found.append(Answers("classification", ids, names, labels, truth, probabilities.argmax(axis=1), probabilities))
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fake_answered import classified
+from fake_answers import classified
 from fake_runs import CONFIG, classified_rows, fake_group, fake_run, read_csv, segmented_rows
 from medrail.errors import ConfigError, RunError
 from medrail.evaluate.bootstrap import Measured
@@ -341,13 +341,13 @@ def test_an_accuracy_against_a_published_proportion() -> None:
 
 def test_newcombes_interval_is_what_mover_gives_two_proportions() -> None:
     """Newcombe 1998, table II, method 10, example (a): 56/70 against 48/80 is 0.2 [0.0524, 0.3339]."""
-    from medrail.evaluate.answered import Answered
+    from medrail.evaluate.answers import Answers
     from medrail.evaluate.bootstrap import wilson
 
     n, right = 70, 56
     truth = np.zeros(n, dtype=np.int64)
     predicted = np.where(np.arange(n) < right, 0, 1)
-    answers = Answered(
+    answers = Answers(
         "classification",
         tuple(map(str, range(n))),
         tuple(map(str, range(n))),

@@ -11,8 +11,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fake_answered import classified, segmented
-from medrail.evaluate.answered import Answered, class_statistics
+from fake_answers import classified, segmented
+from medrail.evaluate.answers import Answers, class_statistics
 from medrail.evaluate.bootstrap import point
 from medrail.evaluate.paired import Drawing, kind_of, paired_test
 from medrail.evaluate.units import jackknife_variance
@@ -22,7 +22,7 @@ SHARES = ("accuracy", "sensitivity/a", "specificity/b")
 METRICS = (*SHARES, "balanced_accuracy", "auc", "f1", "ppv/b", "mcc", "auprc", "brier")
 
 
-def pairs_of_runs(seed: int, n: int, patients: int, classes: str = "ab") -> tuple[Answered, Answered]:
+def pairs_of_runs(seed: int, n: int, patients: int, classes: str = "ab") -> tuple[Answers, Answers]:
     rng = np.random.default_rng(seed)
     first = classified(rng, n, classes, patients, 1.0)
     return first, classified(rng, n, classes, patients, 1.5, first.truth)

@@ -10,7 +10,7 @@ from medrail.cases import leak_sentence
 from medrail.cases.listing import counted
 from medrail.config import did_you_mean
 from medrail.errors import ConfigError
-from medrail.evaluate.answered import Answered
+from medrail.evaluate.answers import Answers
 from medrail.evaluate.bca import bca_intervals
 from medrail.evaluate.bootstrap import LEVEL, Measured, point
 from medrail.evaluate.comparison import Compared, Comparison, Told
@@ -94,7 +94,7 @@ def compare(entrants: Sequence[Entrant], asked: Asked, progress: Progress | None
     )
 
 
-def _by_member(entrants: Sequence[Entrant]) -> dict[str, Answered]:
+def _by_member(entrants: Sequence[Entrant]) -> dict[str, Answers]:
     return {
         name: member.answers for one in entrants for name, member in zip(_member_names(one), one.members, strict=True)
     }
@@ -104,7 +104,7 @@ def _member_names(entrant: Entrant) -> list[str]:
     return [f"{entrant.name}/{one.run.name}" if entrant.is_group else entrant.name for one in entrant.members]
 
 
-def _metrics(asked: Asked, answers: Answered) -> tuple[str, ...]:
+def _metrics(asked: Asked, answers: Answers) -> tuple[str, ...]:
     known = answers.statistics()
     wanted = (*asked.metrics, *(one.metric for one in asked.published))
     for name in wanted:
@@ -121,7 +121,7 @@ def _metrics(asked: Asked, answers: Answered) -> tuple[str, ...]:
 
 
 def _refuse_unfair(
-    entrants: Sequence[Entrant], asked: Asked, metrics: Sequence[str], answers: Mapping[str, Sequence[Answered]]
+    entrants: Sequence[Entrant], asked: Asked, metrics: Sequence[str], answers: Mapping[str, Sequence[Answers]]
 ) -> None:
     if asked.published and any(one.is_group for one in entrants):
         raise ConfigError(
@@ -150,7 +150,7 @@ def _pairs(
 
 def _test(
     entrants: Sequence[Entrant],
-    answers: Mapping[str, Sequence[Answered]],
+    answers: Mapping[str, Sequence[Answers]],
     names: tuple[str, str],
     metric: str,
     drawing: Drawing,
@@ -168,12 +168,12 @@ def _test(
     return group_test(first, second, metric, paired=paired)
 
 
-def _same(first: Sequence[Answered], second: Sequence[Answered]) -> bool:
+def _same(first: Sequence[Answers], second: Sequence[Answers]) -> bool:
     return len(first) == len(second) and all(one.same_as(other) for one, other in zip(first, second, strict=True))
 
 
 def _told(
-    entrant: Entrant, answers: Sequence[Answered], matched: Matched, metrics: Sequence[str], drawing: Drawing
+    entrant: Entrant, answers: Sequence[Answers], matched: Matched, metrics: Sequence[str], drawing: Drawing
 ) -> Told:
     members = entrant.members
     told = Told(
@@ -193,7 +193,7 @@ def _told(
     return replace(told, metrics=remeasured(answers[0], drawing)) if matched.left_out[entrant.name] else told
 
 
-def remeasured(answers: Answered, drawing: Drawing) -> dict[str, Measured]:
+def remeasured(answers: Answers, drawing: Drawing) -> dict[str, Measured]:
     """The metrics on the cases that are compared, where those are fewer than were judged."""
     units, unit = units_of(answers.patients)
     statistics = answers.statistics()

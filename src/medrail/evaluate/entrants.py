@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrail.errors import ConfigError, RunError
-from medrail.evaluate.answered import Answered, read_answered
+from medrail.evaluate.answers import Answers, read_answers
 from medrail.evaluate.differing import passport_of
 from medrail.evaluate.evaluation import CASE_FILE, EVALUATION_FILE, Evaluation
 from medrail.workspace import Run, Workspace, read_json
@@ -21,7 +21,7 @@ class Member:
 
     run: Run
     evaluation: Evaluation
-    answers: Answered
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _members(folder: Path) -> tuple[Member, ...]:
 def read_member(run: Run) -> Member:
     """A run's evaluation and its answers."""
     evaluation = Evaluation.load(run)
-    answers = read_answered(run.evaluation / CASE_FILE, tuple(evaluation.metrics))
+    answers = read_answers(run.evaluation / CASE_FILE, tuple(evaluation.metrics))
     digests = read_json(run.images) if run.images.is_file() else {}
     answers = replace(answers, images=digests.get("sha256", {}), masks=digests.get("masks", {}))
     return Member(run, evaluation, answers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrail.evaluate.answered import Answered
+from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, point
 from medrail.evaluate.paired import PairedTest
 from medrail.evaluate.units import jackknife_variance, units_of
@@ -30,12 +30,12 @@ class Spread:
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
 
-def spread_of(members: Sequence[Answered], metric: str) -> Spread:
+def spread_of(members: Sequence[Answers], metric: str) -> Spread:
     """The metric of every member."""
     return Spread(tuple(point(one.statistics()[metric], len(one.ids)) for one in members))
 
 
-def group_test(first: Sequence[Answered], second: Sequence[Answered], metric: str, *, paired: bool) -> PairedTest:
+def group_test(first: Sequence[Answers], second: Sequence[Answers], metric: str, *, paired: bool) -> PairedTest:
     """Test the difference of the mean over the seeds, second group less first.
 
     The doubt has two sources, and both are counted: other seeds would have given other networks, other patients another
@@ -81,7 +81,7 @@ def group_test(first: Sequence[Answered], second: Sequence[Answered], metric: st
     )
 
 
-def group_mean(members: Sequence[Answered], metric: str) -> Measured:
+def group_mean(members: Sequence[Answers], metric: str) -> Measured:
     """The metric's mean over the seeds, with an interval that holds the doubt of the seeds and of the patients."""
     units, unit = units_of(members[0].patients)
     values = np.array(spread_of(members, metric).values)
@@ -112,7 +112,7 @@ def _degrees(of_seeds: float, freedom: float, of_patients: float, patients_freed
     return float((of_seeds + of_patients) ** 2 / below)
 
 
-def _gap(first: Sequence[Answered], second: Sequence[Answered], metric: str) -> Statistic:
+def _gap(first: Sequence[Answers], second: Sequence[Answers], metric: str) -> Statistic:
     before = [one.statistics()[metric] for one in first]
     after = [one.statistics()[metric] for one in second]
 

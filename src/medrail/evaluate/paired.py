@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medrail.cases.listing import counted
-from medrail.evaluate.answered import RANKED, Answered, class_statistics, ranks
+from medrail.evaluate.answers import RANKED, Answers, class_statistics, ranks
 from medrail.evaluate.bca import bca_intervals
 from medrail.evaluate.bootstrap import LEVEL, Statistic, point
 from medrail.evaluate.delong import delong_difference
@@ -80,7 +80,7 @@ class PairedTest:
     further: tuple[Further, ...] = ()
 
 
-def paired_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
+def paired_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     """Test one metric of two runs whose answers stand in the same order (``match_cases``).
 
     * segmentation: the patients' mean differences by sign-flip permutation; beside it Wilcoxon's signed ranks.
@@ -92,7 +92,7 @@ def paired_test(first: Answered, second: Answered, metric: str, drawing: Drawing
     return TESTS[kind_of(first, metric)](first, second, metric, drawing)
 
 
-def kind_of(answers: Answered, metric: str) -> str:
+def kind_of(answers: Answers, metric: str) -> str:
     """Which row of ``TESTS`` a metric belongs to."""
     if answers.task == "segmentation":
         return "mean"
@@ -103,7 +103,7 @@ def kind_of(answers: Answered, metric: str) -> str:
     return "any"
 
 
-def mean_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
+def mean_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     both = np.isfinite(first.scores[metric]) & np.isfinite(second.scores[metric])
     differences = (second.scores[metric] - first.scores[metric])[both]
     units, unit = units_of([name for name, kept in zip(first.patients, both, strict=True) if kept])
@@ -132,7 +132,7 @@ def mean_test(first: Answered, second: Answered, metric: str, drawing: Drawing) 
     )
 
 
-def share_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
+def share_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     kept = cases_of_share(first, metric)
     right = [taken_right(one, metric)[kept] for one in (first, second)]
     units, unit = units_of([name for name, counts in zip(first.patients, kept, strict=True) if counts])
@@ -157,7 +157,7 @@ def share_test(first: Answered, second: Answered, metric: str, drawing: Drawing)
     return PairedTest(metric, difference, low, high, chance.p, method, smallest_p=chance.smallest, **shared)
 
 
-def cases_of_share(answers: Answered, metric: str) -> BoolArray:
+def cases_of_share(answers: Answers, metric: str) -> BoolArray:
     """(n,): the cases that ``accuracy``, a sensitivity or a specificity is a share of."""
     rate, _, name = metric.partition("/")
     if rate == "accuracy":
@@ -166,7 +166,7 @@ def cases_of_share(answers: Answered, metric: str) -> BoolArray:
     return np.asarray(of_class if rate == "sensitivity" else ~of_class)
 
 
-def taken_right(answers: Answered, metric: str) -> BoolArray:
+def taken_right(answers: Answers, metric: str) -> BoolArray:
     """(n,): whether the case counts as right; for a specificity, whether it is not taken for the class."""
     rate, _, name = metric.partition("/")
     if rate == "specificity":
@@ -182,7 +182,7 @@ def _mcnemar_test(metric: str, difference: float, table: McNemar, unit: str, sha
     return PairedTest(metric, difference, low, high, table.p, method, smallest_p=smallest, further=(mid,), **shared)
 
 
-def area_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
+def area_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     units, unit = units_of(first.patients)
     scores = [one.probabilities[:, 1] for one in (first, second)]
     # DeLong gives its first less its second; here it is the second run less the first.
@@ -205,7 +205,7 @@ def area_test(first: Answered, second: Answered, metric: str, drawing: Drawing) 
     )
 
 
-def swap_test(first: Answered, second: Answered, metric: str, drawing: Drawing) -> PairedTest:
+def swap_test(first: Answers, second: Answers, metric: str, drawing: Drawing) -> PairedTest:
     units, unit = units_of(first.patients)
     statistic, chance = _swapped(first, second, metric, units, drawing)
     low, high, interval = _interval(statistic, units, unit, drawing)
@@ -223,13 +223,13 @@ def swap_test(first: Answered, second: Answered, metric: str, drawing: Drawing) 
     )
 
 
-PairTest = Callable[[Answered, Answered, str, Drawing], PairedTest]
+PairTest = Callable[[Answers, Answers, str, Drawing], PairedTest]
 TESTS: Mapping[str, PairTest] = {"mean": mean_test, "share": share_test, "area": area_test, "any": swap_test}
 """Kind of metric -> its test."""
 
 
 def _swapped(
-    first: Answered, second: Answered, metric: str, units: Sequence[str], drawing: Drawing
+    first: Answers, second: Answers, metric: str, units: Sequence[str], drawing: Drawing
 ) -> tuple[Statistic, Chance]:
     """The metric's difference as a function of the cases' weights, and its permutation test.
 

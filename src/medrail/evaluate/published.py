@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from medrail.errors import ConfigError
-from medrail.evaluate.answered import Answered
+from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import LEVEL, Measured, Statistic, point, wilson
 from medrail.evaluate.paired import SHARES, PairedTest
 from medrail.evaluate.units import alone, jackknife_variance, units_of
@@ -118,7 +118,7 @@ def hanley_mcneil(auc: float, positives: int, negatives: int) -> float:
     return (auc * (1 - auc) + above) / (positives * negatives)
 
 
-def against_published(answers: Answered, own: Measured, published: Published) -> PairedTest:
+def against_published(answers: Answers, own: Measured, published: Published) -> PairedTest:
     """The run's metric less the published one, with interval and p.
 
     The interval puts the two intervals together (MOVER: Zou and Donner, Stat Med 27:1693, 2008; for two proportions
@@ -156,7 +156,7 @@ def against_published(answers: Answered, own: Measured, published: Published) ->
     )
 
 
-def _interval_of(published: Published, answers: Answered) -> tuple[float, float, str]:
+def _interval_of(published: Published, answers: Answers) -> tuple[float, float, str]:
     value, n = published.value, published.n
     if math.isfinite(published.low):
         return published.low, published.high, "as published"

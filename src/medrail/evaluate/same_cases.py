@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from medrail.cases.listing import counted
 from medrail.errors import RunError
-from medrail.evaluate.answered import Answered
+from medrail.evaluate.answers import Answers
 
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Answered on the same cases, in the same order.
+    """Answers on the same cases, in the same order.
 
     left_out:
         Name of a run -> how many of its cases are not compared.
@@ -24,13 +24,13 @@ class Matched:
         Sentences for whoever reads the result.
     """
 
-    answers: Mapping[str, Answered]
+    answers: Mapping[str, Answers]
     left_out: Mapping[str, int]
     checked: int
     notes: tuple[str, ...]
 
 
-def match_cases(answers: Mapping[str, Answered], *, common: bool, where: str = "") -> Matched:
+def match_cases(answers: Mapping[str, Answers], *, common: bool, where: str = "") -> Matched:
     """Bring the answers of several runs to the same cases.
 
     Cases count as the same if their id, their class and, where the runs recorded them, the digests of their image and
@@ -108,7 +108,7 @@ def _grouped(patients: Sequence[str]) -> list[list[int]]:
     return list(members.values())
 
 
-def _refuse_other_questions(answers: Mapping[str, Answered], where: str) -> None:
+def _refuse_other_questions(answers: Mapping[str, Answers], where: str) -> None:
     names = list(answers)
     reference = answers[names[0]]
     for name, one in answers.items():
@@ -125,16 +125,16 @@ def _refuse_other_questions(answers: Mapping[str, Answered], where: str) -> None
             )
 
 
-def _told(answers: Answered, case: str) -> bool:
+def _told(answers: Answers, case: str) -> bool:
     """Whether the run recorded all that the case consists of."""
     return bool(answers.images.get(case)) and (answers.task == "classification" or bool(answers.masks.get(case)))
 
 
-def _id_sets(answers: Mapping[str, Answered]) -> list[frozenset[str]]:
+def _id_sets(answers: Mapping[str, Answers]) -> list[frozenset[str]]:
     return [frozenset(one.ids) for one in answers.values()]
 
 
-def _differing(answers: Mapping[str, Answered], shared: Sequence[str]) -> dict[str, str]:
+def _differing(answers: Mapping[str, Answers], shared: Sequence[str]) -> dict[str, str]:
     """Case -> in what the runs differ about it."""
     reference, *others = answers.values()
     truths = [dict(zip(one.ids, one.truth.tolist(), strict=False)) for one in (reference, *others)]
@@ -149,7 +149,7 @@ def _differing(answers: Mapping[str, Answered], shared: Sequence[str]) -> dict[s
     return found
 
 
-def _reasons(answers: Mapping[str, Answered], shared: Sequence[str], differing: Mapping[str, str]) -> list[str]:
+def _reasons(answers: Mapping[str, Answers], shared: Sequence[str], differing: Mapping[str, str]) -> list[str]:
     reference, *others = answers
     reasons = []
     for name in others:

@@ -26,7 +26,7 @@ REMEDY = "`medrail evaluate` writes it anew."
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class Answers:
     """The answers on n cases.
 
     ids, patients:
@@ -54,7 +54,7 @@ class Answered:
     images: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, ids: Sequence[str]) -> Answered:
+    def of(self, ids: Sequence[str]) -> Answers:
         """Those on the named cases, in their order."""
         at = {one: place for place, one in enumerate(self.ids)}
         chosen = np.array([at[one] for one in ids], dtype=np.int64)
@@ -69,7 +69,7 @@ class Answered:
             scores={name: values[chosen] for name, values in self.scores.items()},
         )
 
-    def in_order_of(self, classes: Sequence[str]) -> Answered:
+    def in_order_of(self, classes: Sequence[str]) -> Answers:
         """The same with the classes in another order."""
         if tuple(classes) == self.classes or self.task != "classification":
             return self
@@ -89,7 +89,7 @@ class Answered:
             return {name: mean_over_patients(values, self.patients) for name, values in self.scores.items()}
         return class_statistics(self.truth, self.predicted, self.probabilities, self.classes)
 
-    def same_as(self, other: Answered) -> bool:
+    def same_as(self, other: Answers) -> bool:
         """Whether the two answer the same on every case, to the last digit of the table."""
         if self.task == "segmentation":
             return self.scores.keys() == other.scores.keys() and all(
@@ -122,7 +122,7 @@ def ranks(probabilities: FloatArray) -> FloatArray:
     return np.asarray(rankdata(probabilities, axis=0), dtype=np.float64)
 
 
-def read_answered(path: Path, metrics: Sequence[str]) -> Answered:
+def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
     """The answers of an evaluation's cases.csv.
 
     Parameters
@@ -142,7 +142,7 @@ def read_answered(path: Path, metrics: Sequence[str]) -> Answered:
     patients = tuple(row["patient"] for row in rows)
     try:
         if "truth" in header:
-            return _classified(Answered("classification", ids, patients), header, rows, path)
+            return _classified(Answers("classification", ids, patients), header, rows, path)
         scores = {
             name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
             for name in header
@@ -152,7 +152,7 @@ def read_answered(path: Path, metrics: Sequence[str]) -> Answered:
         raise RunError("a cell of it is no number", where=str(path), remedy=REMEDY) from None
     if not scores:
         raise RunError("no column of it is a metric of evaluation.json", where=str(path), remedy=REMEDY)
-    return Answered("segmentation", ids, patients, scores=scores)
+    return Answers("segmentation", ids, patients, scores=scores)
 
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -169,7 +169,7 @@ def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return header, rows
 
 
-def _classified(answers: Answered, header: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> Answered:
+def _classified(answers: Answers, header: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> Answers:
     classes = tuple(name.removeprefix(PROBABILITY) for name in header if name.startswith(PROBABILITY))
     named = {row[column] for row in rows for column in ("truth", "predicted")}
     unknown = sorted(named - set(classes))
