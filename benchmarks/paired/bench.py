@@ -103,10 +103,21 @@ def dice_ranks(patients: int, *, skew: bool = False) -> Experiment:
     return lambda rng, _: signed_ranks(dice_differences(rng, patients, skew=skew)).p
 
 
-def seeds(patients: int, count: int, metric: str = "accuracy") -> Experiment:
+def seeds(patients: int, count: int, *, metric: str = "accuracy", luck: float = 0.2) -> Experiment:
     def run(rng: Generator, _: int) -> float:
-        members = classifiers(rng, patients, count=2 * count)
+        members = classifiers(rng, patients, count=2 * count, luck=luck)
         return group_test(members[:count], members[count:], metric, paired=True).p
+
+    return run
+
+
+def one_seed(patients: int) -> Experiment:
+    """One run each, and from p the conclusion on the method; the runs differ by their seeds' luck only."""
+
+    def run(rng: Generator, _: int) -> float:
+        first, second = classifiers(rng, patients, luck=0.2)
+        scores = [one.probabilities[:, 1] for one in (first, second)]
+        return delong_difference(first.truth == 1, *scores, first.patients).p
 
     return run
 
@@ -132,6 +143,7 @@ def any_of_four(patients: int, *, corrected: bool) -> Experiment:
 EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
     "auc/delong/50": ("AUC, DeLong, 50 patients", area(50)),
     "auc/delong/100": ("AUC, DeLong, 100 patients", area(100)),
+    "auc/delong/100/auc_0.76": ("AUC of 0.76 (above: of 0.93), DeLong, 100 patients", area(100, skill=0.7)),
     "auc/delong/400": ("AUC, DeLong, 400 patients", area(400)),
     "auc/delong/60x4": ("AUC, DeLong clustered by patient, 60 patients with 4 cases", area(60, cases=4)),
     "auc/delong/60x4/ignoring_patients": (
@@ -176,7 +188,15 @@ EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
         dice_ranks(40, skew=True),
     ),
     "seeds/accuracy/5x5": ("two groups of 5 seeds, accuracy, 100 patients", seeds(100, 5)),
-    "seeds/auc/3x3": ("two groups of 3 seeds, AUC, 100 patients", seeds(100, 3, "auc")),
+    "seeds/accuracy/5x5/no_luck": (
+        "two groups of 5 seeds, accuracy, 100 patients, all seeds equally good",
+        seeds(100, 5, luck=0.0),
+    ),
+    "seeds/auc/3x3": ("two groups of 3 seeds, AUC, 100 patients", seeds(100, 3, metric="auc")),
+    "seeds/auc/1x1/ignoring_seeds": (
+        "one seed each, taken for the method: AUC, DeLong, 400 patients, seeds that vary by 0.026",
+        one_seed(400),
+    ),
     "any_of_4/uncorrected": ("any of four metrics, uncorrected, 200 patients", any_of_four(200, corrected=False)),
     "any_of_4/holm": ("any of four metrics, Holm, 200 patients", any_of_four(200, corrected=True)),
 }

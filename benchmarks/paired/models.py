@@ -18,6 +18,7 @@ def classifiers(
     skill: float = 1.5,
     shared: float = 0.7,
     bias: float = 0.0,
+    luck: float = 0.0,
     count: int = 2,
 ) -> list[Answers]:
     """``count`` models on the same cases, whose scores share a part, as those of real networks do.
@@ -31,6 +32,8 @@ def classifiers(
     bias:
         Added to the logit of class 1 by every second model, and taken away by the others: as many errors, but of
         another kind.
+    luck:
+        SD of each model's skill: what a lucky or unlucky seed does.
     """
     truth = np.repeat(rng.integers(0, classes, patients), cases)
 
@@ -47,7 +50,7 @@ def classifiers(
     found = []
     for model in range(count):
         noise = np.sqrt(shared) * hardness + np.sqrt(1 - shared) * drawn()
-        logits = noise + skill * np.eye(classes)[truth]
+        logits = noise + (skill + luck * rng.normal()) * np.eye(classes)[truth]
         logits[:, 1] += bias if model % 2 else -bias
         odds = np.exp(logits)
         probabilities = odds / odds.sum(axis=1, keepdims=True)

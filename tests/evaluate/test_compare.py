@@ -267,7 +267,37 @@ def test_folds_need_an_evaluation_of_their_own(runs, two) -> None:
     with pytest.raises(RunError, match="different test cases"):
         compared(group, two[0])
     fake_run(group, classified_rows(80, seed=5, patients=80))
-    assert compared(group, two[0]).runs[0].name == "m-folds-001"
+    for file in ("config.yaml", "passport.json", "network.onnx"):
+        (group / file).unlink()
+    found = compared(group, two[0])
+    assert found.runs[0].name == "m-folds-001"
+    assert found.runs[0].cost.train_seconds == 13.0, "the mean of its runs"
+    assert found.differs == (), "what its first run was trained with"
+
+
+def in_folds(rows: list[dict[str, Any]], turned: int = 0) -> list[dict[str, Any]]:
+    return [{**row, "fold": str((place + turned) % 4)} for place, row in enumerate(rows)]
+
+
+def test_groups_of_folds_rank_within_their_folds(runs) -> None:
+    """Each fold has a network of its own, and their probabilities have no common scale."""
+    rows = in_folds(classified_rows(80, patients=80))
+    for row in rows:  # the same order within the fold, another scale
+        row["p/b"] = f"{float(row['p/b']) * (1 + int(row['fold'])) / 5:.6f}"
+    fake_run(runs / "a", rows)
+    fake_run(runs / "b", in_folds(classified_rows(80, skill=2.5, seed=1, patients=80)))
+    found = compared(runs / "a", runs / "b", metrics=("auc",))
+    areas = []
+    for fold in "0123":
+        mine = [row for row in rows if row["fold"] == fold]
+        up, down = ([float(row["p/b"]) for row in mine if row["truth"] == name] for name in "ba")
+        areas.append(scipy.stats.mannwhitneyu(up, down).statistic / (len(up) * len(down)))
+    assert found.runs[0].metrics["auc"].value == pytest.approx(np.mean(areas))
+    assert "swapped" in found.tests[0].test.method
+    assert not found.warnings
+    fake_run(runs / "c", in_folds(classified_rows(80, seed=2, patients=80), turned=1))
+    with pytest.raises(RunError, match="not in the same folds"):
+        compared(runs / "a", runs / "c")
 
 
 def test_group_tests_false_alarms() -> None:

@@ -14,7 +14,7 @@ from medrail.config import Task
 from medrail.errors import RunError
 from medrail.evaluate.agreement import RATES, agreement_statistics
 from medrail.evaluate.bootstrap import FloatArray, Statistic
-from medrail.evaluate.metrics import IntArray, classification_statistics, mean_over_patients
+from medrail.evaluate.metrics import IntArray, classification_statistics, mean_defined, mean_over_patients
 from medrail.evaluate.scoring import probability_statistics
 
 NO_LABELS: IntArray = np.zeros(0, dtype=np.int64)
@@ -39,6 +39,8 @@ class Answers:
         Classification: (n, K).
     scores:
         Segmentation: metric -> (n,), NaN where it is not defined.
+    folds:
+        Of a group of folds: (n,) the fold of each case, whose network answered; else ().
     images, masks:
         Case id -> digest of its image, and of its mask, as the run recorded them; without those it did not.
     """
@@ -51,6 +53,7 @@ class Answers:
     predicted: IntArray = field(default_factory=lambda: NO_LABELS)
     probabilities: FloatArray = field(default_factory=lambda: NO_PROBABILITIES)
     scores: Mapping[str, FloatArray] = field(default_factory=dict)
+    folds: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ class Answers:
             predicted=self.predicted[chosen] if classified else self.predicted,
             probabilities=self.probabilities[chosen] if classified else self.probabilities,
             scores={name: values[chosen] for name, values in self.scores.items()},
+            folds=tuple(self.folds[place] for place in chosen) if self.folds else (),
         )
 
     def in_order_of(self, classes: Sequence[str]) -> Answers:
@@ -87,7 +91,7 @@ class Answers:
         """Every metric as a function of the cases' weights (``medrail.evaluate.bootstrap.Statistic``)."""
         if self.task == "segmentation":
             return {name: mean_over_patients(values, self.patients) for name, values in self.scores.items()}
-        return class_statistics(self.truth, self.predicted, self.probabilities, self.classes)
+        return class_statistics(self.truth, self.predicted, self.probabilities, self.classes, self.folds)
 
     def same_as(self, other: Answers) -> bool:
         """Whether the two answer the same on every case, to the last digit of the table."""
@@ -100,19 +104,44 @@ class Answers:
 
 
 def class_statistics(
-    truth: IntArray, predicted: IntArray, probabilities: FloatArray, classes: Sequence[str]
+    truth: IntArray,
+    predicted: IntArray,
+    probabilities: FloatArray,
+    classes: Sequence[str],
+    folds: Sequence[str] = (),
 ) -> dict[str, Statistic]:
     """The metrics of classification: those of the label from ``predicted``, the others from ``probabilities``.
 
     The two need not agree: with a threshold of its own the likelier class is not always the predicted one. With two
-    classes the rates without a class's name are those of the second one.
+    classes the rates without a class's name are those of the second one. With ``folds`` the metrics of the order are
+    the mean of those within each fold, since probabilities of different networks have no common scale.
     """
     by_label = classification_statistics(truth, np.eye(len(classes))[predicted], classes)
-    by_order = classification_statistics(truth, probabilities, classes)
-    rates = agreement_statistics(truth, predicted, classes)
-    found = {**by_label, "auc": by_order["auc"], **rates, **probability_statistics(truth, probabilities)}
+    rates, chances = agreement_statistics(truth, predicted, classes), probability_statistics(truth, probabilities)
+    found = {**by_label, **rates, **chances, **_of_order(truth, probabilities, classes)}
     plain = {name: found[f"{name}/{classes[1]}"] for name in RATES} if len(classes) == 2 else {}
-    return found | plain
+    return found | plain | _within_folds(truth, probabilities, classes, folds)
+
+
+def _within_folds(
+    truth: IntArray, probabilities: FloatArray, classes: Sequence[str], folds: Sequence[str]
+) -> dict[str, Statistic]:
+    places = [np.flatnonzero(np.asarray(folds) == name) for name in sorted(set(folds))]
+    parts = [_of_order(truth[at], probabilities[at], classes) for at in places]
+
+    def mean(name: str) -> Statistic:
+        def of_weights(weights: FloatArray) -> FloatArray:
+            found = [part[name](weights[:, at]) for part, at in zip(parts, places, strict=True)]
+            return mean_defined(np.stack(found, axis=1))
+
+        return of_weights
+
+    return {name: mean(name) for name in RANKED} if places else {}
+
+
+def _of_order(truth: IntArray, probabilities: FloatArray, classes: Sequence[str]) -> dict[str, Statistic]:
+    area = classification_statistics(truth, probabilities, classes)["auc"]
+    return {"auc": area, "auprc": probability_statistics(truth, probabilities)["auprc"]}
 
 
 def ranks(probabilities: FloatArray) -> FloatArray:
@@ -140,9 +169,10 @@ def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
     if len(set(ids)) < len(ids):
         raise RunError("a case stands in it twice", where=str(path), remedy=REMEDY)
     patients = tuple(row["patient"] for row in rows)
+    folds = tuple(row["fold"] for row in rows) if "fold" in header else ()
     try:
         if "truth" in header:
-            return _classified(Answers("classification", ids, patients), header, rows, path)
+            return _classified(Answers("classification", ids, patients, folds=folds), header, rows, path)
         scores = {
             name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
             for name in header
@@ -152,7 +182,7 @@ def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
         raise RunError("a cell of it is no number", where=str(path), remedy=REMEDY) from None
     if not scores:
         raise RunError("no column of it is a metric of evaluation.json", where=str(path), remedy=REMEDY)
-    return Answers("segmentation", ids, patients, scores=scores)
+    return Answers("segmentation", ids, patients, scores=scores, folds=folds)
 
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -78,7 +78,7 @@ def compare(entrants: Sequence[Entrant], asked: Asked, progress: Progress | None
     if progress:
         progress(len(pairs), len(pairs), "")
     corrected = holm([test.p for _, _, test, _ in done])
-    differs = differing({one.name: one.members[0].run for one in entrants})
+    differs = differing({one.name: one.trained[0] for one in entrants})
     return Comparison(
         n=len(next(iter(matched.answers.values())).ids),
         patients=len(set(next(iter(matched.answers.values())).patients)),
@@ -181,7 +181,7 @@ def _told(
         str(entrant.folder),
         members[0].evaluation.split,
         metrics=members[0].evaluation.metrics,
-        cost=mean_cost([cost_of(one.run, one.evaluation.timings_ms) for one in members]),
+        cost=mean_cost([cost_of(run) for run in entrant.trained]),
     )
     if entrant.is_group:
         return replace(

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from medrail.errors import RunError
+from medrail.evaluate.evaluation import EVALUATION_FILE
 from medrail.workspace import Run, read_json
 
 Kind = Literal["seed", "configuration", "data", "code", "environment"]
@@ -93,9 +94,11 @@ def passport_of(run: Run) -> dict[str, Any]:
     return dict(read_json(run.passport)) if run.passport.is_file() else {}
 
 
-def cost_of(run: Run, timings_ms: Mapping[str, float]) -> Cost:
+def cost_of(run: Run) -> Cost:
     """What one run costs, from its passport, its exported network and its evaluation."""
     result = passport_of(run).get("result") or {}
+    evaluated = run.evaluation / EVALUATION_FILE
+    timings_ms = read_json(evaluated).get("timings_ms", {}) if evaluated.is_file() else {}
     size = run.network.stat().st_size / 1e6 if run.network.is_file() else None
     return Cost(
         train_seconds=result.get("train_seconds"),

@@ -30,11 +30,14 @@ class Entrant:
 
     name:
         As it is called in the result; no two are called the same.
+    trained:
+        The runs that were trained for it; of a group of folds, which is one member, those of all folds.
     """
 
     name: str
     folder: Path
     members: tuple[Member, ...]
+    trained: tuple[Run, ...]
 
     @property
     def is_group(self) -> bool:
@@ -59,9 +62,7 @@ def read_entrants(paths: Sequence[str | Path]) -> tuple[Entrant, ...]:
     doubles = sorted({str(one) for one in folders if folders.count(one) > 1})
     if doubles:
         raise ConfigError("the same run twice", where=", ".join(doubles), needed="runs that differ")
-    entrants = tuple(
-        Entrant(name, folder, _members(folder)) for name, folder in zip(_names(folders), folders, strict=True)
-    )
+    entrants = tuple(_entrant(name, folder) for name, folder in zip(_names(folders), folders, strict=True))
     groups = [one for one in entrants if one.is_group]
     if groups and len(groups) < len(entrants):
         single = next(one for one in entrants if not one.is_group)
@@ -97,25 +98,26 @@ def _names(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def _members(folder: Path) -> tuple[Member, ...]:
+def _entrant(name: str, folder: Path) -> Entrant:
     if not (folder / GROUP_FILE).is_file():
-        return (read_member(Run(folder)),)
+        return Entrant(name, folder, (read_member(Run(folder)),), (Run(folder),))
     group = read_json(folder / GROUP_FILE)
     names = group.get("runs") if isinstance(group, Mapping) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise RunError("not a group that this medrail reads", where=str(folder / GROUP_FILE), needed="runs: [name]")
-    if group.get("kind") != "seeds":
-        if (folder / "evaluation" / EVALUATION_FILE).is_file():  # pooled over the folds, or of their ensemble
-            return (read_member(Run(folder)),)
+    runs = tuple(Run(folder.parent / one) for one in names)
+    if group.get("kind") == "seeds":
+        if len(runs) < 2:
+            raise RunError("a group of one run", where=str(folder), needed="2 seeds or more")
+        return Entrant(name, folder, tuple(read_member(run) for run in runs), runs)
+    if not (folder / "evaluation" / EVALUATION_FILE).is_file():
         raise RunError(
             f"a group of {group.get('kind')} without an evaluation of its own: its runs have different test cases",
             where=str(folder),
-            needed="an evaluation of the whole group, or a group of seeds",
-            remedy="Compare the runs of one fold with each other.",
+            needed="an evaluation of the whole group",
+            remedy="`medrail evaluate` of the group's folder makes it.",
         )
-    if len(names) < 2:
-        raise RunError("a group of one run", where=str(folder), needed="2 seeds or more")
-    return tuple(read_member(Run(folder.parent / name)) for name in names)
+    return Entrant(name, folder, (read_member(Run(folder)),), runs)
 
 
 def read_member(run: Run) -> Member:

@@ -96,7 +96,7 @@ def kind_of(answers: Answers, metric: str) -> str:
     """Which row of ``TESTS`` a metric belongs to."""
     if answers.task == "segmentation":
         return "mean"
-    if metric == "auc" and len(answers.classes) == 2:
+    if metric == "auc" and len(answers.classes) == 2 and not answers.folds:
         return "area"
     if metric.partition("/")[0] in SHARES:
         return "share"
@@ -243,6 +243,7 @@ def _swapped(
         np.concatenate([first.predicted, second.predicted]),
         np.concatenate(probabilities),
         first.classes,
+        (*first.folds, *second.folds),
     )[metric]
     chance = swap_answers(stacked, units, permutations=drawing.permutations, seed=drawing.seed)
     return lambda weights: after(weights) - before(weights), chance

@@ -47,7 +47,7 @@ def match_cases(answers: Mapping[str, Answers], *, common: bool, where: str = ""
     Raises
     ------
     RunError
-        If tasks or classes differ; or cases, and ``common`` is not set; or none is common.
+        If tasks, classes or folds differ; or cases, and ``common`` is not set; or none is common.
     """
     reference = next(iter(answers.values()))
     _refuse_other_questions(answers, where)
@@ -69,6 +69,13 @@ def match_cases(answers: Mapping[str, Answers], *, common: bool, where: str = ""
         if len(kept) < 2:
             raise RunError(f"the runs have {counted(len(kept), 'case')} in common", needed="2 or more", where=where)
     chosen = {name: one.of(kept) for name, one in ordered.items()}
+    if len({one.folds for one in chosen.values()}) > 1:
+        raise RunError(
+            "the cases are not in the same folds",
+            needed="groups of the same folds (split.folds, split.seed, data): else each case's networks learned from "
+            "other cases",
+            where=where,
+        )
     patients, joined = joined_patients([one.patients for one in chosen.values()])
     chosen = {name: replace(one, patients=patients) for name, one in chosen.items()}
     checked = sum(all(_told(one, case) for one in chosen.values()) for case in kept)
