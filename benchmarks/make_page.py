@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -76,6 +77,7 @@ def main() -> None:
     for readme in READMES:
         readme.write_text(with_speed(readme.name, readme.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"wrote the table of {readme}")
+    runpy.run_path(str(HERE / "paired" / "table.py"), run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from raw images to a served model:
   medrail init my-project --data scans/     look at the data, write my-project/medrail.yaml
   medrail check my-project                  judge the data before trusting it
   medrail run my-project                    check, prepare, train, evaluate, export
+  medrail compare RUN RUN                   two runs on the same cases, tested
   medrail predict my-project scan.nii.gz    answers as files
   medrail serve my-project                  answers over HTTP, with a page at /
 
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
+    _add_compare(verbs)
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
@@ -241,6 +243,38 @@ def _add_on_defect(parser: argparse.ArgumentParser) -> None:
         default="refuse",
         help="what to do with a series that has a defect: default refuse; resample onto an even grid; accept as it is",
     )
+
+
+def _add_compare(verbs: Any) -> None:
+    text = """\
+RUN is the folder of an evaluated run, of a group of seeds, or a project (its newest run); also of different projects.
+The first is the reference. The runs must have been evaluated on the same cases: same ids, same images, same references.
+Tests are paired and by patient: DeLong for AUC, McNemar for accuracy, permutation for the rest; all p-values are
+corrected together (Holm). Writes compare.md, compare.csv, compare.json and pictures.
+
+  medrail compare my-project/runs/model-001 my-project/runs/model-002
+  medrail compare runs/model-001 runs/model-002 runs/model-003 --metric auc --reference runs/model-003
+  medrail compare my-project --published auc=0.944,n=624,positives=390 --published accuracy=0.854,n=624
+"""
+    parser = _add_verb(verbs, "compare", "runs on the same cases: differences with intervals and tests", text)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run or a group of seeds, or project")
+    parser.add_argument("-o", "--out", metavar="DIR", help="folder to write; default: comparisons/NAME of the project")
+    parser.add_argument("--reference", metavar="RUN", help="what the others are held against; default: the first")
+    parser.add_argument(
+        "--metric", metavar="NAME", action="append", default=[], help="what to test; repeatable; default: by task"
+    )
+    parser.add_argument(
+        "--published",
+        metavar="METRIC=VALUE,n=N",
+        action="append",
+        default=[],
+        help="a published number, as auc=0.944,n=624; also positives=, low= and high=, sd=; repeatable",
+    )
+    parser.add_argument(
+        "--common", action="store_true", help="where the test cases differ, compare on those in common, and say so"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of resamples and permutations (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 
 
 def _add_predict(verbs: Any) -> None:

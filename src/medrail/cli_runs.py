@@ -1,4 +1,4 @@
-"""The verbs of runs: train, evaluate, export."""
+"""The verbs of runs: train, evaluate, export, compare."""
 
 from __future__ import annotations
 
@@ -60,4 +60,28 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.console import shown
 
     console.next_command("medrail serve", shown(Path(result.values["bundle"])))
+    return OK
+
+
+def compare(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import stages
+
+    wanted = stages.Wanted(
+        runs=tuple(arguments.runs),
+        reference=arguments.reference,
+        metrics=tuple(arguments.metric),
+        published=tuple(arguments.published),
+        common=arguments.common,
+        seed=arguments.seed,
+        out=Path(arguments.out) if arguments.out else None,
+    )
+    with console.progress() as bars:
+        result, tables = stages.compare_runs(wanted, bars)
+    for table in tables:
+        console.line(f"\n{table.title}")
+        console.grid(table.header, table.rows)
+    console.line()
+    console.stage(result)
+    if console.as_json:
+        console.json(result.values)
     return OK

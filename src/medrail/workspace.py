@@ -10,6 +10,7 @@
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl checkpoints/
                                 network.onnx evaluation/
     DIR/bundles/NAME/VERSION/   what is served
+    DIR/comparisons/NAME/       compare.json compare.csv compare.md and pictures
     DIR/predictions/            what `medrail predict` wrote
     DIR/logs/                   the service's logs
     DIR/mlflow.db               the tracker's mirror of the runs
@@ -72,6 +73,10 @@ class Workspace:
     @property
     def bundles(self) -> Path:
         return self.root / "bundles"
+
+    @property
+    def comparisons(self) -> Path:
+        return self.root / "comparisons"
 
     @property
     def predictions(self) -> Path:

@@ -6,6 +6,7 @@ person can read. Heavy libraries are imported inside the stage that needs them.
 """
 
 from medrail.stages.checking import check, fix, stop_on, write_cases
+from medrail.stages.comparing import Wanted, compare_runs
 from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.exporting import export_run
 from medrail.stages.preparing import prepare_cases, usable_cases
@@ -17,7 +18,9 @@ __all__ = [
     "MakeProgress",
     "Project",
     "StageResult",
+    "Wanted",
     "check",
+    "compare_runs",
     "evaluate_run",
     "export_run",
     "fix",
