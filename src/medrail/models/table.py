@@ -9,7 +9,8 @@ from torch import nn
 
 from medrail.config import ModelConfig, ModelName, Task
 from medrail.models.classifiers import densenet121, efficientnet_b0, resnet18, resnet50, tiny_cnn
-from medrail.models.segmenters import FACTOR, dynunet, segresnet, unet
+from medrail.models.segmenters import FACTOR, RESENC_FACTOR, decoder_maps, dynunet, resenc_unet, segresnet, unet
+from medrail.models.transformer import vit
 
 Builder = Callable[[ModelConfig, int, Sequence[int]], nn.Module]
 """(configuration, number of classes, size of the training images or ()) -> network with random weights."""
@@ -27,6 +28,8 @@ class Architecture:
         Every spatial size of the input must be a multiple of this.
     smallest:
         Spatial sizes below this leave nothing to look at.
+    maps:
+        For deep supervision: the modules of its decoder whose outputs are coarser maps, the finest first.
     """
 
     task: Task
@@ -34,6 +37,7 @@ class Architecture:
     build: Builder
     size_factor: int = 1
     smallest: int = 8
+    maps: Callable[[nn.Module], Sequence[nn.Module]] | None = None
 
 
 MODELS: dict[ModelName, Architecture] = {
@@ -52,9 +56,22 @@ MODELS: dict[ModelName, Architecture] = {
     "efficientnet_b0": Architecture(
         "classification", "the smallest bundle of good accuracy; wants longer training", efficientnet_b0, smallest=32
     ),
+    "vit": Architecture(
+        "classification", "to compare with a transformer: tens of thousands of images, or weights to start from", vit
+    ),
     "unet": Architecture("segmentation", "the default: quick on a CPU, good with few cases", unet, FACTOR),
     "segresnet": Architecture(
         "segmentation", "volumes with fine detail and a GPU; width must be a multiple of 8", segresnet, FACTOR
     ),
-    "dynunet": Architecture("segmentation", "as nnU-Net's: thin structures, slower than unet", dynunet, FACTOR),
+    "dynunet": Architecture(
+        "segmentation", "as nnU-Net's: thin structures, slower than unet", dynunet, FACTOR, maps=decoder_maps
+    ),
+    "resenc_unet": Architecture(
+        "segmentation",
+        "a deep residual encoder, as nnU-Net's ResEnc: many cases and a GPU",
+        resenc_unet,
+        RESENC_FACTOR,
+        smallest=32,
+        maps=decoder_maps,
+    ),
 }
