@@ -26,7 +26,16 @@ from medrail.types import FourD, OnDefect, ReadOptions, VoiLut
 Task = Literal["classification", "segmentation"]
 DataKind = Literal["class_folders", "csv", "pairs", "dicom_folders", "medmnist", "slides"]
 ModelName = Literal[
-    "tiny_cnn", "resnet18", "resnet50", "densenet121", "efficientnet_b0", "unet", "segresnet", "dynunet"
+    "tiny_cnn",
+    "resnet18",
+    "resnet50",
+    "densenet121",
+    "efficientnet_b0",
+    "vit",
+    "unet",
+    "segresnet",
+    "dynunet",
+    "resenc_unet",
 ]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -202,10 +211,24 @@ class AugmentConfig(_Stage):
 class TrainConfig(_Stage):
     """The training loop."""
 
-    epochs: Annotated[int, Field(ge=1)] = Field(30, description="passes over the training cases")
-    batch_size: Annotated[int, Field(ge=1)] = Field(16, description="samples a step; halve it when memory runs out")
+    epochs: Annotated[int, Field(ge=1)] = Field(30, description="passes over the training cases; see minutes")
+    minutes: Annotated[float, Field(ge=0)] = Field(
+        0, description="time that training may take: its first steps are measured and epochs chosen to fit; 0: epochs"
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(
+        16, description="samples at a time; on a GPU halved by itself where memory runs out"
+    )
+    accumulate: Annotated[int, Field(ge=1)] = Field(
+        1, description="batches a step: as a batch so many times as large, in the memory of one"
+    )
     lr: Positive = Field(1e-3, description="peak learning rate of AdamW; one warm-up, then cosine to 0")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="decay a step of the averaged weights, which are what is kept; 0: the trained weights are"
+    )
+    deep_supervision: bool = Field(
+        True, description="hold coarser maps against the mask, too, in networks made for it: dynunet, resenc_unet"
+    )
     loss: Literal["auto", "cross_entropy", "dice_ce"] = Field("auto", description="auto: by task")
     class_weights: Literal["auto", "none"] = Field(
         "auto", description="auto: inverse frequency, for imbalance (classification)"
@@ -215,13 +238,22 @@ class TrainConfig(_Stage):
     )
     samples_per_epoch: Annotated[int, Field(ge=0)] = Field(0, description="0: every sample once; else drawn at random")
     seed: int = Field(0, description="of the first weights, the order of samples and their augmentation")
-    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    device: str = Field("auto", description="auto (the GPU with most free memory, else the CPU), cpu, cuda, cuda:1, mps")
+    devices: Annotated[int, Field(ge=1)] = Field(
+        1, description="processes on this machine that share each batch, one a GPU (or on the CPU); torchrun overrides it"
+    )
+    nodes: Annotated[int, Field(ge=1)] = Field(1, description="machines, where Slurm or torchrun starts the processes")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="numbers that the network is computed in; auto: by device"
     )
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0: all cores")
     augment: AugmentConfig = AugmentConfig()
     track: bool = Field(True, description="mirror the run to MLflow (SQLite in the workspace, or MLFLOW_TRACKING_URI)")
+
+    @property
+    def step_size(self) -> int:
+        """Samples a change of the weights."""
+        return self.batch_size * self.accumulate
 
 
 class EvaluateConfig(_Stage):

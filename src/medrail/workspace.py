@@ -7,8 +7,8 @@
     DIR/check.json              the verdict on the data
     DIR/check.html              the same with pictures, for a person
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
-    DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl checkpoints/
-                                network.onnx evaluation/
+    DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl curves.png
+                                checkpoints/ network.onnx evaluation/
     DIR/bundles/NAME/VERSION/   what is served
     DIR/comparisons/NAME/       compare.json compare.csv compare.md and pictures
     DIR/predictions/            what `medrail predict` wrote
@@ -191,6 +191,11 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The numbers of metrics.jsonl as a picture."""
+        return self.folder / "curves.png"
 
     @property
     def checkpoints(self) -> Path:

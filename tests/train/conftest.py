@@ -136,3 +136,12 @@ def volumes(tmp_path: Path) -> SmallProject:
 @pytest.fixture(params=PROJECTS)
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> SmallProject:
     return PROJECTS[request.param](tmp_path / "project")
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawing takes longer than a small training; tests of curves ask for them."""
+    if "curves" not in request.node.name:
+        from medrail.train import curves
+
+        monkeypatch.setattr(curves, "draw_panels", lambda path, panels: path)

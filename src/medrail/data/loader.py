@@ -19,8 +19,9 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of one epoch, which depend only on the samples, the settings and the epoch's number.
 
-    Each is made when it is asked for, by one thread: about a hundredth of a ResNet-18's step on the same CPU. Threads
-    that make batches ahead were tried, and training gained nothing that could be measured.
+    Each has ``settings.step_size`` samples, or one less, for one step. It is made when it is asked for, by one thread:
+    about a hundredth of a ResNet-18's step on the same CPU. Threads that make batches ahead were tried, and training
+    gained nothing that could be measured.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def batches(
     (N, [D,] H, W), on ``device``.
     """
     order = generator(settings.seed, "order", epoch)
-    chosen = epoch_batches(samples.count, settings.batch_size, settings.samples_per_epoch, order)
+    chosen = epoch_batches(samples.count, settings.step_size, settings.samples_per_epoch, order)
     for step, indices in enumerate(chosen):
         with one_thread():
             batch = _batch(samples, settings, indices, (epoch, step), device)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from monai.networks.nets.dynunet import DynUNet
 from monai.networks.nets.segresnet import SegResNet
+from monai.networks.nets.segresnet_ds import SegResNetDS
 from monai.networks.nets.unet import UNet
 from torch import nn
 
@@ -14,6 +15,8 @@ from medrail.config import ModelConfig
 LEVELS = 4
 FACTOR = 2 ** (LEVELS - 1)
 """Every axis is halved three times, so its length must be a multiple of this."""
+RESENC_FACTOR = 16
+"""Four times in the deeper one."""
 
 
 def unet(model: ModelConfig, n_classes: int, grid: Sequence[int]) -> nn.Module:
@@ -44,6 +47,32 @@ def segresnet(model: ModelConfig, n_classes: int, grid: Sequence[int]) -> nn.Mod
         out_channels=n_classes,
         act=("relu", {"inplace": False}),
         norm=("group", {"num_groups": 8}),
+    )
+    return network
+
+
+def decoder_maps(network: nn.Module) -> Sequence[nn.Module]:
+    """Those whose outputs are held against the mask, too, in deep supervision: at half the grid and at a quarter."""
+    if isinstance(network, DynUNet):
+        return [*network.upsamples][-2:-4:-1]
+    assert isinstance(network, SegResNetDS)  # noqa: S101 - the only other one with this function
+    return [layer["blocks"] for layer in [*network.up_layers][-2:-4:-1]]
+
+
+def resenc_unet(model: ModelConfig, n_classes: int, grid: Sequence[int]) -> nn.Module:
+    """Residual encoder of 20 blocks on five levels, light decoder, as nnU-Net's ResEnc presets (Isensee et al., MICCAI
+    2024) have it; MONAI's SegResNetDS is that network when its normalisation is by instance. ``dynunet`` has one
+    residual block a level.
+    """
+    network: nn.Module = SegResNetDS(
+        spatial_dims=model.dims,
+        init_filters=model.width,
+        in_channels=model.channels,
+        out_channels=n_classes,
+        act=("leakyrelu", {"negative_slope": 0.01, "inplace": False}),
+        norm="instance",
+        blocks_down=(1, 3, 4, 6, 6),
+        dsdepth=1,
     )
     return network
 

@@ -10,7 +10,8 @@ from torch import nn
 from medrail.config import ModelConfig, ModelName, Task
 from medrail.models.classifiers import densenet121, efficientnet_b0, resnet18, resnet50, tiny_cnn
 from medrail.models.evidence import Ending
-from medrail.models.segmenters import FACTOR, dynunet, segresnet, unet
+from medrail.models.segmenters import FACTOR, RESENC_FACTOR, decoder_maps, dynunet, resenc_unet, segresnet, unet
+from medrail.models.transformer import vit
 
 Builder = Callable[[ModelConfig, int, Sequence[int]], nn.Module]
 """(configuration, number of classes, size of the training images or ()) -> network with random weights."""
@@ -30,6 +31,8 @@ class Architecture:
         Spatial sizes below this leave nothing to look at.
     pooled:
         It ends in global average pooling and one linear layer, so its maps of evidence are exact.
+    maps:
+        For deep supervision: the modules of its decoder whose outputs are coarser maps, the finest first.
     """
 
     task: Task
@@ -38,6 +41,7 @@ class Architecture:
     size_factor: int = 1
     smallest: int = 8
     pooled: bool = False
+    maps: Callable[[nn.Module], Sequence[nn.Module]] | None = None
 
     @property
     def ending(self) -> Ending:
@@ -71,9 +75,22 @@ MODELS: dict[ModelName, Architecture] = {
         smallest=32,
         pooled=True,
     ),
+    "vit": Architecture(
+        "classification", "to compare with a transformer: tens of thousands of images, or weights to start from", vit
+    ),
     "unet": Architecture("segmentation", "the default: quick on a CPU, good with few cases", unet, FACTOR),
     "segresnet": Architecture(
         "segmentation", "volumes with fine detail and a GPU; width must be a multiple of 8", segresnet, FACTOR
     ),
-    "dynunet": Architecture("segmentation", "as nnU-Net's: thin structures, slower than unet", dynunet, FACTOR),
+    "dynunet": Architecture(
+        "segmentation", "as nnU-Net's: thin structures, slower than unet", dynunet, FACTOR, maps=decoder_maps
+    ),
+    "resenc_unet": Architecture(
+        "segmentation",
+        "a deep residual encoder, as nnU-Net's ResEnc: many cases and a GPU",
+        resenc_unet,
+        RESENC_FACTOR,
+        smallest=32,
+        maps=decoder_maps,
+    ),
 }

@@ -8,34 +8,62 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 
 from medrail.config import Task, TrainConfig
 from medrail.errors import ConfigError
 from medrail.machine import processors
+from medrail.train.processes import launched, nodes_of, world_size
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PATIENCE_H = 12
+"""How long processes wait for the one that validates."""
 _QUIET = ("lightning_fabric", "lightning.fabric")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was chosen for this training: "cpu", "cuda" or "mps", the precision, and the threads on the CPU."""
+    """What was chosen for this training.
+
+    device:
+        "cpu", "cuda" or "mps".
+    precision, threads:
+        Of the network's numbers; on the CPU.
+    numbers:
+        Of the GPUs, as this process counts them (CUDA_VISIBLE_DEVICES hides others).
+    note:
+        Why just this GPU, where there was a choice.
+    processes, nodes:
+        That train together, and the machines they are on.
+    """
 
     device: str
     precision: Precision
     threads: int
+    numbers: tuple[int, ...] = ()
+    note: str = ""
+    processes: int = 1
+    nodes: int = 1
+
+    @property
+    def device_names(self) -> str:
+        """Of the GPUs, as the driver calls them; "" for a CPU."""
+        names = [torch.cuda.get_device_name(number) for number in self.numbers] if self.device == "cuda" else []
+        return ", ".join(names)
 
 
 def choose(config: TrainConfig, task: Task) -> Machine:
     """Resolve what is "auto" on this machine.
 
-    On a CPU mixed bfloat16 is chosen only where the processor computes in it (AMX or AVX512_BF16; measured 1.2 to 2
-    times as quick on the latter) and only for classification: a small U-Net gained a quarter in time and lost 0.003 to
-    0.005 of Dice with each of four seeds. On a GPU it is chosen where the GPU has it.
+    Of several GPUs the ones with most free memory are taken. On a CPU mixed bfloat16 is chosen only where the processor
+    computes in it (AMX or AVX512_BF16; measured 1.2 to 2 times as quick on the latter) and only for classification: a
+    small U-Net gained a quarter in time and lost 0.003 to 0.005 of Dice with each of four seeds. On a GPU it is chosen
+    where the GPU has it.
 
     Raises
     ------
@@ -43,19 +71,41 @@ def choose(config: TrainConfig, task: Task) -> Machine:
         If the device is unknown or this machine has none.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = config.device
+    device, _, number = config.device.partition(":")
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(device):
+    if not available.get(device) or (number and (device != "cuda" or not number.isdigit())):
         here = ", ".join(name for name, there in available.items() if there)
         raise ConfigError(
             f"device {config.device!r}" + (" is not on this machine" if device in available else ""),
-            needed=f"one of auto, {here}",
+            needed=f"one of auto, {here}" + (", cuda:0, ..." if available["cuda"] else ""),
             where="train.device",
         )
+    numbers, note = _gpus(config, int(number) if number else None) if device == "cuda" else ((), "")
     precision = _precision(device, task) if config.precision == "auto" else config.precision
     threads = config.threads or min(torch.get_num_threads(), processors())
-    return Machine(device, precision, threads)
+    return Machine(device, precision, threads, numbers, note, world_size(config), nodes_of(config))
+
+
+def _gpus(config: TrainConfig, wanted: int | None) -> tuple[tuple[int, ...], str]:
+    """The numbers of the GPUs to use, and why those."""
+    there = torch.cuda.device_count()
+    if (wanted or 0) >= there or config.devices > there:
+        raise ConfigError(
+            f"device {config.device!r}, devices: {config.devices}",
+            needed=f"at most {there} (numbers from 0): so many GPUs are visible to this process",
+            where="train.devices" if config.devices > there else "train.device",
+            remedy="CUDA_VISIBLE_DEVICES may hide some.",
+        )
+    if wanted is not None:
+        return (wanted,), ""
+    if there == 1 or config.devices == there or launched():
+        return tuple(range(there)), ""
+    free = {number: torch.cuda.mem_get_info(number)[0] for number in range(there)}
+    chosen = tuple(sorted(sorted(free, key=lambda number: (-free[number], number))[: config.devices]))
+    each = ", ".join(f"{number}: {free[number] / 2**30:.1f}" for number in free)
+    named = " and ".join(map(str, chosen))
+    return chosen, f"GPU {named} of {there}, with most free memory (GB free: {each})"
 
 
 def _precision(device: str, task: Task) -> Precision:
@@ -71,6 +121,8 @@ def _precision(device: str, task: Task) -> Precision:
 @contextmanager
 def repeatable(machine: Machine) -> Iterator[Fabric]:
     """Deterministic algorithms and the chosen threads inside, everything as before after it.
+
+    Where there are several processes, they have found each other.
 
     Where an operation has no deterministic form on a GPU (upsampling, for one) the run goes on with the usual one: the
     same seed then gives nearly, not exactly, the same weights.
@@ -89,9 +141,28 @@ def repeatable(machine: Machine) -> Iterator[Fabric]:
             torch.use_deterministic_algorithms(True, warn_only=True)
             deterministic.fill_uninitialized_memory = False
             torch.set_num_threads(machine.threads)
-            yield Fabric(accelerator=machine.device, devices=1, precision=machine.precision)
+            fabric = _fabric(machine)
+            fabric.launch()
+            yield fabric
         finally:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
             deterministic.fill_uninitialized_memory = filling
             torch.set_num_threads(threads)
             torch.set_rng_state(random_state)
+
+
+def _fabric(machine: Machine) -> Fabric:
+    world, nodes = machine.processes, machine.nodes
+    numbers: Any = list(machine.numbers) if machine.numbers else 1
+    if world == 1:
+        return Fabric(accelerator=machine.device, devices=numbers, precision=machine.precision)
+    return Fabric(
+        accelerator=machine.device,
+        devices=list(machine.numbers[: world // nodes]) if machine.numbers else world // nodes,
+        num_nodes=nodes,
+        # Rank 0 validates while the others wait.
+        strategy=DDPStrategy(timeout=timedelta(hours=PATIENCE_H)),
+        precision=machine.precision,
+    )

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from medrail.bundle import Predictor
 from medrail.cases import write_record
-from medrail.config import Config
+from medrail.config import Config, TrainConfig
 from medrail.data import Samples, batches, batches_per_epoch, generator, load_samples
-from medrail.errors import RunError
-from medrail.models import build_model
+from medrail.errors import MedrailError
 from medrail.train import passport
-from medrail.train.answer import torch_backend
-from medrail.train.device import choose, repeatable
-from medrail.train.loss import learning_rate, make_loss
+from medrail.train.curves import drawn
+from medrail.train.device import Machine, choose, repeatable
+from medrail.train.fresh import fresh, step_of
+from medrail.train.loss import learning_rate
 from medrail.train.material import Material, gather
-from medrail.train.runs import claim, open_place
+from medrail.train.outcome import epoch_line, result, score_of
+from medrail.train.pace import Pace
+from medrail.train.processes import companions
+from medrail.train.runs import Place, claim, open_place
+from medrail.train.schedule import Schedule, configured, fixed
 from medrail.train.state import State
+from medrail.train.step import mean_of
 from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
-from medrail.train.validate import SELECT_BY, Score, validate
-from medrail.train.weights import start_from
+from medrail.train.trial import schedule_by_trial
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, write_json
 
-log = logging.getLogger("medrail.train")
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained, on which devices."""
+
+    config: Config
+    workspace: Workspace
+    cases: tuple[Case, ...]
+    machine: Machine
+    run_name: str | None = None
+    table: tuple[Case, ...] = ()
+    progress: Progress | None = None
+    began_s: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,10 @@ class Job:
 
     material: Material
     samples: Samples
+    settings: TrainConfig
     run: Run
     passport: dict[str, Any]
+    fabric: Fabric
     tracker: Tracker
     progress: Progress | None
 
@@ -77,136 +91,128 @@ def train(
     Raises
     ------
     ConfigError
-        If network, loss, device or augmentation do not go together with the task, or the starting weights do not fit.
+        If network, loss, device or augmentation do not go together with the task, the starting weights do not fit, or
+        the time budget is too small.
     CaseError, PrepareError
         If there are no training cases, or one of them does not suit the network.
     RunError
-        If a case is not prepared, the run of that name is another one, another process is training this run, or the
-        loss is no longer a number.
+        If a case is not prepared, the run of that name is another one, another process is training this run, memory
+        does not suffice for one sample, or the loss is no longer a number.
     """
-    material = gather(config, workspace, cases)
     machine = choose(config.train, config.task)
-    fingerprint = passport.fingerprint(config, material.store, material.classes, material.cases, material.weights)
-    table = cases if table is None else table
-    with claim(config, workspace, fingerprint, run_name) as place:
+    record = tuple(cases if table is None else table)
+    order = Order(config, workspace, tuple(cases), machine, run_name, record)
+    with companions(config.train, order):
+        return carry_out(replace(order, progress=progress))
+
+
+def carry_out(order: Order) -> Run:
+    """The part of one process, which may be one of several; the first of them writes, and all return the same run."""
+    config, machine = order.config, order.machine
+    material = gather(config, order.workspace, order.cases)
+    fingerprint = _fingerprint(material, config)
+    with repeatable(machine) as fabric, _held(order, fabric, fingerprint) as place:
+        if fabric.is_global_zero:
+            write_record(place.run, order.table)  # of a finished run, too: others than its cases may have come since
         if place.finished:
-            write_record(place.run, table)  # the training cases are the same ones; others may have come since
             return place.run
-        with repeatable(machine) as fabric:
-            samples = load_samples(material.store, material.training, material.needs)
-            state = _fresh(material, samples)
-            begun = passport.begin(config, workspace, material.store, material.cases, machine)
-            write_record(place.run, table)
-            begun = open_place(place, config, {"fingerprint": fingerprint, **begun})
-            tracker = Guarded(TRACKERS["mlflow" if config.train.track else "none"]())
-            with _status_told(tracker):
-                _epochs(Job(material, samples, place.run, begun, tracker, progress), state, fabric)
-        write_json(place.run.passport, passport.finish(begun, **_result(material, state)))
+        samples = load_samples(material.store, material.training, material.needs)
+        schedule = _schedule(order, material, samples, place, fabric)
+        state = fresh(material, samples)
+        state.notes += [note for note in (machine.note, _split_norm(state, fabric)) if note]
+        exact = fixed(config, schedule)
+        begun = passport.begin(config, order.workspace, material.store, material.cases, machine)
+        planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact)}
+        begun = {"fingerprint": fingerprint, "schedule": planned, **begun}
+        if fabric.is_global_zero:
+            begun = open_place(place, config, begun)
+        tracker = Guarded(TRACKERS["mlflow" if config.train.track and fabric.is_global_zero else "none"]())
+        with _status_told(tracker):
+            _epochs(Job(material, samples, exact.train, place.run, begun, fabric, tracker, order.progress), state)
+        if fabric.is_global_zero:
+            outcome = result(state, schedule, config.task, validated=bool(material.validation))
+            write_json(place.run.passport, passport.finish(begun, **outcome))
     return place.run
 
 
-def _epochs(job: Job, state: State, fabric: Fabric) -> None:
-    config, settings = job.material.config, job.material.config.train
-    network, optimizer = fabric.setup(state.network, state.optimizer)
+def _epochs(job: Job, state: State) -> None:
+    settings, fabric, material = job.settings, job.fabric, job.material
+    step = step_of(material, job.samples, settings, state, fabric)
     state.restore(job.run, job.passport["fingerprint"])
-    job.tracker.begin(job.run, config, job.passport, state.history)
-    loss_of = make_loss(settings, config.task, job.samples.class_counts, fabric.device)
-    per_epoch = batches_per_epoch(job.samples.count, settings.batch_size, settings.samples_per_epoch)
-    steps = per_epoch * settings.epochs
-    while state.epoch < settings.epochs and not state.exhausted(settings.patience):
-        began = time.perf_counter()
-        losses: list[torch.Tensor] = []
-        torch.manual_seed(generator(settings.seed, "network", state.epoch).initial_seed())  # for dropout
-        network.train()
-        for images, targets in batches(job.samples, settings, state.epoch, fabric.device):
-            step = state.epoch * per_epoch + len(losses)
-            state.set_learning_rate(learning_rate(step, steps, settings.lr))
-            loss = loss_of(network(images), targets)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            losses.append(loss.detach())
-            if job.progress and len(losses) < per_epoch:
-                job.progress(step + 1, steps, state.note_of_last(settings.epochs))
-        line = _line(job, state, losses)
-        score = _validate(job, state, fabric.device)
-        line |= (score.metrics if score else {}) | {"seconds": round(time.perf_counter() - began, 3)}
-        state.save(job.run, job.passport["fingerprint"], best=state.take(line, score))
-        job.tracker.epoch(line)
-        if job.progress:
-            job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
-    if not job.material.validation:
+    step.parts = state.parts
+    job.tracker.begin(job.run, material.config, job.passport, state.history)
+    per_epoch = batches_per_epoch(job.samples.count, settings.step_size, settings.samples_per_epoch)
+    steps, pace = per_epoch * settings.epochs, Pace(settings.epochs, state.epoch)
+    with drawn(job.run if fabric.is_global_zero else None, state) as curves:
+        while state.epoch < settings.epochs and not state.exhausted(settings.patience):
+            losses: list[torch.Tensor] = []
+            torch.manual_seed(generator(settings.seed, "network", state.epoch).initial_seed())  # for dropout
+            step.network.train()
+            pace.begin_epoch()
+            for images, targets in batches(job.samples, settings, state.epoch, fabric.device):
+                number = state.epoch * per_epoch + len(losses)
+                state.set_learning_rate(learning_rate(number, steps, settings.lr))
+                losses.append(step(images, targets))
+                if state.average:
+                    state.average.follow(state.network, number)
+                pace.batch(len(images), len(losses) / per_epoch, losses[-1])
+                if job.progress and len(losses) < per_epoch:
+                    job.progress(number + 1, steps, f"{pace.note(state.epoch)}; {state.note_of_last(settings.epochs)}")
+            line = epoch_line(job.run, state, mean_of(losses, fabric), pace.images_per_s)
+            score = fabric.broadcast(score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None)
+            line |= (score.metrics if score else {}) | {"seconds": pace.epoch_s}
+            best = state.take(line, score)
+            state.parts, state.notes = step.parts, [*state.notes, *step.new_notes()]
+            if fabric.is_global_zero:
+                state.save(job.run, job.passport["fingerprint"], best=best)
+                job.tracker.epoch(line)
+                curves.epoch(state.history, state.best_epoch)
+            if job.progress:
+                job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
+    if not material.validation and fabric.is_global_zero:
         state.save_best(job.run)
 
 
-def _fresh(material: Material, samples: Samples) -> State:
-    """A network with the seed's random weights, or those of the configured file, and its optimizer."""
-    config = material.config
-    torch.manual_seed(config.train.seed)
-    network = build_model(config.model, config.task, len(material.classes), samples.size)
-    if config.model.dims == 2:
-        convert_conv2d_weight_memory_format(network, torch.channels_last)
-    notes = []
-    if material.weights:
-        notes.append(f"started from {start_from(network, material.weights)}")
-        log.info("%s", notes[0])
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay, fused=True
+def _schedule(order: Order, material: Material, samples: Samples, place: Place, fabric: Fabric) -> Schedule:
+    """As configured or, with a time budget, as measured; a run that is taken up again keeps the one it began with."""
+    if not order.config.train.minutes:
+        return configured(order.config.train)
+    kept = place.passport.get("schedule")
+    return Schedule.of(kept) if kept else schedule_by_trial(material, samples, fabric, order.began_s)
+
+
+def _fingerprint(material: Material, config: Config) -> str:
+    return passport.fingerprint(config, material.store, material.classes, material.cases, material.weights)
+
+
+def _split_norm(state: State, fabric: Fabric) -> str:
+    """A note where batch normalisation sees only a process's own samples."""
+    normalised = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in state.network.modules())
+    if not normalised or fabric.world_size == 1 or fabric.device.type == "cuda":
+        return ""
+    return (
+        f"{fabric.world_size} processes: each normalises its own part of a batch (on GPUs the whole), so this is not "
+        "exactly what one process would have trained"
     )
-    about = {
-        "task": config.task,
-        "classes": list(material.classes),
-        "model": config.model.model_dump(mode="json"),
-        "grid": list(samples.size),
-    }
-    return State(network, optimizer, about, notes=notes)
 
 
-def _line(job: Job, state: State, losses: Sequence[torch.Tensor]) -> dict[str, Any]:
-    train_loss = float(torch.stack(list(losses)).mean())
-    if not math.isfinite(train_loss):
-        raise RunError(
-            f"the loss is {train_loss} in epoch {state.epoch + 1}",
-            where=str(job.run.folder),
-            remedy="Lower train.lr, or normalise the images in prepare.steps; train.precision: 32-true rules out "
-            "overflow.",
-        )
-    lr = state.optimizer.param_groups[0]["lr"]
-    return {"epoch": state.epoch + 1, "time": passport.now(), "lr": lr, "train_loss": train_loss}
-
-
-def _validate(job: Job, state: State, device: torch.device) -> Score | None:
-    if not job.material.validation:
-        return None
-    predictor = Predictor(job.material.spec(job.samples.size), torch_backend(state.network, device))
-    return validate(predictor, job.material.store, job.material.validation)
-
-
-def _result(material: Material, state: State) -> dict[str, Any]:
-    """For the passport: which weights were chosen, and by what; ``notes`` are for whoever reads the result."""
-    seconds = round(sum(float(line["seconds"]) for line in state.history), 3)
-    result: dict[str, Any] = {"epochs": state.epoch, "train_seconds": seconds}
-    notes = list(state.notes)
-    if not material.validation:
-        chosen = "no validation cases: all epochs were trained and the last weights were kept"
-        notes.append(chosen)
-        log.info("%s", chosen)
-        return {**result, "best_epoch": state.epoch, "chosen_by": chosen, "notes": notes}
-    metric = SELECT_BY[material.config.task]
-    if state.epoch < material.config.train.epochs:
-        notes.append(
-            f"stopped after epoch {state.epoch} of {material.config.train.epochs}: none of the last "
-            f"{material.config.train.patience} was better than epoch {state.best_epoch}"
-        )
-    if not state.found_epoch:
-        notes.append("in no epoch did the network find any voxel of the validation cases' masks")
-    return {
-        **result,
-        "best_epoch": state.best_epoch,
-        "chosen_by": f"the highest {metric}, on a tie the lowest val_loss",
-        metric: state.history[state.best_epoch - 1][metric],
-        "notes": notes,
-    }
+@contextmanager
+def _held(order: Order, fabric: Fabric, fingerprint: str) -> Iterator[Place]:
+    """The run's folder, held by the first process; the others are told which it is, or why there is none."""
+    if not fabric.is_global_zero:
+        found = fabric.broadcast(None)
+        if isinstance(found, MedrailError):
+            raise found
+        yield found
+        return
+    with ExitStack() as held:
+        try:
+            place = held.enter_context(claim(order.config, order.workspace, fingerprint, order.run_name))
+        except MedrailError as error:
+            fabric.broadcast(error)
+            raise
+        fabric.broadcast(place)
+        yield place
 
 
 @contextmanager

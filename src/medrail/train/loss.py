@@ -18,6 +18,15 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 WARM_UP_SHARE = 0.05
 
 
+def amount(loss_of: Loss, targets: torch.Tensor) -> torch.Tensor:
+    """What the mean of a loss is taken over: the number of samples, or where classes have weights, the sum of theirs."""
+    weights = loss_of.weight if isinstance(loss_of, nn.CrossEntropyLoss) else None
+    if weights is None:
+        return torch.tensor(float(len(targets)), device=targets.device)
+    total: torch.Tensor = weights[targets].sum()
+    return total
+
+
 def make_loss(config: TrainConfig, task: Task, class_counts: Sequence[int], device: torch.device) -> Loss:
     """Cross entropy for classification, Dice + cross entropy for segmentation, unless configured otherwise.
 

@@ -41,8 +41,9 @@ PACKAGES = (
     "onnxscript",
 )
 LARGEST_DIFF_BYTES = 200_000
-NOT_DECISIVE = ("device", "threads", "track")
-"""Settings of ``train`` that change no more than the last bits of a result."""
+NOT_DECISIVE = ("device", "devices", "nodes", "threads", "track")
+"""Settings of ``train`` that change no more than the last bits of a result (but for batch normalisation on several
+CPUs)."""
 
 
 def fingerprint(
@@ -102,8 +103,10 @@ def begin(
             "cores": os.cpu_count(),
             "threads": machine.threads,
             "device": machine.device,
-            "device_name": torch.cuda.get_device_name() if machine.device == "cuda" else "",
+            "device_name": machine.device_names,
+            "device_chosen": machine.note,
             "precision": machine.precision,
+            "processes": machine.processes,
         },
     }
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from medrail.errors import RunError
 from medrail.train import checkpoint
+from medrail.train.average import Average
 from medrail.train.validate import Score
 from medrail.workspace import Run, write_text
 
@@ -20,8 +21,12 @@ from medrail.workspace import Run, write_text
 class State:
     """The moving part of a training.
 
-    network, optimizer:
-        As they are being trained.
+    network:
+        The one that answers, with its weights as they are trained.
+    trained, optimizer:
+        What is trained: the network, or it with the layers of deep supervision around it.
+    average:
+        Of the network's weights, or None.
     about:
         What ``load_model`` needs beside the weights: task, classes, model, grid.
     epoch:
@@ -32,19 +37,29 @@ class State:
         The best epoch so far by validation; 0 before the first one and without validation.
     found_epoch:
         The first epoch after which the network found anything in validation; 0 before it.
+    parts:
+        How many parts each batch is computed in.
     notes:
         What is to be known of the start.
     """
 
     network: nn.Module
+    trained: nn.Module
     optimizer: torch.optim.Optimizer
     about: dict[str, Any]
+    average: Average | None = None
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best_rank: tuple[float, float] = (-math.inf, -math.inf)
     found_epoch: int = 0
+    parts: int = 1
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated, kept and exported."""
+        return self.average.network if self.average else self.network
 
     def exhausted(self, patience: int) -> bool:
         """Whether the last ``patience`` epochs were all no better than the best one before them.
@@ -83,19 +98,21 @@ class State:
         write_text(run.metrics, "".join(json.dumps(line) + "\n" for line in self.history))
         content = {
             "fingerprint": fingerprint,
-            "network": self.network.state_dict(),
+            "network": self.trained.state_dict(),
+            "average": self.average.network.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_rank": self.best_rank,
             "found_epoch": self.found_epoch,
+            "parts": self.parts,
         }
         checkpoint.save(run.last, content)
 
     def save_best(self, run: Run) -> None:
         """Write the weights as they are now as the ones that are evaluated and exported."""
-        checkpoint.save(run.best, {**self.about, "epoch": self.epoch, "weights": self.network.state_dict()})
+        checkpoint.save(run.best, {**self.about, "epoch": self.epoch, "weights": self.judged.state_dict()})
 
     def restore(self, run: Run, fingerprint: str) -> None:
         """Go on from last.pt, if there is one and best.pt, where one was written, is still beside it.
@@ -113,8 +130,11 @@ class State:
             raise RunError("belongs to another run", where=str(run.last), remedy="Delete the run's folder.")
         if content["best_epoch"] and not run.best.is_file():
             return  # what the best epoch was is known, its weights are not: begin again
-        self.network.load_state_dict(content["network"])
+        self.trained.load_state_dict(content["network"])
+        if self.average:
+            self.average.network.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.epoch, self.best_epoch = content["epoch"], content["best_epoch"]
         self.history = list(content["history"])
         self.best_rank, self.found_epoch = tuple(content["best_rank"]), content["found_epoch"]
+        self.parts = content["parts"]

@@ -1,0 +1,59 @@
+"""fresh: a network before its first step, with all that trains it."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from lightning_fabric import Fabric
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from medrail.config import TrainConfig
+from medrail.data import Samples
+from medrail.models import MODELS, build_model
+from medrail.train.average import Average
+from medrail.train.loss import make_loss
+from medrail.train.material import Material
+from medrail.train.state import State
+from medrail.train.step import Step
+from medrail.train.supervision import Supervised
+from medrail.train.weights import start_from
+
+log = logging.getLogger("medrail.train")
+
+
+def fresh(material: Material, samples: Samples) -> State:
+    """A network with the seed's random weights, or those of the configured file, its average, and its optimizer."""
+    config = material.config
+    settings, classes = config.train, len(material.classes)
+    torch.manual_seed(settings.seed)
+    network = build_model(config.model, config.task, classes, samples.size)
+    if config.model.dims == 2:
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+    notes = []
+    if material.weights:
+        notes.append(f"started from {start_from(network, material.weights)}")
+        log.info("%s", notes[0])
+    average = Average(network, settings.ema) if settings.ema else None
+    trained, maps = network, MODELS[config.model.name].maps
+    if maps and settings.deep_supervision:
+        trained = Supervised(network, maps, classes, (config.model.channels, *samples.size))
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    about = {
+        "task": config.task,
+        "classes": list(material.classes),
+        "model": config.model.model_dump(mode="json"),
+        "grid": list(samples.size),
+    }
+    return State(network, trained, optimizer, about, average, parts=settings.accumulate, notes=notes)
+
+
+def step_of(material: Material, samples: Samples, settings: TrainConfig, state: State, fabric: Fabric) -> Step:
+    """What changes the state's weights, on the device of ``fabric``."""
+    synchronised = fabric.world_size > 1 and fabric.device.type == "cuda"
+    trained = torch.nn.SyncBatchNorm.convert_sync_batchnorm(state.trained) if synchronised else state.trained
+    network, optimizer = fabric.setup(trained, state.optimizer)
+    if state.average:
+        state.average.network.to(fabric.device)
+    loss_of = make_loss(settings, material.config.task, samples.class_counts, fabric.device)
+    return Step(fabric, network, optimizer, loss_of, state.parts)
