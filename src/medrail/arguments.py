@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
+    _add_reproduce(verbs)
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
@@ -243,6 +244,30 @@ def _add_on_defect(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_reproduce(verbs: Any) -> None:
+    text = """\
+RUN is a run's folder, or a project (its newest run). Says first what is different now from what the run's passport and
+record name: seed, configuration, data, code, environment. If it is the same experiment, the training is repeated with
+the recorded thread count, precision and device. PASS: the same weights and the same numbers of every epoch, bit for
+bit; or, where the machine, the device or a package is another one, validation metrics and answers within the tolerance.
+FAIL (exit code 1) names what differs. The run itself is not touched.
+
+  medrail reproduce my-project
+  medrail reproduce my-project/runs/model-001 --json
+"""
+    parser = _add_verb(verbs, "reproduce", "train a run once more from its passport: PASS or FAIL, and why", text)
+    parser.add_argument("path", metavar="RUN", nargs="?", default=".", help="default: the newest run of this folder")
+    parser.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=_share,
+        default=0.02,
+        help="largest difference of a metric and of the answers in another environment (default: 0.02)",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the second run, in runs/.reproduce-NAME")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
 def _add_predict(verbs: Any) -> None:
     text = """\
 MODEL is a bundle's folder, or a project (its newest bundle). INPUT is a file, or a folder: every image below it, and
@@ -302,6 +327,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return share
 
 
 def _threads(text: str) -> int:

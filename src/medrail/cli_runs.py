@@ -1,4 +1,4 @@
-"""The verbs of runs: train, evaluate, export."""
+"""The verbs of runs: train, evaluate, export, reproduce."""
 
 from __future__ import annotations
 
@@ -61,3 +61,20 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
 
     console.next_command("medrail serve", shown(Path(result.values["bundle"])))
     return OK
+
+
+def reproduce(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import stages
+
+    with console.progress() as bars:
+        result = stages.reproduce_run(
+            arguments.path,
+            tolerance=arguments.tolerance,
+            keep=arguments.keep,
+            report=console.stage,
+            make_progress=bars,
+        )
+    console.stage(result)
+    if console.as_json:
+        console.json(result.values)
+    return FAILED if result.failed else OK

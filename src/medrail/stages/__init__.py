@@ -10,6 +10,7 @@ from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.exporting import export_run
 from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
+from medrail.stages.reproducing import reproduce_run
 from medrail.stages.training import train_run
 from medrail.stages.whole import run_all
 
@@ -27,6 +28,7 @@ __all__ = [
     "open_project",
     "open_run",
     "prepare_cases",
+    "reproduce_run",
     "run_all",
     "stop_on",
     "train_run",

@@ -29,7 +29,7 @@ from medrail.train.runs import claim, open_place
 from medrail.train.state import State
 from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
 from medrail.train.validate import SELECT_BY, Score, validate
-from medrail.train.weights import start_from
+from medrail.train.weights import start_from, weights_sha256
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, write_json
 
@@ -101,7 +101,8 @@ def train(
             tracker = Guarded(TRACKERS["mlflow" if config.train.track else "none"]())
             with _status_told(tracker):
                 _epochs(Job(material, samples, place.run, begun, tracker, progress), state, fabric)
-        write_json(place.run.passport, passport.finish(begun, **_result(material, state)))
+        result = _result(material, state)
+        write_json(place.run.passport, passport.finish(begun, **result, weights_sha256=weights_sha256(place.run)))
     return place.run
 
 
