@@ -49,6 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_deidentify(verbs)
     training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
+    several = training.add_mutually_exclusive_group()
+    several.add_argument("--seeds", metavar="N", type=_several, help="a group of N runs: train.seed and the next ones")
+    several.add_argument("--folds", metavar="K", type=_several, help="a group of K runs: each case in the test once")
     evaluating = _add_stage(
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
@@ -94,15 +97,18 @@ A run that was interrupted goes on; a finished one with the same configuration a
 
   medrail train my-project
   medrail train my-project --set train.lr=1e-3 --set train.epochs=5
+  medrail train my-project --seeds 5    # five runs in a group: what is luck of the seed?
+  medrail train my-project --folds 5    # five runs in a group: every case is tested once
 
 networks (model.name): tiny_cnn for small pictures and quick looks; resnet18 a strong default for classification;
 resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; unet the default for
 segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture, slowest and strongest.
 """
 _EVALUATE = """\
-PATH is a run's folder, or a project (its newest run). What is evaluated is the exported network with the bundle's own
-preprocessing, on raw files: exactly what will be served. Its cases are those of the split that the run was trained
-with (its cases.csv); what was added to the data since is left out.
+PATH is a run's folder, a project (its newest run), or a group's folder (train --seeds, --folds): then each member is
+evaluated, and all together. What is evaluated is the exported network with the bundle's own preprocessing, on raw
+files: exactly what will be served. Its cases are those of the split that the run was trained with (its cases.csv);
+what was added to the data since is left out.
 
   medrail evaluate my-project
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
@@ -326,6 +332,12 @@ will use for your own data. segment: outline the brain in T1 MRI. classify: whic
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
+    return int(text)
+
+
+def _several(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs: 2 to 100")
     return int(text)
 
 

@@ -2,9 +2,9 @@
 
 ::
 
-    DIR/runs/NAME-seeds-001/group.json       kind, members, and the configuration they share
-    DIR/runs/NAME-seeds-001/evaluation.json  what the members' evaluations say together
-    DIR/runs/NAME-folds-001/cases.csv        folds: every case, judged by the network that had not seen it
+    DIR/runs/NAME-seeds-001/group.json     kind, members, and the configuration they share
+    DIR/runs/NAME-seeds-001/summary.json   what the members' evaluations say together
+    DIR/runs/NAME-folds-001/evaluation/    folds: every case, judged by the network that had not seen it
 
 The members are ordinary runs beside it; each one's passport names its groups.
 """
@@ -70,20 +70,10 @@ class Group:
             )
         return tuple(self.workspace.run(member.run) for member in self.members)
 
-    @property
-    def evaluation_file(self) -> Path:
-        return self.folder / "evaluation.json"
-
-    @property
-    def case_file(self) -> Path:
-        return self.folder / "cases.csv"
-
     def write(self) -> None:
         """Write group.json."""
         noun = MEMBER_NOUN[self.kind]
-        members = [
-            {"run": one.run or None, noun: one.number, "fingerprint": one.fingerprint} for one in self.members
-        ]
+        members = [{"run": one.run or None, noun: one.number, "fingerprint": one.fingerprint} for one in self.members]
         values = {
             "format": FORMAT,
             "kind": self.kind,

@@ -47,7 +47,10 @@ def train_group(
         prints = [_fingerprint(one) for one in projects]
         folder = find_group(project.workspace, project.config.name, kind, prints)
         group = Group(
-            folder, kind, tuple(map(Member, numbers, prints)), {name: project.config.to_dict()[name] for name in _SHARED}
+            folder,
+            kind,
+            tuple(map(Member, numbers, prints)),
+            {name: project.config.to_dict()[name] for name in _SHARED},
         )
         kept = 0
         for position, one in enumerate(projects):
