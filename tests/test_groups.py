@@ -12,9 +12,11 @@ import pytest
 from PIL import Image as Picture
 
 from medrail import cli
+from medrail.bundle import load_bundle, load_network
 from medrail.errors import ConfigError, RunError
 from medrail.group import read_group
-from medrail.stages import evaluate_group, open_project, prepare_cases, train_group
+from medrail.read import read
+from medrail.stages import Asked, evaluate_group, export_group, open_project, prepare_cases, train_group
 from medrail.workspace import read_json
 
 CONFIG = """\
@@ -81,6 +83,9 @@ def test_seeds_are_trained_gone_on_with_and_put_together(folder: Path, capsys: p
     assert "n = 3 seeds" in accuracy["method"]
     assert "BETWEEN TRAININGS" in told.err
     assert "BETWEEN PATIENTS" in told.err
+    result = export_group(group.folder)
+    assert "means over the members" in result.notes[0]
+    assert result.values["members"] == [run.name for run in group.runs]
 
 
 def test_folds_test_every_case_once_and_are_pooled(folder: Path) -> None:
@@ -108,6 +113,26 @@ def test_folds_test_every_case_once_and_are_pooled(folder: Path) -> None:
     assert "within each of 3 folds" in values["metrics"]["auc"]["method"]
     assert sum(map(sum, values["confusion"])) == 30
     assert evaluate_group(group.folder).values == values
+
+    result = export_group(group.folder)
+    bundle = load_bundle(result.values["bundle"])
+    members = [load_network(run.folder) for run in group.runs]
+    for path in sorted((folder.parent / "data").glob("*.png"))[:3]:
+        expected = np.mean([list(member(read(path)).probabilities.values()) for member in members], axis=0)
+        assert list(bundle(read(path)).probabilities.values()) == pytest.approx(expected, abs=1e-6)
+    manifest = read_json(Path(result.values["bundle"]) / "bundle.json")
+    ensemble = manifest["provenance"]["ensemble"]
+    assert [one["run"] for one in ensemble["members"]] == [run.name for run in group.runs]
+    assert [one["fold"] for one in ensemble["members"]] == [0, 1, 2]
+    assert manifest["metrics"] == values["metrics"]
+    card = (Path(result.values["bundle"]) / "card.md").read_text()
+    assert "An ensemble of 3 networks" in card
+    assert "not of the ensemble in this bundle" in card
+    assert "Members: " in card
+    assert export_group(group.folder).up_to_date
+    assert str(folder.parent) not in card + json.dumps(manifest)
+    with pytest.raises(RunError, match="medrail evaluate"):
+        export_group(group.folder, Asked(("evaluate.resamples=300",)))
 
 
 def test_a_group_of_which_a_member_is_missing_says_what_to_do(folder: Path, monkeypatch: Any) -> None:

@@ -114,7 +114,8 @@ what was added to the data since is left out.
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
 """
 _EXPORT = """\
-PATH is a run's folder, or a project (its newest run). The ONNX network must answer as the trained one on real cases and
+PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its
+members, and says that its numbers are theirs. The ONNX network must answer as the trained one on real cases and
 have been evaluated with the present settings and data, or there is no bundle.
 
   medrail export my-project

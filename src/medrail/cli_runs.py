@@ -81,8 +81,11 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
 def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-    result = stages.export_run(project, run)
+    if is_group(arguments.path):
+        result = stages.export_group(arguments.path, stages.Asked(tuple(arguments.set), arguments.accept_leak))
+    else:
+        project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+        result = stages.export_run(project, run)
     console.stage(result)
     if console.as_json:
         console.json(result.values)

@@ -15,10 +15,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from medrail.cases import leak_sentence
 from medrail.errors import CaseError
 from medrail.evaluate.answers import Answers, class_statistics
 from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point, wilson
@@ -144,11 +146,30 @@ def pooled_evaluation(
         split="test",
         n=len(one.ids),
         patients=len(set(one.patients)),
-        metrics=metrics,
+        metrics=marked(metrics, leaks_of(members)),
         failed=tuple(entry for member in members for entry in member.failed),
         fingerprint=fingerprint,
         confusion=confusion,
+        accepted_leaks=leaks_of(members),
     )
+
+
+def leaks_of(members: Sequence[Evaluation]) -> dict[str, Any]:
+    """The accepted leaks of all members: the sums of the counts, and all groups; {} where there are none."""
+    found = [one.accepted_leaks for one in members if one.accepted_leaks]
+    merged: dict[str, Any] = {}
+    for leaks in found:
+        for key, value in leaks.items():
+            merged[key] = merged[key] + value if key in merged else value
+    if merged:
+        merged["judged"] = sum(one.n for one in members)
+    return merged
+
+
+def marked(metrics: Mapping[str, Measured], leaks: Mapping[str, Any]) -> dict[str, Measured]:
+    """The numbers with the accepted leaks in their method, as each member's have them."""
+    said = f"; {leak_sentence(leaks)}" if leaks else ""
+    return {name: replace(one, method=one.method + said) for name, one in metrics.items()}
 
 
 def pooled_table(files: Mapping[int, Path]) -> str:

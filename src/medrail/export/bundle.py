@@ -51,12 +51,17 @@ def export_bundle(
         If the exported network is not the one that network.json describes.
     """
     manifest, evaluation = _manifest(run, config, cases, leaked)
+    return ship(manifest, run.network, write_card(manifest, evaluation), workspace)
+
+
+def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace) -> Path:
+    """Fill bundles/NAME/VERSION with a network, its manifest and its card, whole or not at all; that folder."""
     folder = workspace.bundles / manifest.name / manifest.version
     folder.parent.mkdir(parents=True, exist_ok=True)
     filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
     try:
-        shutil.copyfile(run.network, filled / MODEL_FILE)
-        write_text(filled / CARD_FILE, write_card(manifest, evaluation))
+        shutil.copyfile(network, filled / MODEL_FILE)
+        write_text(filled / CARD_FILE, card)
         complete = manifest.write(filled)
         filled.chmod(0o755)
         if _existing(folder) != complete.to_dict():

@@ -61,7 +61,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         trained = Predictor(spec, torch_backend(network), bundle_id=run.name)
         exported = Predictor(spec, onnx_backend(path), bundle_id=run.name)
         parity = measure_parity(trained, exported, store, chosen_cases(cases, config.export.parity_cases))
-        _check(parity, config.export.parity_tolerance, run)
+        check_parity(parity, config.export.parity_tolerance, run)
         asked = {"asked_cases": config.export.parity_cases, "opset": OPSET}
         written = write_network(folder, spec, {**parity.to_dict(), **asked}, _sha256(run.best))
         path.replace(run.network)
@@ -71,7 +71,8 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     return run.network
 
 
-def _check(parity: Parity, tolerance: float, run: Run) -> None:
+def check_parity(parity: Parity, tolerance: float, run: Run) -> None:
+    """Raise ``ExportError`` if any probability differs by more than ``tolerance``."""
     if parity.max_abs_difference <= tolerance:
         return
     raise ExportError(

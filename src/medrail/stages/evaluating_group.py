@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from medrail.cases.listing import counted
 from medrail.group import MEMBER_NOUN, Group, read_group
 from medrail.stages.evaluating import evaluate_run
-from medrail.stages.project import MakeProgress, StageResult, open_run, timed
+from medrail.stages.project import MakeProgress, Project, StageResult, open_run, timed
 from medrail.workspace import Run, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from medrail.evaluate import Evaluation
+    from medrail.evaluate.bootstrap import Measured
     from medrail.evaluate.spread import Spread
 
 SUMMARY_FILE = "summary.json"
@@ -47,16 +49,15 @@ def evaluate_group(
         noun = MEMBER_NOUN[group.kind]
         failed = False
         for member, run in zip(group.members, group.runs, strict=True):
-            result = evaluate_run(*_member(group, run, asked), make_progress)
-            report(replace(result, stage=f"{noun} {member.number}"))
+            result = evaluate_run(*member_project(group, run, asked), make_progress)
+            report(replace(result, stage=f"{noun} {member.number}", notes=()))
             failed = failed or result.failed
-        evaluations = _evaluations(group)
         put_together = _seeds if group.kind == "seeds" else _folds
-        result = put_together(group, evaluations, asked)
+        result = put_together(group, _evaluations(group), asked)
     return replace(result, seconds=seconds(), failed=failed)
 
 
-def _member(group: Group, run: Run, asked: Asked) -> tuple[Any, Run]:
+def member_project(group: Group, run: Run, asked: Asked) -> tuple[Project, Run]:
     """Folds are always judged on their test cases; the validation cases are others' test cases."""
     sets = [*asked.sets, *(["evaluate.split=test"] if group.kind == "folds" else [])]
     project, _ = open_run(run.folder, sets, accept_leak=asked.accept_leak)
@@ -70,15 +71,7 @@ def _evaluations(group: Group) -> list[Evaluation]:
 
 
 def _seeds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> StageResult:
-    from medrail.evaluate.spread import spread
-
-    names = [name for name in evaluations[0].metrics if all(name in one.metrics for one in evaluations)]
-    labels = [run.name for run in group.runs]
-    spreads = {
-        name: spread({label: one.metrics[name] for label, one in zip(labels, evaluations, strict=True)})
-        for name in names
-    }
-    first = evaluations[0]
+    spreads, first = _spreads(group, evaluations), evaluations[0]
     values = {
         **_about(group),
         "split": first.split,
@@ -101,38 +94,80 @@ def _seeds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> Sta
     )
 
 
+def _spreads(group: Group, evaluations: Sequence[Evaluation]) -> dict[str, Spread]:
+    from medrail.evaluate.spread import spread
+
+    names = [name for name in evaluations[0].metrics if all(name in one.metrics for one in evaluations)]
+    labels = [run.name for run in group.runs]
+    return {
+        name: spread({label: one.metrics[name] for label, one in zip(labels, evaluations, strict=True)})
+        for name in names
+    }
+
+
+def current_evaluation(group: Group, asked: Asked) -> Evaluation:
+    """The members' numbers put together, made anew from their evaluations as they are: of folds those of all cases, of
+    seeds the means.
+
+    Raises
+    ------
+    RunError
+        If a member is not evaluated.
+    """
+    from medrail.evaluate import Evaluation
+    from medrail.evaluate.bootstrap import Measured
+    from medrail.evaluate.pooled import leaks_of, marked
+
+    evaluations = _evaluations(group)
+    if group.kind == "folds":
+        return _pooled(group, evaluations, asked)[0]
+    leaks, first = leaks_of(evaluations), evaluations[0]
+    means = {
+        name: Measured(one.mean, one.low, one.high, one.n, one.method)
+        for name, one in _spreads(group, evaluations).items()
+    }
+    return Evaluation(first.split, first.n, first.patients, marked(means, leaks), accepted_leaks=leaks)
+
+
 def _two_sources(group: Group, spreads: Mapping[str, Spread]) -> tuple[tuple[str, str], ...]:
     """What varies between trainings, and below it what varies between patients, each under its own line."""
     seeds = [f"seed {member.number}" for member in group.members]
     rows = [("BETWEEN TRAININGS", f"mean     SD       95 % of the mean, n = {len(seeds)} seeds")]
     rows += [
-        (f"  {name}", f"{one.mean:<7.4f}  {one.sd:<7.4f}  [{one.low:.4f}, {one.high:.4f}]")
-        for name, one in spreads.items()
+        (f"  {name}", f"{_number(one.mean):<7}  {_number(one.sd):<7}  {_bounds(one)}") for name, one in spreads.items()
     ]
     rows.append(("BETWEEN PATIENTS", "  ".join(f"{seed:<24}" for seed in seeds) + "  (each run's own 95 %)"))
     rows += [
         (
             f"  {name}",
-            "  ".join(f"{run.value:.4f} [{run.low:.4f}, {run.high:.4f}]".ljust(24) for run in one.runs.values()),
+            "  ".join(f"{_number(run.value)} {_bounds(run)}".ljust(24) for run in one.runs.values()),
         )
         for name, one in spreads.items()
     ]
     return tuple(rows)
 
 
-def _folds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> StageResult:
+def _pooled(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> tuple[Evaluation, dict[int, Path]]:
+    """The evaluation of all folds' cases, and each fold's table."""
     from medrail.evaluate.evaluation import CASE_FILE
-    from medrail.evaluate.pooled import measure_pooled, pool, pooled_evaluation, pooled_table
+    from medrail.evaluate.pooled import measure_pooled, pool, pooled_evaluation
 
     numbers = [member.number for member in group.members]
     files = {number: run.evaluation / CASE_FILE for number, run in zip(numbers, group.runs, strict=True)}
     pooled = pool({number: _answers(files[number], one) for number, one in zip(numbers, evaluations, strict=True)})
-    settings = open_run(group.runs[0].folder, asked.sets)[0].config.evaluate
+    settings = member_project(group, group.runs[0], asked)[0].config.evaluate
     metrics = measure_pooled(pooled, resamples=settings.resamples, seed=settings.seed)
     made_from = [*(one.fingerprint for one in evaluations), settings.resamples, settings.seed]
     fingerprint = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
-    evaluation = pooled_evaluation(pooled, metrics, evaluations, fingerprint)
-    place = Run(group.folder)
+    return pooled_evaluation(pooled, metrics, evaluations, fingerprint), files
+
+
+def _folds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> StageResult:
+    from medrail.evaluate.evaluation import CASE_FILE
+    from medrail.evaluate.pooled import pooled_table
+
+    evaluation, files = _pooled(group, evaluations, asked)
+    numbers, metrics, place = list(files), evaluation.metrics, Run(group.folder)
     write_text(place.evaluation / CASE_FILE, pooled_table(files))
     _write_images(group, place)
     evaluation.save(place)
@@ -154,8 +189,8 @@ def _folds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> Sta
         facts=tuple(
             (
                 name,
-                f"{one.value:.4f}  [{one.low:.4f}, {one.high:.4f}]  n = {one.n}   by fold: "
-                + "  ".join(f"{part.metrics[name].value:.4f}" for part in evaluations if name in part.metrics),
+                f"{_number(one.value)}  {_bounds(one):<16}  n = {one.n:<5} by fold: "
+                + "  ".join(_number(part.metrics[name].value) for part in evaluations if name in part.metrics),
             )
             for name, one in metrics.items()
         ),
@@ -164,6 +199,14 @@ def _folds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> Sta
         warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in evaluation.failed),
         values=values,
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "-"
+
+
+def _bounds(one: Measured | Spread) -> str:
+    return f"[{_number(one.low)}, {_number(one.high)}]"
 
 
 def _answers(path: Path, evaluation: Evaluation) -> Any:
