@@ -50,11 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_deidentify(verbs)
     training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
+    several = training.add_mutually_exclusive_group()
+    several.add_argument("--seeds", metavar="N", type=_several, help="a group of N runs: train.seed and the next ones")
+    several.add_argument("--folds", metavar="K", type=_several, help="a group of K runs: each case in the test once")
     evaluating = _add_stage(
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
     _add_compare(verbs)
+    _add_reproduce(verbs)
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
@@ -95,21 +99,25 @@ A run that was interrupted goes on; a finished one with the same configuration a
 
   medrail train my-project
   medrail train my-project --set train.lr=1e-3 --set train.epochs=5
+  medrail train my-project --seeds 5    # five runs in a group: what is luck of the seed?
+  medrail train my-project --folds 5    # five runs in a group: every case is tested once
 
 networks (model.name): tiny_cnn for small pictures and quick looks; resnet18 a strong default for classification;
 resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; unet the default for
 segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture, slowest and strongest.
 """
 _EVALUATE = """\
-PATH is a run's folder, or a project (its newest run). What is evaluated is the exported network with the bundle's own
-preprocessing, on raw files: exactly what will be served. Its cases are those of the split that the run was trained
-with (its cases.csv); what was added to the data since is left out.
+PATH is a run's folder, a project (its newest run), or a group's folder (train --seeds, --folds): then each member is
+evaluated, and all together. What is evaluated is the exported network with the bundle's own preprocessing, on raw
+files: exactly what will be served. Its cases are those of the split that the run was trained with (its cases.csv);
+what was added to the data since is left out.
 
   medrail evaluate my-project
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
 """
 _EXPORT = """\
-PATH is a run's folder, or a project (its newest run). The ONNX network must answer as the trained one on real cases and
+PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its
+members, and says that its numbers are theirs. The ONNX network must answer as the trained one on real cases and
 have been evaluated with the present settings and data, or there is no bundle.
 
   medrail export my-project
@@ -274,6 +282,29 @@ corrected together (Holm). Writes compare.md, compare.csv, compare.json and pict
         "--common", action="store_true", help="where the test cases differ, compare on those in common, and say so"
     )
     parser.add_argument("--seed", type=int, default=0, help="of resamples and permutations (default: 0)")
+
+
+def _add_reproduce(verbs: Any) -> None:
+    text = """\
+RUN is a run's folder, or a project (its newest run). Says first what is different now from what the run's passport and
+record name: seed, configuration, data, code, environment. If it is the same experiment, the training is repeated with
+the recorded thread count, precision and device. PASS: the same weights and the same numbers of every epoch, bit for
+bit; or, where the machine, the device or a package is another one, validation metrics and answers within the tolerance.
+FAIL (exit code 1) names what differs. The run itself is not touched.
+
+  medrail reproduce my-project
+  medrail reproduce my-project/runs/model-001 --json
+"""
+    parser = _add_verb(verbs, "reproduce", "train a run once more from its passport: PASS or FAIL, and why", text)
+    parser.add_argument("path", metavar="RUN", nargs="?", default=".", help="default: the newest run of this folder")
+    parser.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=_share,
+        default=0.02,
+        help="largest difference of a metric and of the answers in another environment (default: 0.02)",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the second run, in runs/.reproduce-NAME")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 
 
@@ -336,6 +367,22 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
     return int(text)
+
+
+def _several(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs: 2 to 100")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return share
 
 
 def _threads(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The verbs of runs: train, evaluate, export, compare."""
+"""The verbs of runs: train, evaluate, export, compare, reproduce."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medrail.errors import ConfigError
+from medrail.group import is_group
+
 if TYPE_CHECKING:
     from medrail.console import Console
+    from medrail.group import GroupKind
+    from medrail.stages import Project
 
 OK, FAILED = 0, 1
 
@@ -21,9 +26,12 @@ def train(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
     project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+    if arguments.seeds or arguments.folds:
+        return _train_group(arguments, project, console)
     with console.progress() as bars:
         run, result = stages.train_run(project, arguments.run, bars)
     console.stage(result)
+    console.line("            one seed says nothing of the spread between trainings: --seeds 5 trains five")
     if console.as_json:
         console.json(result.values)
     from medrail.console import shown
@@ -32,12 +40,33 @@ def train(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
+def _train_group(arguments: argparse.Namespace, project: Project, console: Console) -> int:
+    from medrail import stages
+    from medrail.console import shown
+
+    if arguments.run:
+        raise ConfigError("--run with several runs", needed="no --run: each one's name is counted on")
+    kind: GroupKind = "seeds" if arguments.seeds else "folds"
+    with console.progress() as bars:
+        group, result = stages.train_group(project, kind, arguments.seeds or arguments.folds, console.stage, bars)
+    console.stage(result)
+    if console.as_json:
+        console.json(result.values)
+    console.next_command(leaky("medrail evaluate", arguments), shown(group.folder))
+    return OK
+
+
 def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     with console.progress() as bars:
-        result = stages.evaluate_run(project, run, bars)
+        if is_group(arguments.path):
+            folder = Path(arguments.path)
+            asked = stages.Asked(tuple(arguments.set), arguments.accept_leak)
+            result = stages.evaluate_group(folder, asked, console.stage, bars)
+        else:
+            project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+            folder, result = run.folder, stages.evaluate_run(project, run, bars)
     console.stage(result)
     if console.as_json:
         console.json(result.values)
@@ -45,15 +74,18 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
         return FAILED
     from medrail.console import shown
 
-    console.next_command(leaky("medrail export", arguments), shown(run.folder))
+    console.next_command(leaky("medrail export", arguments), shown(folder))
     return OK
 
 
 def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
-    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-    result = stages.export_run(project, run)
+    if is_group(arguments.path):
+        result = stages.export_group(arguments.path, stages.Asked(tuple(arguments.set), arguments.accept_leak))
+    else:
+        project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+        result = stages.export_run(project, run)
     console.stage(result)
     if console.as_json:
         console.json(result.values)
@@ -85,3 +117,20 @@ def compare(arguments: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.json(result.values)
     return OK
+
+
+def reproduce(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import stages
+
+    with console.progress() as bars:
+        result = stages.reproduce_run(
+            arguments.path,
+            tolerance=arguments.tolerance,
+            keep=arguments.keep,
+            report=console.stage,
+            make_progress=bars,
+        )
+    console.stage(result)
+    if console.as_json:
+        console.json(result.values)
+    return FAILED if result.failed else OK

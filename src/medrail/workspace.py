@@ -109,7 +109,7 @@ class Workspace:
         RunError
             If there is none.
         """
-        runs = [Run(folder) for folder in self.runs.glob("*") if (folder / "config.yaml").is_file()]
+        runs = [Run(folder) for folder in self.runs.glob("[!.]*") if (folder / "config.yaml").is_file()]
         if not runs:
             raise RunError("no run yet", where=str(self.runs), remedy="`medrail train` makes one.")
         return max(runs, key=lambda run: run.passport.stat().st_mtime if run.passport.is_file() else 0)
@@ -180,7 +180,7 @@ class Run:
 
     @property
     def images(self) -> Path:
-        """SHA-256 of the image of each case of that table."""
+        """SHA-256 of the image of each case of that table, and of its mask."""
         return self.folder / "images.json"
 
     @property

@@ -12,6 +12,7 @@ from medrail.cases.fingerprint import (
     FoundOnTheWay,
     Hashes,
     Unknown,
+    drawn_fingerprint,
     image_fingerprint,
     source_fingerprint,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "check_cases",
     "check_data",
     "class_names",
+    "drawn_fingerprint",
     "find_leaks_of",
     "image_fingerprint",
     "leak_sentence",

@@ -248,6 +248,21 @@ def image_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
     return hashlib.sha256(f"{content}{case.item}".encode()).hexdigest()
 
 
+def drawn_fingerprint(case: Case, hashes: FileHashes | None = None) -> str:
+    """SHA-256 (hex) over the content of what was drawn for a case, its mask and its region of interest; "" if nothing.
+
+    Raises
+    ------
+    CaseError
+        If a file is missing or cannot be read.
+    """
+    mask = case.target if case.target and _is_path(case.target) else None
+    if not mask and not case.roi:
+        return ""
+    content = "".join(f"{_content(path, hashes) if path else ''}\0" for path in (mask, case.roi))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 # Class names are few, and a case is one of many.
 @lru_cache(maxsize=1 << 10)
 def _is_path(target: str) -> bool:

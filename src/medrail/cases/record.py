@@ -1,4 +1,4 @@
-"""The record of a run: the case table it was trained with, and the SHA-256 of each case's image.
+"""The record of a run: the case table it was trained with, and the SHA-256 of each case's image and mask.
 
 It lies in the run's folder as cases.csv and images.json. Splits drawn anew from data that have grown are others than
 those of the training, so whoever judges a run asks its record, not the data, who was trained on.
@@ -6,13 +6,13 @@ those of the training, so whoever judges a run asks its record, not the data, wh
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from medrail.cases.fingerprint import FileHashes, image_fingerprint
+from medrail.cases.fingerprint import FileHashes, drawn_fingerprint, image_fingerprint
 from medrail.cases.leaked import Leaked
 from medrail.cases.leaks import Leak
 from medrail.cases.look.examine import place_of
@@ -35,11 +35,14 @@ class Record:
         Id -> the case with the split and the patient it had.
     images:
         Id -> SHA-256 of its image; none for an image that could not be read.
+    masks:
+        Id -> SHA-256 of its mask and region of interest, for cases that have one.
     """
 
     run: Run
     cases: Mapping[str, Case]
     images: Mapping[str, str]
+    masks: Mapping[str, str] = field(default_factory=dict)
 
     def known(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Those of the cases that are in the record, with the record's split, fold and patient."""
@@ -147,13 +150,14 @@ def write_record(run: Run, cases: Sequence[Case]) -> None:
     """Write down whom a run is trained on; a record that says so already is left as it is."""
     with FileHashes.of(run.workspace) as hashes:
         images = {case.id: digest for case in cases if (digest := _image(case, hashes))}
+        masks = {case.id: digest for case in cases if (digest := _or_nothing(drawn_fingerprint, case, hashes))}
     try:
         known = read_record(run)
-        if known.images == images and tuple(known.cases.values()) == tuple(cases):
+        if (known.images, known.masks) == (images, masks) and tuple(known.cases.values()) == tuple(cases):
             return
     except (RunError, DataError):
         pass
-    write_json(run.images, {"format": FORMAT, "sha256": images})
+    write_json(run.images, {"format": FORMAT, "sha256": images, "masks": masks})
     write_table(cases, run.case_table, run.workspace.root)
 
 
@@ -173,18 +177,24 @@ def read_record(run: Run) -> Record:
             remedy="Train it anew: `medrail train` makes a run that does.",
         )
     try:
-        images = {str(key): str(value) for key, value in read_json(run.images)["sha256"].items()}
+        digests = read_json(run.images)
+        images = {str(key): str(value) for key, value in digests["sha256"].items()}
+        masks = {str(key): str(value) for key, value in digests.get("masks", {}).items()}
         cases = {case.id: case for case in read_table(run.case_table)}
     except (KeyError, TypeError, AttributeError, DataError):
         raise RunError(
             "the record of the cases it was trained on is broken", where=str(run.folder), remedy="Train it anew."
         ) from None
-    return Record(run, cases, images)
+    return Record(run, cases, images, masks)
 
 
 def _image(case: Case, hashes: FileHashes) -> str:
+    return _or_nothing(image_fingerprint, case, hashes)
+
+
+def _or_nothing(fingerprint: Callable[[Case, FileHashes], str], case: Case, hashes: FileHashes) -> str:
     try:
-        return image_fingerprint(case, hashes)
+        return fingerprint(case, hashes)
     except DataError:
         return ""
 

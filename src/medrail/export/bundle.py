@@ -53,15 +53,23 @@ def export_bundle(
         If the exported network is not the one that network.json describes, or the calibration is not one of it.
     """
     manifest, evaluation = _manifest(run, config, cases, leaked)
+    return ship(manifest, run.network, write_card(manifest, evaluation), workspace, run.calibration)
+
+
+def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace, calibration: Path | None = None) -> Path:
+    """Fill bundles/NAME/VERSION with a network, its manifest, its card and, where there is one, its calibration.
+
+    Whole or not at all; that folder.
+    """
     folder = workspace.bundles / manifest.name / manifest.version
     folder.parent.mkdir(parents=True, exist_ok=True)
     filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
     try:
-        shutil.copyfile(run.network, filled / MODEL_FILE)
-        write_text(filled / CARD_FILE, write_card(manifest, evaluation))
+        shutil.copyfile(network, filled / MODEL_FILE)
+        write_text(filled / CARD_FILE, card)
         names = [MODEL_FILE, CARD_FILE]
-        if run.calibration.is_file():
-            shutil.copyfile(run.calibration, filled / CALIBRATION_FILE)
+        if calibration is not None and calibration.is_file():
+            shutil.copyfile(calibration, filled / CALIBRATION_FILE)
             names.append(CALIBRATION_FILE)
         complete = manifest.write(filled, names)
         filled.chmod(0o755)

@@ -27,6 +27,7 @@ def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
         f"## How well: the {evaluation.split} split, {_count(evaluation.n, 'case')} of "
         f"{_count(evaluation.patients, 'patient')}",
         *_leaks(evaluation),
+        *_ensemble(origin),
         _metrics(manifest.metrics),
         "The brackets are 95 % intervals; the last column says how they were found. They hold for data like this split "
         "only: other scanners, protocols or patients can give other numbers. Evaluate it on your own data first.",
@@ -73,6 +74,15 @@ def _leaks(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _ensemble(origin: Mapping[str, Any]) -> list[str]:
+    """Whose the numbers are, where the bundle holds several networks."""
+    ensemble = origin.get("ensemble")
+    if not ensemble:
+        return []
+    count = len(ensemble["members"])
+    return [f"**An ensemble of {count} networks, whose probabilities are averaged.** {ensemble['numbers_are_of']}"]
+
+
 def _strata(evaluation: Evaluation) -> list[str]:
     """One metric for each part of the cases, where they have parts."""
     rows = []
@@ -98,7 +108,11 @@ def _confusion(evaluation: Evaluation, spec: NetworkSpec) -> str:
 def _training(spec: NetworkSpec, origin: Mapping[str, Any], *, leaked: bool) -> str:
     data = origin.get("data", {})
     train = f"{_count(data.get('train_cases', 0), 'case')} of {_count(data.get('train_patients', 0), 'patient')}"
-    if data.get("val_cases"):
+    if "ensemble" in origin:
+        noun = {"folds": "fold", "seeds": "seed"}[origin["ensemble"]["kind"]]
+        names = ", ".join(f"{one['run']} ({noun} {one[noun]})" for one in origin["ensemble"]["members"])
+        chosen = f", in the members' training or validation. Members: {names}"
+    elif data.get("val_cases"):
         chosen = (
             f"; the weights were chosen by {_count(data['val_cases'], 'validation case')} of "
             f"{_count(data.get('val_patients', 0), 'patient')}"
@@ -107,7 +121,10 @@ def _training(spec: NetworkSpec, origin: Mapping[str, Any], *, leaked: bool) -> 
         chosen = "; there were no validation cases, so the last weights were kept"
     model = origin.get("model", {})
     apart = (
-        "Some of the evaluated cases, or their patients, were in it: see above."
+        "No patient is in a member's training and in what that member was judged on, by what the case table says of "
+        "patients."
+        if "ensemble" in origin and not leaked
+        else "Some of the evaluated cases, or their patients, were in it: see above."
         if leaked
         else "No patient is in two splits by what the case table says of patients."
     )

@@ -70,7 +70,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         exported = Predictor(spec, onnx_backend(path), bundle_id=run.name)
         compared = chosen_cases(cases, config.export.parity_cases)
         parity = measure_parity(trained, exported, store, compared)
-        _check(parity, config.export.parity_tolerance, run)
+        check_parity(parity, config.export.parity_tolerance, run)
         facts = {**parity.to_dict(), "asked_cases": config.export.parity_cases, "opset": OPSET}
         if exported.has_evidence:
             facts["evidence_gap"] = _checked_gap(evidence_gap(exported, network.bias.detach().numpy(), store, compared))
@@ -83,7 +83,8 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     return run.network
 
 
-def _check(parity: Parity, tolerance: float, run: Run) -> None:
+def check_parity(parity: Parity, tolerance: float, run: Run) -> None:
+    """Raise ``ExportError`` if any probability differs by more than ``tolerance``."""
     if parity.max_abs_difference <= tolerance:
         return
     raise ExportError(

@@ -38,6 +38,7 @@ from medrail.types import Applied, Geometry, Image
 from medrail.workspace import Workspace
 
 _REMEDY = "`medrail prepare` makes it anew."
+_DECODING = ("subtract", "multiply")
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,21 @@ class Store:
         """
         made_from = [[case_id, self._entry(case_id)["made_from"]] for case_id in sorted(case_ids)]
         return hashlib.sha256(json.dumps([self.pipeline.fingerprint, made_from]).encode()).hexdigest()
+
+    def numbers_fingerprint(self, case_ids: Iterable[str]) -> str:
+        """SHA-256 (hex) over the prepared numbers of each of the cases: what the network sees, whatever made it.
+
+        Raises
+        ------
+        RunError
+            If one of them is not prepared.
+        """
+        entries = {case_id: self._entry(case_id) for case_id in sorted(case_ids)}
+        numbers = [
+            [case_id, entry["image"]["digest"], (entry["mask"] or {}).get("digest"), *map(entry.get, _DECODING)]
+            for case_id, entry in entries.items()
+        ]
+        return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
 
     def _entry(self, case_id: str) -> Entry:
         entry = self.entries.get(case_id)

@@ -8,20 +8,27 @@ person can read. Heavy libraries are imported inside the stage that needs them.
 from medrail.stages.checking import check, fix, stop_on, write_cases
 from medrail.stages.comparing import Wanted, compare_runs
 from medrail.stages.evaluating import evaluate_run, leaked_cases, network
+from medrail.stages.evaluating_group import Asked, evaluate_group
 from medrail.stages.exporting import export_run
+from medrail.stages.exporting_group import export_group
+from medrail.stages.grouping import train_group
 from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
+from medrail.stages.reproducing import reproduce_run
 from medrail.stages.training import train_run
 from medrail.stages.whole import run_all
 
 __all__ = [
+    "Asked",
     "MakeProgress",
     "Project",
     "StageResult",
     "Wanted",
     "check",
     "compare_runs",
+    "evaluate_group",
     "evaluate_run",
+    "export_group",
     "export_run",
     "fix",
     "inferred_project",
@@ -30,8 +37,10 @@ __all__ = [
     "open_project",
     "open_run",
     "prepare_cases",
+    "reproduce_run",
     "run_all",
     "stop_on",
+    "train_group",
     "train_run",
     "usable_cases",
     "write_cases",

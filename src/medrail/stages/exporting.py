@@ -29,7 +29,7 @@ def export_run(project: Project, run: Run) -> StageResult:
     return StageResult(
         "export",
         f"bundle {manifest.bundle_id}, {model.stat().st_size / 1e6:.2f} MB",
-        facts=(("ONNX against torch", _agreement(manifest.parity)),),
+        facts=(("ONNX against torch", agreement(manifest.parity)),),
         files=tuple(sorted(folder.iterdir())),
         warnings=(
             *((leak_sentence(leaked.counts),) if leaked else ()),
@@ -55,7 +55,7 @@ def _bundle_there(project: Project) -> str:
         return ""
 
 
-def _agreement(parity: Mapping[str, Any]) -> str:
+def agreement(parity: Mapping[str, Any]) -> str:
     return (
         f"probabilities differ by at most {parity['max_abs_difference']:.1g} on {parity['cases']} real cases, "
         f"{parity['metric']} by {parity['metric_change']:.1g}"

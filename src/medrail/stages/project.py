@@ -120,7 +120,7 @@ def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = 
         run = Workspace.of_config(path).newest_run()
     trained = load(run.config_file, step_check=check_steps)
     changed = load(run.config_file, sets, step_check=check_steps)
-    if changed.fingerprint(*_FIXED_BY_TRAINING) != trained.fingerprint(*_FIXED_BY_TRAINING):
+    if changed.fingerprint(*FIXED_BY_TRAINING) != trained.fingerprint(*FIXED_BY_TRAINING):
         raise ConfigError(
             "--set changes what this run was trained with",
             where=str(run.folder),
@@ -129,12 +129,12 @@ def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = 
         )
     if not is_run:
         now = load(path, sets, step_check=check_steps)
-        later = {name: getattr(now, name) for name in type(now).model_fields if name not in _FIXED_BY_TRAINING}
+        later = {name: getattr(now, name) for name in type(now).model_fields if name not in FIXED_BY_TRAINING}
         changed = trained.model_copy(update=later)
     return Project(changed, run.workspace, accept_leak=accept_leak), run
 
 
-_FIXED_BY_TRAINING = ("task", "data", "split", "prepare", "model", "train")
+FIXED_BY_TRAINING = ("task", "data", "split", "prepare", "model", "train")
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from medrail.train.state import State
 from medrail.train.step import mean_of
 from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
 from medrail.train.trial import schedule_by_trial
+from medrail.train.weights import weights_sha256
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, write_json
 
@@ -131,7 +132,7 @@ def carry_out(order: Order) -> Run:
             _epochs(Job(material, samples, exact.train, place.run, begun, fabric, tracker, order.progress), state)
         if fabric.is_global_zero:
             outcome = result(state, schedule, config.task, validated=bool(material.validation))
-            write_json(place.run.passport, passport.finish(begun, **outcome))
+            write_json(place.run.passport, passport.finish(begun, **outcome, weights_sha256=weights_sha256(place.run)))
     return place.run
 
 
@@ -159,7 +160,9 @@ def _epochs(job: Job, state: State) -> None:
                 if job.progress and len(losses) < per_epoch:
                     job.progress(number + 1, steps, f"{pace.note(state.epoch)}; {state.note_of_last(settings.epochs)}")
             line = epoch_line(job.run, state, mean_of(losses, fabric), pace.images_per_s)
-            score = fabric.broadcast(score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None)
+            score = fabric.broadcast(
+                score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None
+            )
             line |= (score.metrics if score else {}) | {"seconds": pace.epoch_s}
             best = state.take(line, score)
             state.parts, state.notes = step.parts, [*state.notes, *step.new_notes()]

@@ -66,7 +66,7 @@ def fingerprint(
         "masks": [list(config.data.mask_values), config.data.foreground_nonzero],
         "pipeline": store.pipeline.fingerprint,
         "model": config.model.model_dump(mode="json", exclude={"weights"}),
-        "weights": _sha256(weights) if weights else "",
+        "weights": sha256_of(weights) if weights else "",
         "train": train,
         "data": store.fingerprint(case.id for case in cases),
         "split": sorted([case.id, case.split] for case in cases),
@@ -85,11 +85,28 @@ def begin(
         "created": now(),
         "seed": config.train.seed,
         "data": {
-            "fingerprint": store.fingerprint(case.id for case in cases),
-            "pipeline": store.pipeline.fingerprint,
+            **made_from(config, workspace, store, cases),
             **{f"{split}_cases": sum(case.split == split for case in cases) for split in ("train", "val")},
             **{f"{split}_patients": _patients(cases, split) for split in ("train", "val")},
         },
+        **circumstances(workspace, machine),
+    }
+
+
+def made_from(config: Config, workspace: Workspace, store: Store, cases: Sequence[Case]) -> dict[str, str]:
+    """SHA-256 of the sources, the steps, the prepared numbers, and the weights to start from ("" for random ones)."""
+    trained = [case.id for case in cases if case.split in ("train", "val")]
+    return {
+        "fingerprint": store.fingerprint(trained),
+        "pipeline": store.pipeline.fingerprint,
+        "numbers": store.numbers_fingerprint(trained),
+        "start_weights": sha256_of(workspace.source(config.model.weights)) if config.model.weights else "",
+    }
+
+
+def circumstances(workspace: Workspace, machine: Machine) -> dict[str, Any]:
+    """What a training happens in: the project's and medrail's code, the packages and the machine."""
+    return {
         "project": project_code(workspace.root),
         "medrail": {"version": __version__, "source_sha256": source_sha256()},
         "packages": {name: _version(name) for name in PACKAGES},
@@ -166,7 +183,8 @@ def finish(passport: Mapping[str, Any], **result: Any) -> dict[str, Any]:
     return {**passport, "finished": True, "completed": now(), "result": result}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -144,4 +144,6 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             code = -1
         if code:
-            raise RunError(f"one of the {len(processes) + 1} processes ended with {code}", remedy="See what it printed.")
+            raise RunError(
+                f"one of the {len(processes) + 1} processes ended with {code}", remedy="See what it printed."
+            )

@@ -20,7 +20,9 @@ from medrail.lock import Busy, locked, read_note
 from medrail.train.passport import resume
 from medrail.workspace import Run, Workspace, read_json, write_json, write_text
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SCRATCH = ".reproduce-"
+"""What the folder of a run's repetition begins with; like all names with a dot it is passed over."""
+_NAME = re.compile(rf"(?:{re.escape(SCRATCH)})?[A-Za-z0-9][A-Za-z0-9._-]{{0,79}}")
 _SEARCH_S = 10
 """How long another process may take to choose its folder."""
 _LEFT_BY_TRAINING = re.compile(
@@ -163,7 +165,7 @@ def _named(workspace: Workspace, fingerprint: str, name: str) -> Place:
 
 
 def _runs(workspace: Workspace) -> list[Run]:
-    return [Run(folder) for folder in sorted(workspace.runs.glob("*")) if folder.is_dir()]
+    return [Run(folder) for folder in sorted(workspace.runs.glob("[!.]*")) if folder.is_dir()]
 
 
 def _fingerprint(place: Place) -> object:

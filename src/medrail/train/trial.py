@@ -31,7 +31,9 @@ def schedule_by_trial(material: Material, samples: Samples, fabric: Fabric, bega
     settings = material.config.train
     state = fresh(material, samples)
     step = step_of(material, samples, settings, state, fabric)
-    source = itertools.chain.from_iterable(batches(samples, settings, epoch, fabric.device) for epoch in itertools.count())
+    source = itertools.chain.from_iterable(
+        batches(samples, settings, epoch, fabric.device) for epoch in itertools.count()
+    )
     step.network.train()
 
     def seconds() -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +43,21 @@ def load_model(run: Run) -> nn.Module:
             remedy="Train again with this medrail.",
         ) from None
     return network.eval()
+
+
+def weights_sha256(run: Run) -> str:
+    """SHA-256 (hex) of the run's best weights, whatever else its file holds: see ``tensors_sha256``."""
+    return tensors_sha256(load(run.best)["weights"])
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (hex) over names, types, shapes and numbers, in the order of the names; memory layout does not count."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def start_from(network: nn.Module, path: Path) -> str:
