@@ -275,6 +275,15 @@ def test_folds_need_an_evaluation_of_their_own(runs, two) -> None:
     assert found.differs == (), "what its first run was trained with"
 
 
+def test_a_group_that_is_not_whole(runs) -> None:
+    group = seeds_of(runs, "a", 2, 1.0, 10)
+    values = json.loads((group / "group.json").read_text())
+    values["members"] = [{"run": "a0"}, {"run": "a1"}, {"run": None}]
+    (group / "group.json").write_text(json.dumps(values))
+    with pytest.raises(RunError, match="1 of the group's runs"):
+        compared(group, seeds_of(runs, "b", 2, 1.0, 20))
+
+
 def in_folds(rows: list[dict[str, Any]], turned: int = 0) -> list[dict[str, Any]]:
     return [{**row, "fold": str((place + turned) % 4)} for place, row in enumerate(rows)]
 
