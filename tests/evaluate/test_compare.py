@@ -15,14 +15,16 @@ import scipy.stats
 from fake_answers import classified
 from fake_runs import CONFIG, classified_rows, fake_group, fake_run, read_csv, segmented_rows
 from medrail.errors import ConfigError, RunError
-from medrail.evaluate.bootstrap import Measured
-from medrail.evaluate.compare import Asked, compare
+from medrail.evaluate.answers import Answers
+from medrail.evaluate.bootstrap import Measured, point, wilson
+from medrail.evaluate.compare import Asked, compare, remeasured
 from medrail.evaluate.comparison import Comparison
 from medrail.evaluate.comparison_page import as_csv, as_markdown, write_comparison
+from medrail.evaluate.delong import delong_interval
 from medrail.evaluate.entrants import read_entrants
 from medrail.evaluate.over_seeds import group_test
-from medrail.evaluate.paired import Drawing
-from medrail.evaluate.published import against_published, hanley_mcneil, parse_published
+from medrail.evaluate.paired import Drawing, PairedTest
+from medrail.evaluate.published import Published, against_published, hanley_mcneil, parse_published
 from medrail.evaluate.same_cases import joined_patients
 from medrail.evaluate.verdict import verdict
 
@@ -275,6 +277,15 @@ def test_folds_need_an_evaluation_of_their_own(runs, two) -> None:
     assert found.differs == (), "what its first run was trained with"
 
 
+def test_a_group_that_is_not_whole(runs) -> None:
+    group = seeds_of(runs, "a", 2, 1.0, 10)
+    values = json.loads((group / "group.json").read_text())
+    values["members"] = [{"run": "a0"}, {"run": "a1"}, {"run": None}]
+    (group / "group.json").write_text(json.dumps(values))
+    with pytest.raises(RunError, match="1 of the group's runs"):
+        compared(group, seeds_of(runs, "b", 2, 1.0, 20))
+
+
 def in_folds(rows: list[dict[str, Any]], turned: int = 0) -> list[dict[str, Any]]:
     return [{**row, "fold": str((place + turned) % 4)} for place, row in enumerate(rows)]
 
@@ -350,7 +361,6 @@ def test_hanley_and_mcneils_variance_is_that_of_their_model() -> None:
 def published_test(text: str, n: int = 200, skill: float = 1.0, patients: int | None = None):
     answers = classified(np.random.default_rng(0), n, "ab", patients or n, skill)
     published = parse_published(text)
-    from medrail.evaluate.compare import remeasured
 
     return against_published(answers, remeasured(answers, QUICK)[published.metric], published), answers
 
@@ -371,8 +381,6 @@ def test_an_accuracy_against_a_published_proportion() -> None:
 
 def test_newcombes_interval_is_what_mover_gives_two_proportions() -> None:
     """Newcombe 1998, table II, method 10, example (a): 56/70 against 48/80 is 0.2 [0.0524, 0.3339]."""
-    from medrail.evaluate.answers import Answers
-    from medrail.evaluate.bootstrap import wilson
 
     n, right = 70, 56
     truth = np.zeros(n, dtype=np.int64)
@@ -403,6 +411,22 @@ def test_an_auc_against_a_published_one() -> None:
     assert "as published" in told.method
 
 
+def test_false_alarms_against_published_numbers() -> None:
+    """400 pairs of samples of one population, the second one known by its number only; SD of the rate 1.1 %."""
+    alarms = dict.fromkeys(("auc", "accuracy"), 0)
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        mine, theirs = classified(rng, 100, "ab", 100, 1.0), classified(rng, 150, "ab", 150, 1.0)
+        area = delong_interval(mine.truth == 1, mine.probabilities[:, 1], mine.patients)
+        share = float(np.mean(mine.predicted == mine.truth))
+        own = {"auc": Measured(*area, 100, ""), "accuracy": Measured(share, *wilson(share, 100), 100, "")}
+        for metric in alarms:
+            value = point(theirs.statistics()[metric], 150)
+            told = Published(metric, value, n=150, positives=int(theirs.truth.sum()) if metric == "auc" else 0)
+            alarms[metric] += against_published(mine, own[metric], told).p <= 0.05
+    assert all(0.02 <= count / 400 <= 0.08 for count in alarms.values()), alarms
+
+
 def test_other_metrics_need_more_than_n(runs) -> None:
     with pytest.raises(ConfigError, match="does not tell"):
         published_test("f1=0.8,n=100")
@@ -417,7 +441,6 @@ def test_other_metrics_need_more_than_n(runs) -> None:
 
 
 def test_verdicts_never_claim_equality() -> None:
-    from medrail.evaluate.paired import PairedTest
 
     def said(difference: float, p: float, corrected: float, metric: str = "auc", smallest: float = 0.0) -> str:
         test = PairedTest(metric, difference, -1, 1, p, "", 10, 10, smallest_p=smallest)

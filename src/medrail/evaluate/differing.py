@@ -15,6 +15,7 @@ from medrail.workspace import Run, read_json
 
 Kind = Literal["seed", "configuration", "data", "code", "environment"]
 SEED = "train.seed"
+_AFTERWARDS = ("export.", "slim.", "serve.")  # what is done with a run when its numbers stand
 _SHOWN = 12
 # Where the passport has what: its kind, a name, the keys that lead there, and whether it is a hash.
 _PASSPORT: tuple[tuple[Kind, str, tuple[str, ...], bool], ...] = (
@@ -78,6 +79,8 @@ def differing(runs: Mapping[str, Run]) -> tuple[Differing, ...]:
     passports = {name: passport_of(run) for name, run in runs.items()}
     rows: list[tuple[Kind, str, dict[str, str]]] = []
     for key in dict.fromkeys(key for config in configs.values() for key in config):
+        if key.startswith(_AFTERWARDS):
+            continue
         kind: Kind = "seed" if key == SEED else "configuration"
         rows.append((kind, key, {name: config.get(key, "") for name, config in configs.items()}))
     for kind, label, keys, is_hash in _PASSPORT:

@@ -105,6 +105,13 @@ def _entrant(name: str, folder: Path) -> Entrant:
     names = group.get("runs") if isinstance(group, Mapping) else None
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise RunError("not a group that this medrail reads", where=str(folder / GROUP_FILE), needed="runs: [name]")
+    untrained = sum(not one.get("run") for one in group.get("members", ()))
+    if untrained:
+        raise RunError(
+            f"{untrained} of the group's runs are not trained yet",
+            where=str(folder),
+            remedy="Repeat `medrail train` of the group: it goes on where it stopped.",
+        )
     runs = tuple(Run(folder.parent / one) for one in names)
     if group.get("kind") == "seeds":
         if len(runs) < 2:
