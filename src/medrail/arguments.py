@@ -49,6 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_deidentify(verbs)
     training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
+    training.add_argument(
+        "--minutes", metavar="N", type=float, help="train for so long: the epochs are chosen to fit (train.minutes)"
+    )
+    training.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps (train.device)")
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
     several = training.add_mutually_exclusive_group()
     several.add_argument("--seeds", metavar="N", type=_several, help="a group of N runs: train.seed and the next ones")
@@ -101,10 +105,14 @@ A run that was interrupted goes on; a finished one with the same configuration a
   medrail train my-project --set train.lr=1e-3 --set train.epochs=5
   medrail train my-project --seeds 5    # five runs in a group: what is luck of the seed?
   medrail train my-project --folds 5    # five runs in a group: every case is tested once
+  medrail train my-project --minutes 10               # the first steps are measured, and the epochs chosen to fit
+  medrail train my-project --device cuda:1            # auto takes the GPU with most free memory
+  medrail train my-project --set train.devices=2      # two GPUs share each batch; or torchrun, for several machines
 
 networks (model.name): tiny_cnn for small pictures and quick looks; resnet18 a strong default for classification;
-resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; unet the default for
-segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture, slowest and strongest.
+resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; vit to compare with
+a transformer; unet the default for segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture;
+resenc_unet a deep residual encoder, slowest and strongest. dynunet and resenc_unet are trained with deep supervision.
 """
 _EVALUATE = """\
 PATH is a run's folder, a project (its newest run), or a group's folder (train --seeds, --folds): then each member is
@@ -166,6 +174,7 @@ folder or suffix; one folder of DICOM series per patient; a MedMNIST .npz. The f
     parser.add_argument("directory", metavar="DIR", help="project folder to make")
     parser.add_argument("--data", metavar="PATH", required=True, help="folder, CSV or npz of raw images; never changed")
     parser.add_argument("--task", choices=("classification", "segmentation"), help="default: told from the data")
+    parser.add_argument("--minutes", metavar="N", type=float, help="plan for so much training; default: at most 30")
     parser.add_argument("--force", action="store_true", help="overwrite an existing medrail.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 

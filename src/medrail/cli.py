@@ -81,6 +81,7 @@ def init(arguments: argparse.Namespace, console: Console) -> int:
             arguments.data,
             force=arguments.force,
             task=arguments.task,
+            minutes=arguments.minutes,
             progress=bars("Looking"),
         )
     console.line(f"Looked at {arguments.data}:")

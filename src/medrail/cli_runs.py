@@ -24,12 +24,17 @@ def leaky(command: str, arguments: argparse.Namespace) -> str:
 
 def train(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
+    from medrail.train.processes import is_follower
 
-    project = stages.open_project(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+    shorthand = {"train.minutes": arguments.minutes, "train.device": arguments.device}
+    sets = [*arguments.set, *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
+    project = stages.open_project(arguments.path, sets, accept_leak=arguments.accept_leak)
     if arguments.seeds or arguments.folds:
         return _train_group(arguments, project, console)
     with console.progress() as bars:
         run, result = stages.train_run(project, arguments.run, bars)
+    if is_follower():  # one of several processes; the first one talks
+        return OK
     console.stage(result)
     console.line("            one seed says nothing of the spread between trainings: --seeds 5 trains five")
     if console.as_json:

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 from medrail.plan.machine import Machine
 
-BUDGET_MINUTES = 30.0
-"""What a first training on one's own data should take at most."""
-
 FACTOR = 16
 """Sizes are multiples of this: enough for every network (they halve their input at most four times)."""
 
@@ -22,7 +19,19 @@ _MEGAPIXELS_PER_SECOND = {
     ("resnet18", 3): 1.2,
     ("unet", 3): 1.5,
 }
-_SMALL_RESNET = 0.16  # below 64 pixels ResNet keeps its first stride at 1
+SMALL = 64
+"""Below so many pixels ResNet keeps its first stride at 1."""
+_SMALL_RESNET = 0.16
+# What a network keeps of each pixel (voxel) for the way back, measured; with a stride of 1, four times as much.
+_BYTES_A_PIXEL = {
+    ("tiny_cnn", 2): 65,
+    ("resnet18", 2): 444,
+    ("unet", 2): 417,
+    ("tiny_cnn", 3): 25,
+    ("resnet18", 3): 120,
+    ("unet", 3): 168,
+}
+_SMALL_RESNET_BYTES = 4
 _OVERHEAD = 1.4  # loading, augmentation, validation
 _GPU_SPEED_UP = 60.0
 
@@ -38,6 +47,13 @@ class Work:
     width: int = 16
 
     @property
+    def bytes_a_sample(self) -> float:
+        """Memory that one sample needs in training, with its gradients, roughly."""
+        per_pixel = _BYTES_A_PIXEL[self.network, self.dims] * (self.width / 16 if self.network == "unet" else 1)
+        small = self.network == "resnet18" and max(self.size) < SMALL
+        return 2 * per_pixel * (_SMALL_RESNET_BYTES if small else 1) * self.pixels
+
+    @property
     def pixels(self) -> int:
         total = 1
         for length in self.size:
@@ -48,7 +64,7 @@ class Work:
 def epoch_seconds(work: Work, machine: Machine) -> float:
     """A rough estimate, good to a factor of two or three."""
     speed = _MEGAPIXELS_PER_SECOND[work.network, work.dims]
-    if work.network == "resnet18" and max(work.size) < 64:
+    if work.network == "resnet18" and max(work.size) < SMALL:
         speed = _SMALL_RESNET
     if work.network == "unet":
         speed *= (16 / work.width) ** 1.4
@@ -56,9 +72,9 @@ def epoch_seconds(work: Work, machine: Machine) -> float:
     return _OVERHEAD * work.samples * work.pixels / 1e6 / speed
 
 
-def epochs_for(seconds_an_epoch: float, wanted: int, fewest: int) -> int:
-    """As many epochs as the budget allows, between ``fewest`` and ``wanted``."""
-    fitting = int(BUDGET_MINUTES * 60 / max(seconds_an_epoch, 1e-9))
+def epochs_for(seconds_an_epoch: float, wanted: int, fewest: int, minutes: float) -> int:
+    """As many epochs as the minutes allow, between ``fewest`` and ``wanted``."""
+    fitting = int(minutes * 60 / max(seconds_an_epoch, 1e-9))
     return max(fewest, min(wanted, fitting))
 
 

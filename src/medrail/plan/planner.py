@@ -28,6 +28,11 @@ from medrail.plan.shapes import Shape, choose_shape
 
 _LEARNING_RATE = {"tiny_cnn": 3e-3, "resnet18": 1e-3, "unet": 2e-3}
 _MOST_VALUES_NAMED = 12
+_MOST_PIXELS = 2_000_000
+"""In a batch; many small steps learn more than few large ones."""
+_SMALL_GPU_GB = 6.0
+_MEMORY_SHARE = 0.25
+"""Of the memory, for a batch: the data and other programs need some, and the estimate is rough."""
 
 
 def plan_config(
@@ -69,7 +74,7 @@ def plan_config(
         model=ModelConfig(
             name=shape.network, dims=3 if shape.work.dims == 3 else 2, channels=channels, patch=shape.patch
         ),
-        train=_train(task, shape, augmentation(found, data.classes, notes), split),
+        train=_train(shape, augmentation(found, data.classes, notes), machine),
         evaluate=EvaluateConfig(),
     )
     return config, _minutes(config, shape, machine)
@@ -81,11 +86,11 @@ def _minutes(config: Config, shape: Shape, machine: Machine) -> float:
     return config.train.epochs * seconds / 60
 
 
-def _train(task: Task, shape: Shape, augment: AugmentConfig, split: SplitConfig) -> TrainConfig:
+def _train(shape: Shape, augment: AugmentConfig, machine: Machine) -> TrainConfig:
     samples = shape.samples_per_epoch or shape.work.samples
     values: dict[str, Any] = {
         "epochs": shape.epochs,
-        "batch_size": _batch_size(shape, samples),
+        "batch_size": _batch_size(shape, samples, machine),
         "lr": _LEARNING_RATE[shape.network],
         "samples_per_epoch": shape.samples_per_epoch,
         "augment": augment,
@@ -94,13 +99,18 @@ def _train(task: Task, shape: Shape, augment: AugmentConfig, split: SplitConfig)
     return TrainConfig(**values)
 
 
-def _batch_size(shape: Shape, samples: int) -> int:
-    """Small enough that an epoch has a few steps, and that a batch stays below about 2 million pixels."""
+def _batch_size(shape: Shape, samples: int, machine: Machine) -> int:
+    """Small enough that an epoch has a few steps, and that a batch fits into a share of the memory.
+
+    Where the GPU's memory is unknown, it is taken for a small one's.
+    """
     most = 32 if shape.work.network != "unet" else 16
-    by_memory = max(1, int(2_000_000 // shape.work.pixels))
+    memory_gb = (machine.gpu_gb or _SMALL_GPU_GB) if machine.gpu else machine.memory_gb
+    by_memory = max(1, int(_MEMORY_SHARE * memory_gb * 2**30 // shape.work.bytes_a_sample))
+    by_pixels = max(1, _MOST_PIXELS // shape.work.pixels)
     by_samples = max(2, samples // 8)
     size = 1
-    while 2 * size <= min(most, by_memory, by_samples):
+    while 2 * size <= min(most, by_memory, by_pixels, by_samples):
         size *= 2
     return size
 

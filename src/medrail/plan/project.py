@@ -28,9 +28,15 @@ def init(
     *,
     force: bool = False,
     task: Task | None = None,
+    minutes: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[Plan, Path]:
     """Look at the data and write DIR/medrail.yaml (and a table where the data need one).
+
+    Parameters
+    ----------
+    minutes:
+        That training may take, which is then held to them; None: planned for half an hour at most.
 
     Returns
     -------
@@ -45,7 +51,7 @@ def init(
     """
     workspace = Workspace(Path(directory).absolute())
     _refuse_overwriting(workspace.config_file, force)
-    made = plan(data_path, task=task, progress=progress)
+    made = plan(data_path, task=task, minutes=minutes, progress=progress)
     if made.table is not None:
         _refuse_overwriting(workspace.root / made.table.name, force)
         write_text(workspace.root / made.table.name, table_text(made.table, workspace.root))

@@ -57,6 +57,7 @@ def plan(
     *,
     task: Task | None = None,
     machine: Machine | None = None,
+    minutes: float | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Look at data (names of all files, at most 24 images) and propose a configuration.
@@ -69,6 +70,8 @@ def plan(
         Where data can serve both tasks, the one that is meant; None: the likelier.
     machine:
         What training must fit; None: this computer.
+    minutes:
+        As of ``init``.
 
     Raises
     ------
@@ -78,6 +81,8 @@ def plan(
     layout = look(data_path, task)
     layout = replace(layout, entries=with_headers(Listing(layout.entries)).entries)
     machine = machine or this_machine()
+    if minutes is not None:
+        machine = replace(machine, minutes=minutes)
     notes = Notes([f"{layout.task}, {_title(layout)}: {layout.why}"], list(layout.unsure))
     pattern = _patient_pattern(layout, notes)
     found = fingerprint(layout, pattern, progress)
@@ -86,13 +91,16 @@ def plan(
     data = layout.data.model_copy(update={"patient_pattern": pattern.pattern}) if pattern else layout.data
     root = Path(data_path).resolve()
     name = root.parent.name if layout.data.kind == "csv" and root.is_file() else root.name
-    config, minutes = plan_config(layout.task, data, found, machine, notes, name=name, label_names=layout.label_names)
+    config, expected = plan_config(layout.task, data, found, machine, notes, name=name, label_names=layout.label_names)
+    if minutes is not None:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"minutes": minutes})})
+        notes.inferred.append(f"training is held to {minutes:g} minutes (train.minutes), whatever train.epochs says")
     _say_size(found, notes)
     _say_roi(layout, notes)
     notes.unsure += layout.alternatives
     return Plan(
         config=config,
-        facts=facts_of(layout, found, config, machine, minutes),
+        facts=facts_of(layout, found, config, machine, expected),
         inferred=notes.inferred,
         unsure=notes.unsure,
         alternatives=list(layout.alternatives),

@@ -10,7 +10,7 @@ import numpy as np
 
 from medrail.cases.listing import counted
 from medrail.config import ModelName, Task
-from medrail.plan.effort import BUDGET_MINUTES, Work, epoch_seconds, epochs_for, ladder, rounded, rounded_up
+from medrail.plan.effort import Work, epoch_seconds, epochs_for, ladder, rounded, rounded_up
 from medrail.plan.fingerprint import Fingerprint, Spacing
 from medrail.plan.machine import Machine
 from medrail.plan.notes import Notes
@@ -150,9 +150,9 @@ def _patches(found: Fingerprint, spacing_mm: Spacing, train_cases: int, machine:
         patch = tuple(min(rounded_up(float(n)), 96 if machine.gpu else 64) for n in grid)
         patches = math.ceil(float(np.prod(grid)) / math.prod(patch)) * train_cases
         work = Work("unet", 3, patches, patch)
-        if epochs_for(epoch_seconds(work, machine), 30, 1) < 20:
+        if epochs_for(epoch_seconds(work, machine), 30, 1, machine.minutes) < 20:
             continue
-        epochs = epochs_for(epoch_seconds(work, machine), _MOST_EPOCHS, 20)
+        epochs = epochs_for(epoch_seconds(work, machine), _MOST_EPOCHS, 20, machine.minutes)
         notes.inferred.append(f"a 3-D network on patches of {' x '.join(map(str, patch))} voxels")
         steps: tuple[Step, ...] = ({"kind": "orient", "axes": "LPS"}, _resample(target, spacing_mm, notes))
         return Shape(steps, (), work, epochs, patch=patch)
@@ -208,14 +208,14 @@ def _affordable(works: list[Work], machine: Machine, wanted: int) -> Shape:
     """The first (finest) work that allows half of the wanted epochs, else the last, with an epoch cut short."""
     fewest = max(10, wanted // 3)
     for work in works:
-        if epochs_for(epoch_seconds(work, machine), wanted, 1) >= max(fewest, wanted // 2):
-            return Shape((), (), work, epochs_for(epoch_seconds(work, machine), wanted, fewest))
+        if epochs_for(epoch_seconds(work, machine), wanted, 1, machine.minutes) >= max(fewest, wanted // 2):
+            return Shape((), (), work, epochs_for(epoch_seconds(work, machine), wanted, fewest, machine.minutes))
     work = works[-1]
     seconds = epoch_seconds(work, machine)
-    epochs = epochs_for(seconds, wanted, 1)
+    epochs = epochs_for(seconds, wanted, 1, machine.minutes)
     if epochs >= fewest:
         return Shape((), (), work, epochs)
-    samples = max(256, int(work.samples * BUDGET_MINUTES * 60 / (seconds * fewest)))
+    samples = max(256, int(work.samples * machine.minutes * 60 / (seconds * fewest)))
     return Shape((), (), work, fewest, samples if samples < work.samples else 0)
 
 

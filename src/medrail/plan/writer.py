@@ -28,8 +28,8 @@ _SECTIONS = {
     ),
     "prepare": "From raw image to network input, step by step; the very same steps run in training and in the service.",
     "model": (
-        "The network. Classification: tiny_cnn (first trial), resnet18, resnet50, densenet121, efficientnet_b0. "
-        "Segmentation: unet, segresnet, dynunet."
+        "The network. Classification: tiny_cnn (first trial), resnet18, resnet50, densenet121, efficientnet_b0, "
+        "vit. Segmentation: unet, segresnet, dynunet, resenc_unet."
     ),
     "train": "The training loop. `medrail train` goes on where it was stopped.",
     "evaluate": "Numbers with intervals, on patients that training never saw.",
@@ -67,7 +67,8 @@ _BEHIND = {
     "model.width": "channels of the first level (segmentation)",
     "model.patch": "voxels (D, H, W) of a training sample",
     "train.epochs": "more is slower and often better",
-    "train.batch_size": "halve it when memory runs out",
+    "train.minutes": "that training may take; it chooses the epochs",
+    "train.batch_size": "samples at a time",
     "train.lr": "peak learning rate",
     "train.class_weights": "auto: rare classes count more; none",
     "train.patience": "stop after so many epochs without progress",

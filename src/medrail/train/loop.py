@@ -128,8 +128,9 @@ def carry_out(order: Order) -> Run:
         if fabric.is_global_zero:
             begun = open_place(place, config, begun)
         tracker = Guarded(TRACKERS["mlflow" if config.train.track and fabric.is_global_zero else "none"]())
+        progress = order.progress if fabric.is_global_zero else None
         with _status_told(tracker):
-            _epochs(Job(material, samples, exact.train, place.run, begun, fabric, tracker, order.progress), state)
+            _epochs(Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress), state)
         if fabric.is_global_zero:
             outcome = result(state, schedule, config.task, validated=bool(material.validation))
             write_json(place.run.passport, passport.finish(begun, **outcome, weights_sha256=weights_sha256(place.run)))

@@ -52,6 +52,7 @@ class MlflowTracker:
     """
 
     def begin(self, run: Run, config: Config, passport: Mapping[str, Any], history: History) -> None:
+        self._run = run
         with _quiet():
             from mlflow.entities import Param
             from mlflow.tracking import MlflowClient
@@ -94,6 +95,8 @@ class MlflowTracker:
 
     def end(self, status: Ended) -> None:
         with _quiet():
+            if self._run.curves.is_file():
+                self._client.log_artifact(self._run_id, str(self._run.curves))
             self._client.set_terminated(self._run_id, status)
 
 
