@@ -17,6 +17,8 @@ import pytest
 from PIL import Image as Picture
 
 from medrail import cli
+from medrail.config import TrainConfig
+from medrail.config import load as load_config
 from medrail.errors import RunError
 from medrail.stages import StageResult, open_project, prepare_cases, reproduce_run, train_run
 from medrail.train import passport
@@ -295,6 +297,18 @@ def test_a_run_whose_sessions_differ_names_what_changed_in_between(root: Path) -
     assert [(one["name"], one["recorded"]) for one in values["differs"]] == [
         ("numpy", f"{packages['numpy']}, then 9.9")
     ]
+
+
+@pytest.mark.skipif("minutes" not in TrainConfig.model_fields, reason="no time budgets in this version")
+def test_a_run_with_a_time_budget_is_rerun_with_the_epochs_that_it_held(root: Path) -> None:
+    project = open_project(root / "project", ["train.minutes=0.02", "train.patience=0"])
+    run, _ = train_run(project)
+    schedule = read_json(run.passport)["schedule"]
+    values = dict(reproduce_run(run.folder, keep=True).values)
+    assert values["verdict"] == "PASS"
+    assert values["differs"] == []
+    kept = load_config(Path(values["kept"]) / "config.yaml").train
+    assert (kept.minutes, kept.epochs) == (0, schedule["epochs"])
 
 
 def test_an_unfinished_run_is_refused(root: Path) -> None:

@@ -60,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating = _add_stage(
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
+    evaluating.add_argument(
+        "--data", metavar="OTHER", help="other data: a project, a medrail.yaml, or images; reports the drop"
+    )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
     _add_compare(verbs)
     _add_reproduce(verbs)
@@ -122,6 +125,8 @@ what was added to the data since is left out.
 
   medrail evaluate my-project
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
+  medrail evaluate my-project/runs/model-seeds-001
+  medrail evaluate my-project --data other-hospital/    # external test: written to the run's external/NAME/
 """
 _EXPORT = """\
 PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its

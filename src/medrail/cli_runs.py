@@ -64,6 +64,8 @@ def _train_group(arguments: argparse.Namespace, project: Project, console: Conso
 def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
+    if arguments.data and is_group(arguments.path):
+        raise ConfigError("--data with a group", needed="one run, or the group's bundle and `medrail predict`")
     with console.progress() as bars:
         if is_group(arguments.path):
             folder = Path(arguments.path)
@@ -71,7 +73,11 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
             result = stages.evaluate_group(folder, asked, console.stage, bars)
         else:
             project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-            folder, result = run.folder, stages.evaluate_run(project, run, bars)
+            folder = run.folder
+            if arguments.data:
+                result = stages.evaluate_external(project, run, arguments.data, bars)
+            else:
+                result = stages.evaluate_run(project, run, bars)
     console.stage(result)
     if console.as_json:
         console.json(result.values)

@@ -11,6 +11,7 @@ from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.evaluating_group import Asked, evaluate_group
 from medrail.stages.exporting import export_run
 from medrail.stages.exporting_group import export_group
+from medrail.stages.external import evaluate_external
 from medrail.stages.grouping import train_group
 from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
@@ -26,6 +27,7 @@ __all__ = [
     "Wanted",
     "check",
     "compare_runs",
+    "evaluate_external",
     "evaluate_group",
     "evaluate_run",
     "export_group",

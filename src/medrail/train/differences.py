@@ -31,6 +31,7 @@ CIRCUMSTANCES: dict[str, tuple[Kind, tuple[str, ...]]] = {
     },
     "threads": ("environment", ("machine", "threads")),
     "precision": ("environment", ("machine", "precision")),
+    "processes": ("environment", ("machine", "processes")),
 }
 """Name -> its kind and where the passport has it; the packages come to it. The kernel's release and the number of
 cores are left out: neither changes a number.

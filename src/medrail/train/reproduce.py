@@ -29,6 +29,7 @@ from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace
 
 _COMPARED = ("train_", "val_")
+_SCHEDULED = ("epochs", "samples_per_epoch", "patience")
 _MOST_CASES = 200
 
 
@@ -66,10 +67,13 @@ class Comparison:
 
 def as_recorded(config: Config, passport: Mapping[str, Any]) -> tuple[Config, Machine]:
     """The run's configuration with the device, precision and threads that its passport names, as far as this machine
-    has them; nothing is tracked.
+    has them, and with the epochs that a time budget was found to hold; nothing is tracked.
     """
     machine = passport.get("machine", {})
     settings = {**config.to_dict()["train"], "threads": machine.get("threads", 0), "track": False}
+    if settings.get("minutes"):  # what fitted into the time then is what is repeated, however long it takes now
+        schedule = passport.get("schedule", {})
+        settings |= {key: schedule[key] for key in _SCHEDULED if key in schedule} | {"minutes": 0}
     recorded = {"device": machine.get("device", "auto"), "precision": machine.get("precision", "auto")}
 
     def with_settings(wanted: dict[str, Any]) -> tuple[Config, Machine]:

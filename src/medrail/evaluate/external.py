@@ -1,0 +1,158 @@
+"""Other data for the same network: their classes by name, and the drop from the internal test with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medrail.cases.labels import nearest_class
+from medrail.cases.listing import shown
+from medrail.config import Config, DataConfig
+from medrail.errors import ConfigError
+from medrail.evaluate.answers import Answers
+from medrail.evaluate.bootstrap import LEVEL, Measured, percentiles, point, resampled
+
+_TWO_SEEDS = 1_000_003
+"""Apart from the first sample's seed, so that the two are resampled independently."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One metric on the run's own test and on other data; ``difference`` is external less internal."""
+
+    internal: float
+    external: float
+    difference: Measured
+
+    def to_json(self) -> dict[str, Any]:
+        """``{internal, external, difference: {value, low, high, n, method}}`` with null for NaN."""
+        numbers = {"internal": self.internal, "external": self.external}
+        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        return {**finite, "difference": self.difference.to_json()}
+
+
+def drops(internal: Answers, external: Answers, *, resamples: int, seed: int) -> dict[str, Drop]:
+    """How each metric that both have changes from the one sample of patients to the other.
+
+    The samples have no patient in common, so the difference's interval is from resampling the patients of each by
+    themselves (two-sample bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8).
+    """
+    ours, theirs = internal.statistics(), external.in_order_of(internal.classes).statistics()
+    names = [name for name in ours if name in theirs]
+    here = resampled({name: ours[name] for name in names}, internal.patients, resamples=resamples, seed=seed)
+    there = resampled(
+        {name: theirs[name] for name in names}, external.patients, resamples=resamples, seed=seed + _TWO_SEEDS
+    )
+    patients = len(set(internal.patients)), len(set(external.patients))
+    method = (
+        f"external less internal; {LEVEL:.0%} percentile bootstrap of the difference of independent samples, over "
+        f"{patients[0]} and {patients[1]} patients, {resamples} resamples each"
+    )
+    found = {}
+    for name in names:
+        before, after = point(ours[name], len(internal.ids)), point(theirs[name], len(external.ids))
+        low, high = percentiles(there[name] - here[name])
+        told = method if math.isfinite(low) else "no interval: not defined in most of the resamples"
+        found[name] = Drop(before, after, Measured(after - before, low, high, len(external.ids), told))
+    return found
+
+
+def fitting_config(
+    run: Config, other: Config, classes: Sequence[str], *, named: bool
+) -> tuple[Config, tuple[str, ...]]:
+    """The run's configuration for other data: their layout and mask values, with the run's classes in its order.
+
+    Parameters
+    ----------
+    classes:
+        Of the run's network, in the order of its outputs.
+    named:
+        Whether the names of the other data's mask classes are a person's. Names that were made up for data without
+        configuration say nothing; there the masks' values are compared.
+
+    Returns
+    -------
+    The configuration, and what was taken for granted, in sentences.
+
+    Raises
+    ------
+    ConfigError
+        If the task is another one, or a class of the other data is none of the network's.
+    """
+    if run.task != other.task:
+        raise ConfigError(
+            f"the other data are for {other.task}, and the network is for {run.task}",
+            needed="data of the same task",
+            remedy="Give a project of the same task, whose medrail.yaml says how these data are labelled.",
+        )
+    data, notes = other.data, tuple[str, ...]()
+    if run.task == "segmentation":
+        values, notes = _mask_values(run.data, data, classes, named=named)
+        data = data.model_copy(update=values)
+    reading = {name: getattr(run.data, name) for name in ("on_defect", "four_d", "voi_lut", "jpeg")}
+    data = data.model_copy(update={"classes": tuple(classes), **reading})
+    return run.model_copy(update={"data": data}), notes
+
+
+def class_map(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
+    """The other data's class name -> the network's: the same name, in whatever case.
+
+    Raises
+    ------
+    ConfigError
+        If one of them has no counterpart.
+    """
+    folded = {name.casefold(): name for name in ours}
+    unknown = [name for name in theirs if name.casefold() not in folded]
+    if unknown:
+        raise ConfigError(
+            f"the network does not know the class{'es' if len(unknown) > 1 else ''} {shown(map(repr, unknown), 6)}",
+            needed=f"classes among {shown(ours, 12)}",
+            where="data of --data",
+            remedy=nearest_class(unknown[0], ours)
+            or "Name the classes alike in a medrail.yaml for these data, and give its folder.",
+        )
+    return {name: folded[name.casefold()] for name in theirs}
+
+
+def _mask_values(
+    ours: DataConfig, theirs: DataConfig, classes: Sequence[str], *, named: bool
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """mask_values and foreground_nonzero of the other data in the order of the network's classes."""
+    own = ours.mask_values or tuple(range(len(classes)))
+    if not named:
+        if theirs.foreground_nonzero or ours.foreground_nonzero:
+            if len(classes) != 2:
+                raise _other_values(theirs, own)
+            return {"foreground_nonzero": True, "mask_values": ()}, ("every mask value above 0 is taken for the class",)
+        found = theirs.mask_values or tuple(range(len(theirs.classes)))
+        if not set(found) <= set(own):
+            raise _other_values(theirs, own)
+        said = f"mask values are taken to mean what they mean in the run's data: {shown(own)} for {shown(classes)}"
+        return {"foreground_nonzero": False, "mask_values": own}, (said,)
+    known = class_map(theirs.classes, classes)
+    missing = [name for name in classes if name not in known.values()]
+    if missing:
+        raise ConfigError(
+            f"the other data have no class {missing[0]!r}",
+            needed=f"all of {shown(classes, 12)}",
+            where="data.classes of --data",
+            remedy="What is not marked cannot be told from what is not there. Name the mask value of each class.",
+        )
+    values = theirs.mask_values or tuple(range(len(theirs.classes)))
+    by_name = {known[name]: value for name, value in zip(theirs.classes, values, strict=True)}
+    if theirs.foreground_nonzero:
+        return {"foreground_nonzero": True, "mask_values": ()}, ()
+    return {"foreground_nonzero": False, "mask_values": tuple(by_name[name] for name in classes)}, ()
+
+
+def _other_values(theirs: DataConfig, own: Sequence[int]) -> ConfigError:
+    return ConfigError(
+        f"masks with the values {shown(theirs.mask_values or range(len(theirs.classes)), 8)}",
+        needed=f"those of the run's data, {shown(own, 8)}",
+        where="data of --data",
+        remedy="Write a medrail.yaml for these data whose data.classes and data.mask_values name them, and give its "
+        "folder.",
+    )

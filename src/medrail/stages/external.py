@@ -1,0 +1,262 @@
+"""Stage evaluate, on other data: the run's network on patients of another hospital, and the drop."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrail.cases import FileHashes, Leak, Leaked, image_fingerprint, leak_sentence, read_record
+from medrail.cases.listing import counted
+from medrail.cases.look.examine import place_of
+from medrail.cases.record import SEEN_BEFORE
+from medrail.errors import ConfigError, DataError, RunError
+from medrail.stages.evaluating import evaluate_run
+from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, timed
+from medrail.types import SPLITS, Case
+from medrail.workspace import Run, read_json, write_json
+
+if TYPE_CHECKING:
+    from medrail.config import Config
+    from medrail.evaluate import Evaluation
+    from medrail.evaluate.external import Drop
+
+DROP_FILE = "external.json"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Others:
+    """Other data as the run's network is judged on them: the configuration to read them with, and all cases as test."""
+
+    name: str
+    source: str
+    config: Config
+    cases: tuple[Case, ...]
+    notes: tuple[str, ...]
+
+
+def evaluate_external(
+    project: Project, run: Run, data: str | Path, make_progress: MakeProgress = lambda _: None
+) -> StageResult:
+    """Judge a run's exported network on all labelled cases of other data, and how much it loses there.
+
+    Written to run/external/NAME/: the files of an evaluation, and external.json with each metric on the run's own test,
+    on these data, and the difference with its interval.
+
+    Parameters
+    ----------
+    project, run:
+        As ``open_run`` gives them; the run's own test split is evaluated first where it is not yet.
+    data:
+        A project's folder, a medrail.yaml, or images without configuration, whose layout is then inferred.
+
+    Raises
+    ------
+    ConfigError
+        If the data are for another task, or have classes that the network does not know.
+    LeakError
+        If an image of them was in the run's training, and leaks are not accepted.
+    """
+    from medrail.evaluate import Evaluation
+
+    with timed() as seconds:
+        if project.config.evaluate.split != "test":
+            raise ConfigError(
+                "evaluate.split is not test", needed="test: the drop is from the run's own test split", where="--data"
+            )
+        inside = evaluate_run(project, run, make_progress)
+        with _opened(Path(data)) as other:
+            others = _others(project, run, other)
+            leaked = _copies(run, others, accept=project.accept_leak)
+            folder = _folder(run, others)
+            up_to_date, evaluation = _evaluated(run, others, folder, leaked, make_progress)
+        found = _drops(run, folder, Evaluation.load(run), evaluation, others.config)
+        values = {
+            "run": str(run.folder),
+            "name": folder.name,
+            "data": others.source,
+            "internal": inside.values,
+            "external": evaluation.to_json(),
+            "drops": {name: drop.to_json() for name, drop in found.items()},
+            "notes": [*others.notes, *_doubts(found, leaked, inside)],
+        }
+        write_json(folder / DROP_FILE, values)
+    return _told(folder, evaluation, found, values, (up_to_date, seconds()))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Project]:
+    """The other project; data without configuration are inferred, and nothing is written among them."""
+    if path.suffix in (".yaml", ".yml") or (path / "medrail.yaml").is_file():
+        yield replace(open_project(path, accept_leak=True), stored=False)
+        return
+    if not path.exists():
+        raise ConfigError("there is no such file or folder", where=f"--data {path}")
+    with inferred_project(path) as project:
+        yield replace(project, accept_leak=True)
+
+
+def _others(project: Project, run: Run, other: Project) -> Others:
+    """All cases with a label, in the words of the run's network."""
+    from medrail.evaluate.external import class_map, fitting_config
+
+    classes = tuple(read_json(run.folder / "network.json")["spec"]["classes"])
+    config, notes = fitting_config(project.config, other.config, classes, named=other.bare is None)
+    labelled = [case for case in other.cases if case.target is not None]
+    if not labelled:
+        raise DataError("no case has a label or a mask", needed="labels to judge by", where="data of --data")
+    if left := len(other.cases) - len(labelled):
+        notes = (*notes, f"{counted(left, 'case')} without label left out")
+    if project.config.task == "classification":
+        known = class_map(sorted({str(case.target) for case in labelled}), classes)
+        labelled = [replace(case, target=known[str(case.target)]) for case in labelled]
+    source = other.bare.root if other.bare else other.workspace.root
+    cases = tuple(replace(case, split="test", fold=None) for case in labelled)
+    return Others(_name(source), str(source.resolve()), config, cases, notes)
+
+
+def _name(source: Path) -> str:
+    return _UNSAFE.sub("-", source.resolve().stem).strip("-.") or "data"
+
+
+def _folder(run: Run, others: Others) -> Path:
+    """run/external/NAME; data of the same name from another place get a number behind it."""
+    for number in range(1, 1000):
+        folder = run.folder / "external" / (others.name if number == 1 else f"{others.name}-{number}")
+        if not (folder / DROP_FILE).is_file() or read_json(folder / DROP_FILE).get("data") == others.source:
+            return folder
+    raise RunError("a thousand external evaluations of this name", where=str(run.folder / "external"))
+
+
+def _copies(run: Run, others: Others, *, accept: bool) -> Leaked:
+    """Images that are to the byte those of the run's training; near copies are not looked for."""
+    record = read_record(run)
+    learned = {
+        record.images[one]: case
+        for one, case in record.cases.items()
+        if case.split in SEEN_BEFORE["test"] and one in record.images
+    }
+    leaks, reasons = [], {}
+    with FileHashes.of(run.workspace) as hashes:
+        for case in others.cases:
+            seen = learned.get(_digest(case, hashes))
+            if seen is not None:
+                sides = tuple(one for one in SPLITS if one in ("test", seen.split))
+                leaks.append(Leak("exact", (place_of(case), place_of(seen)), sides))
+                reasons[case.id] = {"exact": f"its image is that of {seen.id}"}
+    leaked = Leaked(len(others.cases), tuple(leaks), reasons)
+    if leaked and not accept:
+        raise leaked.error(str(run.folder), SEEN_BEFORE["test"])
+    return leaked
+
+
+def _digest(case: Case, hashes: FileHashes) -> str:
+    try:
+        return image_fingerprint(case, hashes)
+    except DataError:
+        return ""
+
+
+def _evaluated(
+    run: Run, others: Others, folder: Path, leaked: Leaked, make_progress: MakeProgress
+) -> tuple[bool, Evaluation]:
+    """The evaluation in ``folder``, made where what lies there is not of these cases, this network and these settings.
+
+    It is made in a run's folder of its own, with the network of this one, which is then gone.
+    """
+    from medrail.evaluate import evaluate
+    from medrail.evaluate.evaluation import evaluation_fingerprint
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".evaluate.") as name:
+        own = Run(Path(name) / "runs" / run.name)
+        own.folder.mkdir(parents=True)
+        for path in run.folder.iterdir():
+            if path.is_file() and not path.name.startswith("."):
+                _link(path, own.folder / path.name)
+        known = _known(folder)
+        if known and known.fingerprint == evaluation_fingerprint(own, others.config, others.cases, "test", leaked):
+            return True, known
+        evaluation = evaluate(own, others.config, others.cases, make_progress("Evaluating"), "test", leaked)
+        shutil.rmtree(folder, ignore_errors=True)
+        own.evaluation.rename(folder)
+    return False, evaluation
+
+
+def _known(folder: Path) -> Evaluation | None:
+    from medrail.evaluate import Evaluation
+
+    try:
+        return Evaluation.from_json(read_json(folder / "evaluation.json"))
+    except (RunError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name of the same file, which costs nothing; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _drops(run: Run, folder: Path, inside: Evaluation, outside: Evaluation, config: Config) -> Mapping[str, Drop]:
+    from medrail.evaluate.answers import read_answers
+    from medrail.evaluate.evaluation import CASE_FILE
+    from medrail.evaluate.external import drops
+
+    internal = read_answers(run.evaluation / CASE_FILE, tuple(inside.metrics))
+    external = read_answers(folder / CASE_FILE, tuple(outside.metrics))
+    return drops(internal, external, resamples=config.evaluate.resamples, seed=config.evaluate.seed)
+
+
+def _doubts(found: Mapping[str, Drop], leaked: Leaked, inside: StageResult) -> list[str]:
+    """What must be known before a difference is read."""
+    said = [leak_sentence(leaked.counts)] if leaked else []
+    said += [f"the run's own test: {sentence}" for sentence in inside.warnings]
+    pixels = [name for name in found if name.partition("/")[0].endswith("_px")]
+    if pixels:
+        said.append(
+            f"{pixels[0]} and the like are in pixels: comparable only where a pixel is of the same size in both"
+        )
+    return said
+
+
+def _told(
+    folder: Path,
+    evaluation: Evaluation,
+    found: Mapping[str, Drop],
+    values: Mapping[str, Any],
+    done: tuple[bool, float],
+) -> StageResult:
+    rows = [("metric", f"{'internal':<10}{'external':<10}difference, 95 %")]
+    for name, drop in found.items():
+        one = drop.difference
+        bounds = f"{_number(one.value, '+')}  [{_number(one.low, '+')}, {_number(one.high, '+')}]"
+        rows.append((name, f"{_number(drop.internal):<10}{_number(drop.external):<10}{bounds}"))
+    failed = evaluation.failed
+    return StageResult(
+        "external",
+        f"{folder.name}: {counted(evaluation.n, 'case')} of {counted(evaluation.patients, 'patient')}"
+        + (f"; {counted(len(failed), 'case')} left out, because they cannot be used" if failed else ""),
+        facts=tuple(rows),
+        notes=tuple(dict.fromkeys(drop.difference.method for drop in found.values())),
+        files=(folder,),
+        warnings=(*values["notes"], *(f"{entry['case']}: {entry['reason']}" for entry in failed)),
+        up_to_date=done[0],
+        seconds=done[1],
+        failed=bool(failed),
+        values=values,
+    )
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" if math.isfinite(value) else "-"
