@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from medrail.bundle import Predictor
 from medrail.cases import Leaked
 from medrail.cases.groups import PREFIX
@@ -42,6 +44,13 @@ def _row(one: Scored, predictor: Predictor, leaked: Leaked) -> dict[str, Any]:
         row |= {name: _number(value) for name, value in one.scores.items()}
     row |= {"centre": one.case.centre, "defects": " ".join(one.defects)}
     row |= {"leaked": leaked.kinds(one.case.id)} if leaked else {}
+    calibration = predictor.calibration
+    if calibration and calibration.thresholds and len(classes) == 2:
+        row["most_probable"] = classes[int(np.argmax(one.probabilities))]
+    if one.possible is not None:
+        row["conformal_set"] = "|".join(one.possible)
+    if math.isfinite(one.ood_score):
+        row |= {"ood_score": f"{one.ood_score:.6g}", "unlike_training": int(one.unlike)}
     return row | {f"{PREFIX}{name}": value for name, value in one.case.groups}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medrail import __version__
+from medrail.bundle.calibration import CALIBRATION_FILE
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.cases import FileHashes, Leaked, source_fingerprint
@@ -212,7 +213,7 @@ def evaluation_fingerprint(
     wanted = split or config.evaluate.split
     with FileHashes.of(run.workspace) as hashes:
         contents = sorted(
-            [case.id, case.patient, case.centre, case.defects, case.groups, _content(case, config, hashes)]
+            [case.id, case.patient, case.centre, case.defects, case.groups, content_of(case, config, hashes)]
             for case in cases
             if case.split == wanted
         )
@@ -232,7 +233,8 @@ def evaluation_fingerprint(
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def _content(case: Case, config: Config, hashes: FileHashes) -> str:
+def content_of(case: Case, config: Config, hashes: FileHashes) -> str:
+    """What a case's files hold, as a fingerprint; "unreadable" where they cannot be read."""
     try:
         return source_fingerprint(case, hashes, config.read_options)
     except (DataError, OSError):

@@ -5,15 +5,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from medrail.bundle import Predictor, load_network
-from medrail.cases import Leaked, leak_sentence
+from medrail.cases import Leaked
 from medrail.config import Config
 from medrail.errors import BundleError, CaseError
-from medrail.evaluate.bootstrap import Measured
 from medrail.evaluate.case_table import case_table
 from medrail.evaluate.evaluation import (
     CASE_FILE,
@@ -22,10 +19,11 @@ from medrail.evaluate.evaluation import (
     Evaluation,
     evaluation_fingerprint,
 )
-from medrail.evaluate.gallery import OVERLAYS, draw_gallery
+from medrail.evaluate.gallery import OVERLAYS, Gallery
+from medrail.evaluate.measuring import Measuring
+from medrail.evaluate.page import PAGE_FILE, Shown, page
+from medrail.evaluate.pictures import PICTURES, draw_pictures
 from medrail.evaluate.scored import Scored, median_ms, reason_of, score_case
-from medrail.evaluate.subgroups import many_looked_at, subgroups, too_small
-from medrail.evaluate.summary import measure_classification, measure_segmentation
 from medrail.types import SPLITS, Case, Progress, SplitName
 from medrail.workspace import Run, write_text
 
@@ -75,9 +73,8 @@ def evaluate(
             remedy=f"The first one's reason: {failed[0]['reason']}",
         )
     watch.passed("judge")
-    measuring = _Measuring(predictor, config, leaked)
     evaluation = replace(
-        measuring.evaluation(wanted, scored),
+        Measuring(predictor, config, leaked).evaluation(wanted, scored),
         failed=tuple(failed),
         fingerprint=fingerprint,
         timings_ms={name: median_ms(scored, name) for name in ("prepare", "model", "post")},
@@ -85,7 +82,16 @@ def evaluate(
     watch.passed("measure")
     worst_first = sorted(scored, key=lambda one: -one.badness)
     write_text(run.evaluation / CASE_FILE, case_table(worst_first, predictor, leaked))
-    draw_gallery(run, config, predictor, worst_first, scored[0])
+    gallery = Gallery(run, config, predictor)
+    gallery.draw(worst_first, scored[0])
+    shown = Shown(
+        run.name,
+        predictor.spec.classes,
+        draw_pictures(run.evaluation / PICTURES, evaluation),
+        gallery.shown(worst_first),
+        has_evidence=predictor.has_evidence,
+    )
+    write_text(run.evaluation / PAGE_FILE, page(evaluation, shown))
     watch.passed("draw")
     evaluation = replace(evaluation, seconds=watch.seconds)
     evaluation.save(run)
@@ -118,9 +124,9 @@ def _chosen(cases: Sequence[Case], split: str) -> list[Case]:
 
 def _clear(run: Run) -> None:
     """Remove the last evaluation, its verdict first, so that nothing stale stands beside the new one."""
-    for name in (EVALUATION_FILE, CASE_FILE):
+    for name in (EVALUATION_FILE, CASE_FILE, PAGE_FILE):
         (run.evaluation / name).unlink(missing_ok=True)
-    for name in ("predictions", OVERLAYS):
+    for name in ("predictions", OVERLAYS, PICTURES):
         shutil.rmtree(run.evaluation / name, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Scored:
         What the table is sorted by, larger is worse.
     truth, predicted, probabilities:
         Classification: the true class's index, that of the answer, and the K probabilities.
+    possible:
+        Classification: the classes of its conformal set, None where none was fitted.
     ood_score, unlike:
         How unlike the training images it is, NaN where nothing was fitted; and whether that is above the threshold.
     scores:
@@ -46,7 +49,8 @@ class Scored:
     truth: int = -1
     predicted: int = -1
     probabilities: tuple[float, ...] = ()
-    ood_score: float = float("nan")
+    possible: tuple[str, ...] | None = None
+    ood_score: float = math.nan
     unlike: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)
     counts: IntArray | None = None
@@ -84,6 +88,8 @@ def score_case(run: Run, config: Config, predictor: Predictor, case: Case) -> Sc
         scores=scores,
         counts=counts,
         mask_file=write_mask(prediction.mask, run.evaluation / "predictions", case.id),
+        ood_score=_score(prediction),
+        unlike=bool(prediction.unlike_training),
         defects=_defects(case, image),
     )
 
@@ -97,8 +103,15 @@ def _classified(case: Case, image: Image, prediction: Prediction, truth: int) ->
         truth=truth,
         predicted=prediction.classes.index(prediction.class_name or ""),
         probabilities=probabilities,
+        possible=prediction.conformal_set,
+        ood_score=_score(prediction),
+        unlike=bool(prediction.unlike_training),
         defects=_defects(case, image),
     )
+
+
+def _score(prediction: Prediction) -> float:
+    return math.nan if prediction.ood_score is None else prediction.ood_score
 
 
 def _defects(case: Case, image: Image) -> tuple[str, ...]:

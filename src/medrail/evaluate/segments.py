@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medrail.evaluate.metrics import IntArray, dice, hd95, iou, slice_confusion, volume_error_ml
+from medrail.evaluate.metrics import IntArray, dice, iou, slice_confusion, volume_error_ml
+from medrail.evaluate.surface import surface_distances_of_classes
 from medrail.types import Image
 
 
@@ -32,12 +33,12 @@ def score_masks(
     spacing = np.concatenate([spacing[[axial]], np.delete(spacing, axial)])
     counts = slice_confusion(true, found, len(classes))
     total = counts.sum(axis=0)
+    surfaces = surface_distances_of_classes(true, found, spacing, len(classes))
     by_metric: dict[str, Sequence[float]] = {
         "dice": dice(total).tolist(),
         "iou": iou(total).tolist(),
-        "hd95_mm" if geometry else "hd95_px": [
-            hd95(true == label, found == label, spacing) for label in range(1, len(classes))
-        ],
+        "hd95_mm" if geometry else "hd95_px": [one.hd95() for one in surfaces],
+        "nsd": [one.within(tolerance) for one in surfaces],
     }
     if geometry:
         by_metric["volume_error_ml"] = volume_error_ml(total, geometry).tolist()
