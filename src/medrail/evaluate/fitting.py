@@ -1,8 +1,8 @@
 """Fits what an answer is calibrated with, before anything of the test is judged.
 
 On the validation cases: temperature, thresholds, conformal quantile, and the threshold of the out-of-distribution score;
-on the training cases: what their features are like. The network is the exported one; prepared cases are taken from the
-store, others from their raw files. The result lies in the run as calibration.json and is served with the network.
+on the training cases: what their features are like. The network is the exported one; prepared cases are taken from
+the store, others from their raw files. The result lies in the run as calibration.json and is served with the network.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def _of_answers(held_out: Material, predictor: Predictor, config: Config) -> tup
         + (" (above 1: the network was too sure)" if temperature > 1.05 else "")
         + (" (below 1: the network was not sure enough)" if temperature < 0.95 else ""),
         f"thresholds by the rule {settings.operating_point} on {on}: "
-        + (", ".join(f"{name} {value:.3g}" for name, value in thresholds.items()) or "none that is better than guessing"),
+        + (
+            ", ".join(f"{name} {value:.3g}" for name, value in thresholds.items())
+            or "none that is better than guessing"
+        ),
     ]
     conformal = None
     if quantile < 1:
@@ -188,9 +191,7 @@ def _ood(
         model = fit_ood(learned.features)
     except InputError as error:
         return None, [f"images unlike the training data are not told: {error.found}"]
-    untold = Ood(
-        model.mean.astype(np.float32), model.whitening.astype(np.float32), threshold=1.0, quantile=1 - alpha
-    )
+    untold = Ood(model.mean.astype(np.float32), model.whitening.astype(np.float32), threshold=1.0, quantile=1 - alpha)
     threshold, reached = threshold_at([untold.score(features) for features in held_out.features], 1 - alpha)
     said = (
         f"unlike the training data: distance of {size} features, fitted on {counted(count, 'training case')}; above "

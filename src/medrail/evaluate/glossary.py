@@ -65,14 +65,14 @@ CLASSIFICATION: Mapping[str, Meaning] = {
     "accuracy": Meaning(
         ("Accuracy", "准确率"),
         ("Share of the cases that are answered rightly.", "回答正确的病例比例。"),
-        "share of the cases whose answer is the true class; the answer is as it is served: two classes by the threshold "
-        "that was chosen on the validation cases, more by the most probable one",
+        "share of the cases whose answer is the true class; the answer is as it is served: two classes by the "
+        "threshold that was chosen on the validation cases, more by the most probable one",
         interval=f"{_BCA}; all right or all wrong: Wilson's score interval with each patient as one trial",
     ),
     "accuracy_most_probable": Meaning(
         ("Accuracy of the most probable class", "按最大概率的准确率"),
         (
-            "Accuracy if the class with the highest probability is named, whatever the threshold; what most papers give.",
+            "Accuracy if the most probable class is named, whatever the threshold; what most papers give.",
             "不看阈值、直接取概率最大类别时的准确率，多数论文报告此值。",
         ),
         "share of the cases whose most probable class is the true one; given where a threshold decides",
@@ -174,8 +174,8 @@ SEGMENTATION: Mapping[str, Meaning] = {
     "hd95_mm": Meaning(
         ("HD95 (mm)", "HD95（毫米）"),
         ("How far the worst 5 % of the surfaces are apart, at least.", "表面距离的第 95 百分位。"),
-        "the larger one of the two directions' 95th percentiles of the distance from a surface voxel of one mask to the "
-        "nearest one of the other",
+        "the larger one of the two directions' 95th percentiles of the distance from a surface voxel of one mask to "
+        "the nearest one of the other",
         "Huttenlocher et al., IEEE PAMI 15, 1993; percentile as in MONAI",
         empty=_DISTANCE_EMPTY,
         better="low",
@@ -215,8 +215,8 @@ FURTHER: Mapping[str, Meaning] = {
             "可能类别集合包含真值的病例比例；应不低于 1 - alpha。",
         ),
         "share of the cases whose conformal set, with the quantile fitted on the validation cases, holds the true class",
-        "Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Sadinle, Lei and Wasserman, J Am "
-        "Stat Assoc 114, 2019",
+        "Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Sadinle, Lei and Wasserman, J "
+        "Am Stat Assoc 114, 2019",
     ),
     "mean_size": Meaning(
         ("Mean size of the conformal sets", "保形预测集平均大小"),

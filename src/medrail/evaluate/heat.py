@@ -41,7 +41,7 @@ def heat_png(image: Image, evidence: Evidence, caption: str = "") -> bytes:
 
 def _displayed(plane: npt.NDArray[np.generic], unit: str) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8: 8-bit pictures as they are, others from their 0.5th to their 99.5th percentile."""
-    values = np.nan_to_num(plane[:3 if len(plane) >= 3 else 1].astype(np.float32))
+    values = np.nan_to_num(plane[: 3 if len(plane) >= 3 else 1].astype(np.float32))
     low, high = (0.0, 255.0) if unit == "uint8" else np.percentile(values, (0.5, 99.5))
     bright = np.clip((values - low) / max(float(high - low), 1e-12) * 255, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(np.broadcast_to(bright, (3, *bright.shape[1:])), 0, -1))

@@ -201,13 +201,14 @@ def _confusion(answers: Answers) -> tuple[tuple[int, ...], ...]:
 
 def _answer_curves(answers: Answers) -> dict[str, dict[str, Points]]:
     indices = [1] if len(answers.classes) == 2 else range(len(answers.classes))
-    receiver, precision = {}, {}
+    receiver: dict[str, Points] = {}
+    precision: dict[str, Points] = {}
     for index in indices:
         positive, scores = answers.truth == index, answers.probabilities[:, index]
         receiver[answers.classes[index]] = roc(positive, scores)
         precision[answers.classes[index]] = precision_recall(positive, scores)
     bins = [one for one in reliability(answers.confidence, answers.correct, BINS) if one.n]
-    abstained = {"cases": thinned(abstention_curve(answers.confidence, answers.correct))}
+    abstained: dict[str, Points] = {"cases": thinned(abstention_curve(answers.confidence, answers.correct))}
     curves: dict[str, dict[str, Points]] = {
         "roc": {name: points for name, points in receiver.items() if points},
         "precision_recall": {name: points for name, points in precision.items() if points},

@@ -42,8 +42,8 @@ def evaluate(
     memory at a time. A case that cannot be evaluated is recorded with its reason and the others go on.
 
     Written: evaluation.json (last, so a broken-off evaluation is never taken for a whole one), cases.csv (worst first),
-    index.html with pictures/, overlays/ID.png (the worst five and the first), and for segmentation predictions/ID.nii.gz
-    or ID.png.
+    index.html with pictures/, overlays/ID.png (the worst five and the first), and for segmentation
+    predictions/ID.nii.gz or ID.png.
 
     Parameters
     ----------

@@ -36,8 +36,8 @@ WORDS: Mapping[str, Both] = {
     "n": ("n", "n"),
     "means": ("what it says", "含义"),
     "interval_means": (
-        "The interval says how far the value could be another one with other patients of the same kind. It says nothing "
-        "about other scanners, sites or protocols.",
+        "The interval says how far off the value may be because other patients of the same kind could have been there. "
+        "It says nothing about other scanners, sites or protocols.",
         "置信区间表示换一批同类患者时数值可能的范围，不涵盖其他设备、中心或扫描方案的差异。",
     ),
     "operating": ("Operating points", "工作点"),
