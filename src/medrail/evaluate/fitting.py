@@ -1,8 +1,9 @@
 """Fits what an answer is calibrated with, before anything of the test is judged.
 
-On the validation cases: temperature, thresholds, conformal quantile, and the threshold of the out-of-distribution score;
-on the training cases: what their features are like. The network is the exported one; prepared cases are taken from
-the store, others from their raw files. The result lies in the run as calibration.json and is served with the network.
+On the validation cases: temperature, thresholds, conformal quantile, and from which out-of-distribution score on an
+image is unlike the training data; on the training cases: what their features are like. The network is the exported one;
+prepared cases are taken from the store, others from their raw files. The result lies in the run as calibration.json and
+is served with the network.
 """
 
 from __future__ import annotations

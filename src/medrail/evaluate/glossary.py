@@ -214,7 +214,8 @@ FURTHER: Mapping[str, Meaning] = {
             "Share of the cases whose set of possible classes holds the true one; promised: at least 1 - alpha.",
             "可能类别集合包含真值的病例比例；应不低于 1 - alpha。",
         ),
-        "share of the cases whose conformal set, with the quantile fitted on the validation cases, holds the true class",
+        "share of the cases whose conformal set, with the quantile fitted on the validation cases, holds the true "
+        "class",
         "Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Sadinle, Lei and Wasserman, J "
         "Am Stat Assoc 114, 2019",
     ),

@@ -62,9 +62,9 @@ def page(evaluation: Evaluation, shown: Shown) -> str:
         _metrics(evaluation),
         _operating(evaluation),
         _confusion(evaluation, shown.classes),
-        _drawn("roc_pr", shown),
+        _drawn("roc_pr", shown, "roc", "precision_recall"),
         _calibration(evaluation, shown),
-        _drawn("per_case", shown),
+        _drawn("per_case", shown, *(name for name in shown.pictures if name.startswith("per_case"))),
         _conformal(evaluation),
         _ood(evaluation, shown),
         _subgroups(evaluation, shown),
@@ -155,8 +155,8 @@ def _metrics(evaluation: Evaluation) -> str:
 def _table(metrics: Mapping[str, Measured]) -> str:
     """A row a metric; what it says stands once for all classes."""
     head = "".join(
-        f'<th scope="col"{" class=name" if word == "metric" else ""}>{_both(word)}</th>'
-        for word in ("metric", "value", "interval", "n", "means")
+        f'<th scope="col" class="{kind}">{_both(word)}</th>'
+        for word, kind in (("metric", "name"), ("value", ""), ("interval", ""), ("n", ""), ("means", "says"))
     )
     rows, explained = [], set()
     for name, measured in metrics.items():
@@ -223,24 +223,27 @@ def _shade(share: float, *, right: bool) -> str:
     return f"rgba({red},{green},{blue},{0.55 * share:.2f})"
 
 
-def _drawn(name: str, shown: Shown, after: str = "") -> str:
-    if name not in shown.pictures:
-        return ""
-    return _card(name, f"{_note(f'{name}_means')}{_picture(shown.pictures[name], name)}{after}")
+def _drawn(title: str, shown: Shown, *names: str) -> str:
+    pictures = _pictures(shown, *names)
+    return _card(title, _note(f"{title}_means") + pictures) if pictures else ""
 
 
-def _picture(path: Path, name: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<figure><img class="chart" alt="{safe(name)}" src="data:image/png;base64,{data}"></figure>'
+def _pictures(shown: Shown, *names: str) -> str:
+    """Those of the named pictures that were drawn, side by side where there is room."""
+    figures = []
+    for name in names:
+        if name in shown.pictures:
+            data = base64.b64encode(shown.pictures[name].read_bytes()).decode("ascii")
+            source = f"data:image/png;base64,{data}"
+            figures.append(f'<figure><img class="chart" alt="{safe(name)}" src="{source}"></figure>')
+    return f'<div class="pair">{"".join(figures)}</div>' if figures else ""
 
 
 def _calibration(evaluation: Evaluation, shown: Shown) -> str:
     said = "".join(f"<li>{safe(text)}</li>" for text in evaluation.calibration.get("said", ()))
     fitted = f'<h3>{_both("fitted")}</h3><ul class="said">{said}</ul>' if said else ""
-    if "reliability" not in shown.pictures:
-        return ""
-    picture = _picture(shown.pictures["reliability"], "reliability")
-    return _card("calibration", f"{_note('calibration_means')}{picture}{fitted}")
+    pictures = _pictures(shown, "reliability", "abstention")
+    return _card("calibration", _note("calibration_means") + pictures + fitted) if pictures else ""
 
 
 def _conformal(evaluation: Evaluation) -> str:
@@ -255,8 +258,8 @@ def _ood(evaluation: Evaluation, shown: Shown) -> str:
     if not evaluation.ood:
         return ""
     share = 1 - float(evaluation.calibration.get("ood", {}).get("quantile", math.nan))
-    picture = _picture(shown.pictures["ood"], "ood") if "ood" in shown.pictures else ""
-    return _card("ood", _note("ood_means", share=f"{share:.0%}") + _table(evaluation.ood) + picture)
+    note = _note("ood_means", share=f"{share:.0%}")
+    return _card("ood", note + _table(evaluation.ood) + _pictures(shown, "ood"))
 
 
 def _subgroups(evaluation: Evaluation, shown: Shown) -> str:
@@ -277,8 +280,7 @@ def _subgroups(evaluation: Evaluation, shown: Shown) -> str:
                 "</td></tr>"
             )
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    picture = _picture(shown.pictures["subgroups"], "subgroups") if "subgroups" in shown.pictures else ""
-    return _card("subgroups", _note("subgroups_means") + picture + table)
+    return _card("subgroups", _note("subgroups_means") + _pictures(shown, "subgroups") + table)
 
 
 def _worst(shown: Shown) -> str:

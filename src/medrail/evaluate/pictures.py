@@ -17,20 +17,19 @@ def draw_pictures(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
 
     Returns
     -------
-    Name -> file: roc_pr, reliability, per_case, ood, subgroups; only those that were drawn.
+    Name -> file: roc, precision_recall, reliability, abstention, per_case_METRIC, ood, subgroups; only those that were
+    drawn.
     """
     curves = evaluation.curves
-    drawn: dict[str, Path] = {}
-
-    def panels(name: str, *wanted: Panel | None) -> None:
-        found = [panel for panel in wanted if panel]
-        if found:
-            drawn[name] = draw_panels(folder / f"{name}.png", found)
-
-    panels("roc_pr", _roc(curves.get("roc")), _precision_recall(curves.get("precision_recall")))
-    panels("reliability", _reliability(curves.get("reliability")), _abstention(curves.get("abstention")))
-    panels("per_case", *(_per_case(name, points) for name, points in curves.get("per_case", {}).items()))
-    panels("ood", _ood(curves.get("ood"), evaluation.calibration))
+    panels = {
+        "roc": _roc(curves.get("roc")),
+        "precision_recall": _precision_recall(curves.get("precision_recall")),
+        "reliability": _reliability(curves.get("reliability")),
+        "abstention": _abstention(curves.get("abstention")),
+        **{f"per_case_{name}": _per_case(name, points) for name, points in curves.get("per_case", {}).items()},
+        "ood": _ood(curves.get("ood"), evaluation.calibration),
+    }
+    drawn = {name: draw_panels(folder / f"{name}.png", [panel]) for name, panel in panels.items() if panel}
     rows = forest(evaluation)
     if rows:
         metric = next(iter(evaluation.metrics))

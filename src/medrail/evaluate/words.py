@@ -64,9 +64,10 @@ WORDS: Mapping[str, Both] = {
     ),
     "calibration": ("Are the probabilities to be believed?", "概率可信吗？"),
     "calibration_means": (
-        "Left: of the answers given with 80 %, 80 % should be right: points on the dotted line. Right: accuracy among "
-        "the surest cases, if the others were left to a person.",
-        "左图：置信度 80% 的回答应有 80% 正确，即点应落在虚线上。右图：只保留最确信的病例（其余交给人工）时的准确率。",
+        "Reliability: of the answers given with 80 %, 80 % should be right: points on the dotted line. Surest cases "
+        "first: accuracy if only the surest are answered and the others left to a person.",
+        "可靠性：置信度 80% 的回答应有 80% 正确，即点应落在虚线上。"
+        "“最确信者优先”：只回答最确信的病例（其余交给人工）时的准确率。",
     ),
     "fitted": ("Calibration", "校准"),
     "conformal": ("Sets of possible classes (conformal)", "可能类别集合（保形预测）"),
@@ -99,8 +100,9 @@ WORDS: Mapping[str, Both] = {
         "cases.csv 中最差的五例。请留意它们的共同点。",
     ),
     "worst_evidence": (
-        "Blue and red: what speaks against and for the answer; the map's mean plus a constant is the answer's logit.",
-        "蓝、红：反对与支持该回答的证据；该图均值加常数即为该类 logit。",
+        "Red speaks for the answer, blue against it. Exact: the map's mean, plus a constant, is the answer's logit "
+        "less the mean of the others'.",
+        "红色支持该回答，蓝色反对。该图是精确的：其均值加常数即该类 logit 与其余各类均值之差。",
     ),
     "methods": ("How the intervals were found", "区间的计算方法"),
     "failed": ("Left out", "未能评估的病例"),
