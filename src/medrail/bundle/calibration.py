@@ -6,10 +6,10 @@ in the bundle, so that what is served is what was evaluated. What is applied:
 * probabilities: ``softmax(logits / temperature)`` (temperature scaling: Guo et al., ICML 2017);
 * decision: with two classes the one that has a threshold, where its probability reaches it, else the other one; with
   more the most probable;
-* conformal set: the classes whose probability is at least ``1 - quantile`` (split conformal prediction with the score
+* conformal set: the classes with ``1 - probability <= quantile`` (split conformal prediction with the score
   1 - p of the true class: Sadinle, Lei and Wasserman, JASA 114, 2019);
-* likeness: ``|W (features - mean)|^2 / F`` over F features, about 1 for images like those of the training; above the
-  threshold an image is unlike them (Mahalanobis distance: Lee et al., NeurIPS 2018).
+* likeness: ``|W (features - mean)| / sqrt(F)`` over F features, about 1 for images like those of the training; above
+  the threshold an image is unlike them (Mahalanobis distance: Lee et al., NeurIPS 2018).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Ood:
         if not (np.isfinite(self.mean).all() and np.isfinite(self.whitening).all()):
             raise _wrong("ood has numbers that are not finite", "finite numbers")
         _within("ood.threshold", self.threshold, 0, math.inf, open_ends=True)
-        _within("ood.quantile", self.quantile, 0, 1, open_ends=True)
+        _within("ood.quantile", self.quantile, 0, 1)
 
     def score(self, features: FloatArray) -> float:
         """How unlike the training images an image with these features (F,) is.
@@ -102,7 +102,7 @@ class Ood:
                 remedy=_FIT_AGAIN,
             )
         away = self.whitening.astype(np.float64) @ (features.astype(np.float64) - self.mean)
-        return float(away @ away) / len(self.mean)
+        return math.sqrt(float(away @ away) / len(self.mean))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ood) and self.to_dict() == other.to_dict()
@@ -198,8 +198,7 @@ class Calibration:
         """The classes that cannot be ruled out at the stated level, in the network's order; None if none was fitted."""
         if self.conformal is None:
             return None
-        least = 1 - self.conformal.quantile
-        return tuple(name for name, value in probabilities.items() if value >= least)
+        return tuple(name for name, value in probabilities.items() if 1 - value <= self.conformal.quantile)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``Calibration.from_dict(c.to_dict()) == c``, also after a trip through JSON text."""
