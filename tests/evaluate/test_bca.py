@@ -67,7 +67,7 @@ def only_with_first(weights: FloatArray) -> FloatArray:
     [
         (mean_of(np.arange(9.0)), range(9), "BCa bootstrap"),
         (only_with_first, range(9), "percentile bootstrap, as BCa is not defined here"),
-        (mean_of(np.ones(9)), range(9), "percentile bootstrap, as BCa is not defined here"),
+        (mean_of(np.ones(9)), range(9), "no interval: all bootstrap resamples are alike"),
         (lambda weights: weights.max(axis=1) - 1, range(9), "percentile bootstrap, as BCa is not defined here"),
         (lambda weights: np.full(len(weights), math.nan), range(9), "no interval: not defined"),
         (mean_of(np.arange(9.0)), ["a"] * 9, "no interval: one group"),

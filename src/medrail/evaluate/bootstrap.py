@@ -125,7 +125,7 @@ def percentiles(values: FloatArray, shares: tuple[float, float] | None = None) -
     return float(low), float(high)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """95 % score interval of a proportion among ``n`` independent trials (Wilson 1927, J Am Stat Assoc 22:209).
 
     Unlike the bootstrap it is not empty when all trials end alike: 20 of 20 give (0.84, 1).
