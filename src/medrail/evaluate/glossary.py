@@ -75,7 +75,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
             "Accuracy if the most probable class is named, whatever the threshold; what most papers give.",
             "不看阈值、直接取概率最大类别时的准确率，多数论文报告此值。",
         ),
-        "share of the cases whose most probable class is the true one; given where a threshold decides",
+        "share of the cases whose most probable class is the true one; of two classes only, where a threshold decides",
         interval=f"{_BCA}; all right or all wrong: Wilson's score interval with each patient as one trial",
     ),
     "balanced_accuracy": Meaning(

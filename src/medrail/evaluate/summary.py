@@ -98,7 +98,7 @@ def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Count
     statistics: dict[str, Statistic] = {"auc": found.pop("auc"), "auprc": chances.pop("auprc")}
     statistics["accuracy"] = found.pop("accuracy")
     counted = {"accuracy": Counted(proportion=True)}
-    if (most_probable != predicted).any():
+    if len(classes) == 2:
         statistics["accuracy_most_probable"] = mean_of(most_probable == truth)
         counted["accuracy_most_probable"] = Counted(proportion=True)
     statistics |= {"balanced_accuracy": found["balanced_accuracy"], "f1": found["f1"], "mcc": agreed["mcc"]}
