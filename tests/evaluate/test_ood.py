@@ -13,7 +13,7 @@ from medrail.evaluate.ood import fit_ood, ledoit_wolf, threshold_at
 from medrail.evaluate.patients_needed import halving_sentence, more_patients
 
 
-@pytest.mark.parametrize(("n", "n_features"), [(200, 12), (15, 40), (2, 6), (60, 1), (500, 3)])
+@pytest.mark.parametrize(("n", "n_features"), [(200, 12), (15, 40), (3, 6), (60, 1), (500, 3)])
 def test_as_scikit_learn(n: int, n_features: int) -> None:
     judge = pytest.importorskip("sklearn.covariance")
     generator = np.random.default_rng(n)
@@ -48,7 +48,15 @@ def test_more_features_than_cases() -> None:
 
 
 @pytest.mark.parametrize(
-    "features", [np.zeros((1, 3)), np.ones((5, 3)), np.zeros(4), np.zeros((3, 0)), np.array([[1.0, math.nan], [0, 1]])]
+    "features",
+    [
+        np.zeros((1, 3)),
+        np.eye(2, 3),
+        np.ones((5, 3)),
+        np.zeros(4),
+        np.zeros((3, 0)),
+        np.array([[1.0, math.nan], [0, 1]]),
+    ],
 )
 def test_refuses_what_cannot_be_fitted(features: np.ndarray) -> None:
     with pytest.raises(InputError, match="needed"):
