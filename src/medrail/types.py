@@ -324,5 +324,10 @@ class Prediction:
 
     @property
     def abstain(self) -> bool:
-        """Whether to leave it to a person: the image is unlike the training data, or not just one class is left."""
-        return bool(self.unlike_training) or (self.conformal_set is not None and len(self.conformal_set) != 1)
+        """Whether to leave it to a person: unlike the training data, or undecided."""
+        return bool(self.unlike_training) or self.undecided
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the class decided for is not the only one that cannot be ruled out; False if that is not known."""
+        return self.conformal_set is not None and self.conformal_set != (self.class_name,)

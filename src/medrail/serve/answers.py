@@ -126,6 +126,8 @@ def _document(
         "bundle_id": prediction.bundle_id,
         "inference_time_ms": round(timings.decode + timings.prepare + timings.model + timings.post, 3),
         "timings_ms": timings,
+        "unlike_training": prediction.unlike_training,
+        "ood_score": prediction.ood_score,
         "preview_png": _base64(preview) if preview else None,
         "request_id": question.request_id,
     }
@@ -136,6 +138,8 @@ def _document(
         "class_name": prediction.class_name,
         "confidence": _fraction(prediction.confidence or 0.0),
         "probabilities": {name: _fraction(value) for name, value in prediction.probabilities.items()},
+        "conformal_set": prediction.conformal_set,
+        "abstain": prediction.abstain,
     }
     return ClassificationAnswer.model_validate(common | answered)
 

@@ -24,6 +24,8 @@ _COMMON = {
     "bundle_id": "chest-xray/1@3f2a9c41d0e7",
     "inference_time_ms": 13.8,
     "timings_ms": _TIMINGS,
+    "unlike_training": False,
+    "ood_score": 1.07,
     "preview_png": None,
     "request_id": _REQUEST_ID,
     "disclaimer": DISCLAIMER,
@@ -36,6 +38,8 @@ _CLASSIFICATION = {
     "class_name": "pneumonia",
     "confidence": 0.93,
     "probabilities": {"normal": 0.07, "pneumonia": 0.93},
+    "conformal_set": ["pneumonia"],
+    "abstain": False,
 }
 _SEGMENTATION = {
     "model_name": "brain",
