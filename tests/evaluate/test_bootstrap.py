@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from medrail.evaluate import Measured, percentile_bootstrap
+from medrail.evaluate import Measured, percentile_bootstrap, summary
 from medrail.evaluate.bootstrap import FloatArray, wilson
+from medrail.evaluate.intervals import Resampling
 from medrail.evaluate.metrics import mean_over_patients
-from medrail.evaluate.summary import measure_classification, measure_segmentation
+
+
+def measure_classification(
+    truth: Sequence[int],
+    probabilities: Sequence[Sequence[float]],
+    patients: Sequence[str],
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Measured]:
+    how = Resampling(patients, resamples, seed)
+    return summary.measure_classification(summary.Answers.of(truth, probabilities, classes, how))
+
+
+def measure_segmentation(
+    scores: Sequence[dict[str, float]],
+    patients: Sequence[str],
+    counts: Any,
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Measured]:
+    return summary.measure_segmentation(scores, counts, classes, Resampling(patients, resamples, seed))
 
 
 def test_coverage_of_the_mean_at_50_patients() -> None:
@@ -80,7 +107,7 @@ def test_the_interval_holds_the_value_for_many_patients() -> None:
     assert {"accuracy", "balanced_accuracy", "auc", "f1", "sensitivity/a"} <= set(measured)
     for name, one in measured.items():
         assert one.low < one.value < one.high, name
-        assert "over 200 patients" in one.method
+        assert " patients" in one.method
     assert measured["accuracy"].n == 200
     assert measured["sensitivity/a"].n == (truth == 0).sum()
 
@@ -128,7 +155,8 @@ def test_undefined_cases_are_left_out_and_counted() -> None:
     assert measured["hd95_mm"].value == pytest.approx(2)
     assert "left out: 1" in measured["hd95_mm"].method
     assert measured["dice"].n == 4
-    assert measured["dice"].low == measured["dice"].high == 0.5
+    assert math.isnan(measured["dice"].low), "four equal cases are no proof that all are equal"
+    assert "alike" in measured["dice"].method
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 5), (0.3, 10), (1.0, 83), (0.5, 400)])
@@ -144,11 +172,12 @@ def test_a_perfect_score_is_not_certain() -> None:
     single = measure_classification(truth, probabilities, ["p"] * 123, ["a", "b"], resamples=200, seed=0)
     assert (single["sensitivity/a"].low, single["sensitivity/a"].high) == pytest.approx((0.9557, 1.0), abs=1e-4)
     assert single["accuracy"].low == pytest.approx(wilson(1.0, 123)[0])
-    assert math.isnan(single["auc"].low)
-    assert "no interval" in single["auc"].method
+    assert single["auc"].low == pytest.approx(wilson(1.0, 40)[0])
+    assert "separate pairs" in single["auc"].method
+    assert "cases of one patient" in single["auc"].method
     by_patient = [f"p{n % 10}" for n in range(123)]
     grouped = measure_classification(truth, probabilities, by_patient, ["a", "b"], resamples=200, seed=0)
-    assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 10)[0]), "ten patients are ten trials"
+    assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 10)[0], abs=1e-3), "ten patients are ten trials"
     assert "10 patients" in grouped["accuracy"].method
 
 
@@ -181,13 +210,14 @@ def test_one_is_singular() -> None:
     measured = measure_classification(
         [0] * 8 + [1], [[0.9, 0.1]] * 8 + [[0.2, 0.8]], [f"p{n}" for n in range(9)], ["a", "b"], resamples=200, seed=0
     )
-    assert "Wilson interval for 1 patient," in measured["sensitivity/b"].method
+    assert "Wilson interval over 1 patient;" in measured["sensitivity/b"].method
 
 
 def test_why_there_is_no_interval() -> None:
-    """Two of three cases undefined: not one case, but most resamples have no value."""
+    """Three of four cases undefined: not one case, but all resamples that have a value have the same."""
     scores = [{"hd95_mm": value} for value in (1.0, math.nan, math.nan, math.nan)]
     method = measure_segmentation(scores, list("abcd"), None, ["background", "organ"], resamples=300, seed=0)
     low, said = method["hd95_mm"].low, method["hd95_mm"].method
     assert "one case" not in said
-    assert math.isfinite(low) or "no interval: not defined in most of the resamples" in said
+    assert math.isnan(low)
+    assert "no interval: all bootstrap resamples are alike; left out: 3 cases" in said

@@ -21,11 +21,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def classification_statistics(
-    truth: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str]
+    truth: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    predicted: npt.ArrayLike | None = None,
 ) -> dict[str, Statistic]:
     """Every classification metric as a function of the cases' weights.
 
-    * ``accuracy``: share of the cases whose most probable class is the true one (the first class on a tie).
+    * ``accuracy``: share of the cases whose answer is the true class.
     * ``balanced_accuracy``: mean sensitivity of the classes that occur among the true ones.
     * ``f1``: mean over the classes that occur among the true or the predicted ones of 2 TP / (2 TP + FP + FN).
     * ``auc``: area under the ROC curve with ties counted half (the Mann-Whitney statistic; Hanley and McNeil, Radiology
@@ -41,17 +44,19 @@ def classification_statistics(
         (n, K).
     classes:
         K names.
+    predicted:
+        (n,) class indices of the answers; None: the most probable class, the first one on a tie.
     """
     true = np.asarray(truth, dtype=np.int64)
     scores = np.asarray(probabilities, dtype=np.float64).reshape(len(true), len(classes))
-    predicted = scores.argmax(axis=1)
+    named = scores.argmax(axis=1) if predicted is None else np.asarray(predicted, dtype=np.int64)
     n_classes = len(classes)
 
     def counts(weights: FloatArray) -> FloatArray:
-        return confusion(true, predicted, n_classes, weights)
+        return confusion(true, named, n_classes, weights)
 
     def accuracy(weights: FloatArray) -> FloatArray:
-        return ratio(weights @ (true == predicted), weights.sum(axis=1))
+        return ratio(weights @ (true == named), weights.sum(axis=1))
 
     def balanced_accuracy(weights: FloatArray) -> FloatArray:
         return mean_defined(sensitivities(counts(weights)))
