@@ -66,7 +66,7 @@ class Answer:
         if self.areas_mm2:
             return ", ".join(f"{name} {area:.3f} mm2" for name, area in self.areas_mm2.items())
         if self.prediction.mask is None:
-            return f"{self.prediction.class_name} ({self.prediction.confidence:.3f})"
+            return _said(self.prediction)
         volumes = volumes_ml(self.prediction)
         return ", ".join(f"{name} {ml:.1f} ml" if ml is not None else name for name, ml in volumes.items())
 
@@ -207,9 +207,17 @@ def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path |
         write_nifti(prediction.mask, files[-1])
     if overlays:
         files.append(out / f"{name}.png")
-        caption = f"{prediction.class_name} {prediction.confidence:.3f}" if prediction.class_name else ""
+        caption = "" if prediction.mask is not None else _said(prediction)
         files[-1].write_bytes(overlay_png(image, prediction.mask, caption=caption))
     return Answer(one, prediction, tuple(files))
+
+
+def _said(prediction: Prediction) -> str:
+    """A classification in a few words."""
+    if prediction.findings is None:
+        return f"{prediction.class_name} ({prediction.confidence:.3f})"
+    found = [f"{name} ({prediction.probabilities[name]:.3f})" for name in prediction.findings]
+    return ", ".join(found) or "no finding"
 
 
 def _predict_slide(
@@ -220,27 +228,32 @@ def _predict_slide(
 
 
 def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]) -> str:
-    """CSV, a row an input; classification: class, confidence, every probability; segmentation: ml, of slides mm^2."""
+    """CSV, a row an input; classification: class, confidence (or findings), every probability; segmentation: ml, of
+    slides mm^2.
+    """
     classification = predictor.spec.task == "classification"
     classes = predictor.spec.classes if classification else predictor.spec.classes[1:]
     unit = "mm2" if predictor.spec.slide else "ml"
     columns = [f"p_{name}" if classification else f"{name}_{unit}" for name in classes]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["input", "name", *(["class_name", "confidence"] if classification else []), *columns, "reason"])
+    told = ["findings"] if predictor.spec.multi_label else ["class_name", "confidence"] if classification else []
+    writer.writerow(["input", "name", *told, *columns, "reason"])
     for answer, name in zip(answers, names, strict=True):
         start = [str(answer.input), name]
         values = [f"{area:.6f}" for area in answer.areas_mm2.values()]
-        values = values or _values(answer.prediction, classification, len(columns))
+        values = values or _values(answer.prediction, len(told) + len(columns))
         writer.writerow([*start, *values, answer.reason])
     return text.getvalue()
 
 
-def _values(prediction: Prediction | None, classification: bool, count: int) -> list[str]:
+def _values(prediction: Prediction | None, count: int) -> list[str]:
     if prediction is None:
-        return [""] * (count + (2 if classification else 0))
-    if classification:
+        return [""] * count
+    if prediction.task == "classification":
         probabilities = [f"{value:.6f}" for value in prediction.probabilities.values()]
+        if prediction.findings is not None:
+            return ["|".join(prediction.findings), *probabilities]
         return [str(prediction.class_name), f"{prediction.confidence:.6f}", *probabilities]
     if prediction.mask is None or prediction.mask.geometry is None:
         return [""] * count

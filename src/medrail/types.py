@@ -257,9 +257,13 @@ class Prediction:
     """A model's answer for one image.
 
     probabilities:
-        Classification: class name -> probability, summing to 1. Segmentation: empty.
+        Classification: class name -> probability, summing to 1 except where an image may have several of the classes.
+        Segmentation: empty.
     mask:
         Segmentation: an ``Image`` of unit "label", voxels uint8 (1, D, H, W) on the *raw* image's grid; else None.
+    findings, thresholds:
+        Where an image may have several of the classes: those at or above their thresholds, in the order of the classes,
+        and class name -> threshold. Elsewhere None, and empty.
     """
 
     task: Literal["classification", "segmentation"]
@@ -268,13 +272,20 @@ class Prediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     mask: Image | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[str, ...] | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def class_name(self) -> str | None:
-        """The class with the highest probability (classification), the first one on a tie; None for segmentation."""
-        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+        """The class with the highest probability (classification), the first one on a tie.
+
+        None for segmentation, and where there may be several: see ``findings``.
+        """
+        if not self.probabilities or self.findings is not None:
+            return None
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def confidence(self) -> float | None:
-        """The probability of ``class_name``; None for segmentation."""
-        return max(self.probabilities.values()) if self.probabilities else None
+        """The probability of ``class_name``; None where that is None."""
+        return self.probabilities[self.class_name] if self.class_name is not None else None

@@ -16,6 +16,9 @@ from medrail.types import Applied, Image, Prediction
 
 FloatArray = npt.NDArray[np.float32]
 
+FINDING_FROM = 0.5
+"""Where an image may have several of the classes: the probability from which one is a finding."""
+
 
 class Predictor:
     """Answers for raw images. Holds no state between calls, so one object serves all threads.
@@ -51,7 +54,8 @@ class Predictor:
 
         Returns
         -------
-        Classification: the probability of each class, averaged over D where the network is 2-D. Segmentation: the most
+        Classification: the probability of each class, averaged over D where the network is 2-D; where there may be
+        several, those from their thresholds on are its ``findings``. Segmentation: the most
         probable class of each voxel, uint8 (1, D, H, W) on the raw grid. ``timings_ms`` has prepare, model and post.
 
         Raises
@@ -69,9 +73,12 @@ class Predictor:
         probabilities = self.probabilities(prepared)
         after_model = time.perf_counter()
         by_name: dict[str, float] = {}
-        mask = None
+        mask, findings, thresholds = None, None, dict[str, float]()
         if self.spec.task == "classification":
             by_name = {name: float(value) for name, value in zip(self.spec.classes, probabilities, strict=True)}
+            if self.spec.multi_label:
+                thresholds = dict.fromkeys(by_name, FINDING_FROM)
+                findings = tuple(name for name, value in by_name.items() if value >= thresholds[name])
         else:
             mask = self._mask(probabilities, prepared, image)
         end = time.perf_counter()
@@ -86,6 +93,8 @@ class Predictor:
                 "model": (after_model - after_prepare) * 1e3,
                 "post": (end - after_model) * 1e3,
             },
+            findings=findings,
+            thresholds=thresholds,
         )
 
     def prepare(self, image: Image, roi: Image | None = None) -> Image:
@@ -111,7 +120,7 @@ class Predictor:
         return prepared
 
     def probabilities(self, prepared: Image) -> FloatArray:
-        """Softmax of the network's answer for a prepared image.
+        """Softmax of the network's answer for a prepared image; of several labels the sigmoid of each.
 
         Returns
         -------
@@ -126,7 +135,7 @@ class Predictor:
             slices = np.moveaxis(voxels, 1, 0)
             chunks = [slices[first : first + SLICES_A_BATCH] for first in range(0, len(slices), SLICES_A_BATCH)]
             logits = np.moveaxis(np.concatenate([self._run(chunk) for chunk in chunks]), 0, 1)
-        probabilities = softmax(logits)
+        probabilities = as_probabilities(logits, self.spec)
         if self.spec.task == "classification" and self.spec.dims == 2:
             probabilities = probabilities.mean(axis=1, dtype=np.float64).astype(np.float32)
         return probabilities
@@ -225,6 +234,21 @@ def softmax(logits: FloatArray) -> FloatArray:
     shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
     shifted /= shifted.sum(axis=0, keepdims=True)
     return np.asarray(shifted, dtype=np.float32)
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Of each number, float32, safe against overflow.
+
+    >>> sigmoid(np.array([0.0, 1000.0, -1000.0], np.float32)).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), dtype=np.float32)
+
+
+def as_probabilities(logits: FloatArray, spec: NetworkSpec) -> FloatArray:
+    """What a network's logits (K, ...) say: one class of all, or of several labels each by itself."""
+    return sigmoid(logits) if spec.multi_label else softmax(logits)
 
 
 # NIfTI, NRRD and MetaImage do not say what their numbers are, so "arbitrary" passes for a physical unit.

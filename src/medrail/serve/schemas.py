@@ -36,12 +36,20 @@ class _Answer(BaseModel):
 
 
 class ClassificationAnswer(_Answer):
-    """The most probable class, and the probability of every class."""
+    """The most probable class, or of several labels those that were found; and the probability of every class."""
 
     task: Literal["classification"]
-    class_name: str
-    confidence: Fraction = Field(description="the probability of class_name")
-    probabilities: dict[str, Fraction] = Field(description="class name -> probability; they sum to 1")
+    class_name: str | None = Field(description="null where an image may have several of the classes: see findings")
+    confidence: Fraction | None = Field(description="the probability of class_name")
+    probabilities: dict[str, Fraction] = Field(
+        description="class name -> probability; they sum to 1, except where an image may have several of the classes"
+    )
+    findings: list[str] | None = Field(
+        None, description="the classes at or above their thresholds, perhaps none; null where an image has one class"
+    )
+    thresholds: dict[str, Fraction] | None = Field(
+        None, description="class name -> the probability from which it is a finding; null where an image has one class"
+    )
 
 
 class MaskClass(BaseModel):
@@ -81,6 +89,7 @@ class ModelCard(BaseModel):
     default: bool = Field(description="whether requests that name no model are answered by it")
     task: Literal["classification", "segmentation"]
     classes: list[str]
+    multi_label: bool = Field(description="whether an image may have none, one or several of the classes")
     dims: Literal[2, 3]
     input: str = Field(description="what the training images were, in words")
     needs_roi: bool = Field(description="whether a mask of the region of interest must come with each image")

@@ -110,7 +110,8 @@ def _epochs(job: Job, state: State, fabric: Fabric) -> None:
     network, optimizer = fabric.setup(state.network, state.optimizer)
     state.restore(job.run, job.passport["fingerprint"])
     job.tracker.begin(job.run, config, job.passport, state.history)
-    loss_of = make_loss(settings, config.task, job.samples.class_counts, fabric.device)
+    several_of = job.samples.count if config.data.multi_label else None
+    loss_of = make_loss(settings, config.task, job.samples.class_counts, fabric.device, several_of=several_of)
     per_epoch = batches_per_epoch(job.samples.count, settings.batch_size, settings.samples_per_epoch)
     steps = per_epoch * settings.epochs
     while state.epoch < settings.epochs and not state.exhausted(settings.patience):
@@ -192,7 +193,7 @@ def _result(material: Material, state: State) -> dict[str, Any]:
         notes.append(chosen)
         log.info("%s", chosen)
         return {**result, "best_epoch": state.epoch, "chosen_by": chosen, "notes": notes}
-    metric = SELECT_BY[material.config.task]
+    metric = SELECT_BY["multi_label" if material.config.data.multi_label else material.config.task]
     if state.epoch < material.config.train.epochs:
         notes.append(
             f"stopped after epoch {state.epoch} of {material.config.train.epochs}: none of the last "

@@ -142,7 +142,7 @@ class CheckReport:
                 for kind in kinds
             },
             "verdict": self.verdict,
-            "labels": self.labels.to_json() if self.labels else None,
+            **({"labels": self.labels.to_json()} if self.labels else {}),
             **self.summary.to_json(),
             "by_split": self._by_split(),
             "patient_pattern": self.pattern.to_json() if self.pattern else None,
