@@ -288,7 +288,7 @@ def _left_out_csv(left_out: Iterable[LeftOut]) -> str:
 
 def _markdown(correction: Correction, path: str, config: Config) -> str:
     data = config.data
-    clearable = ("patient_pattern", "centre_pattern", "pattern", "labels", "mask_path", "mask_suffix")
+    clearable = ("patient_pattern", "centre_pattern", "pattern", "labels", "mask_path", "mask_suffix", "label_columns")
     unused = [name for name in clearable if getattr(data, name)]
     clear = f" Clear {' and '.join(f'data.{name}' for name in unused)}: the table says all of it." if unused else ""
     patients = len({case.patient for case in correction.cases})
