@@ -131,6 +131,8 @@ class DataConfig(_Stage):
 
     @model_validator(mode="after")
     def _labels_can_be_told(self) -> DataConfig:
+        if self.ordered and not self.multi_label and len(self.classes) < 2:
+            raise ValueError("ordered needs the grades in their order, in classes")
         if not self.multi_label:
             if self.label_columns:
                 raise ValueError("label_columns is for multi_label: true")

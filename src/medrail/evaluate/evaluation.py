@@ -168,6 +168,7 @@ def evaluation_fingerprint(
         "network_spec": FileEntry.of(run.network.with_name(NETWORK_SPEC_FILE)).sha256,
         "split": wanted,
         "evaluate": config.evaluate.model_dump(mode="json"),
+        **({"ordered": True} if config.data.ordered else {}),
         "masks": [list(config.data.mask_values), config.data.foreground_nonzero],
         "cases": contents,
         "accepted_leaks": leaked.to_json(),

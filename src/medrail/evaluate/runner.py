@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from medrail.bundle import Predictor, load_network, overlay_png, write_mask
-from medrail.cases import Leaked, leak_sentence, read_roi, read_target_mask, target_index
+from medrail.cases import Leaked, leak_sentence, read_roi, read_target_mask, target_index, targets_of
+from medrail.cases.labels import joined_labels
 from medrail.config import Config
 from medrail.errors import BundleError, CaseError, MedrailError
 from medrail.evaluate.bootstrap import Measured
@@ -27,10 +28,11 @@ from medrail.evaluate.evaluation import (
     evaluation_fingerprint,
 )
 from medrail.evaluate.metrics import IntArray, dice, hd95, iou, slice_confusion, volume_error_ml
+from medrail.evaluate.multilabel import measure_multilabel
 from medrail.evaluate.strata import parts
 from medrail.evaluate.summary import measure_classification, measure_segmentation
 from medrail.read import read, read_mask
-from medrail.types import SPLITS, Case, Image, Progress, SplitName
+from medrail.types import SPLITS, Case, Image, Prediction, Progress, SplitName
 from medrail.workspace import Run, write_text
 
 WORST_SHOWN = 5
@@ -42,6 +44,8 @@ class Scored:
 
     truth, probabilities:
         Classification: the true class's index and the K probabilities.
+    labels, findings:
+        Of several labels: for each of the K whether the case has it, and whether it was found.
     scores:
         Segmentation: metric name -> value of this case (NaN where undefined).
     counts:
@@ -59,6 +63,8 @@ class Scored:
     timings_ms: Mapping[str, float]
     truth: int = -1
     probabilities: tuple[float, ...] = ()
+    labels: tuple[bool, ...] = ()
+    findings: tuple[bool, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     counts: IntArray | None = None
     mask_file: Path | None = None
@@ -164,6 +170,8 @@ def _score(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored
         raise CaseError("the case has no label", needed="a class or a mask", remedy="Label it or leave it out.")
     image = read(case.paths[0], case.item, config.read_options)
     prediction = predictor(image, read_roi(case, image) if predictor.spec.needs_roi else None)
+    if predictor.spec.multi_label:
+        return _labelled(case, image, prediction)
     if predictor.spec.task == "classification":
         truth = target_index(case, predictor.spec.classes)
         probabilities = tuple(prediction.probabilities[name] for name in predictor.spec.classes)
@@ -186,6 +194,22 @@ def _score(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored
         scores=scores,
         counts=counts,
         mask_file=mask_file,
+        defects=_defects(case, image),
+    )
+
+
+def _labelled(case: Case, image: Image, prediction: Prediction) -> Scored:
+    """Of several labels; worst is the case whose labels were thought least likely to be as they are."""
+    labels = tuple(targets_of(case, prediction.classes).tolist())
+    probabilities = tuple(prediction.probabilities[name] for name in prediction.classes)
+    wrong = [1 - p if has else p for has, p in zip(labels, probabilities, strict=True)]
+    return Scored(
+        case,
+        sum(wrong) / len(wrong),
+        prediction.timings_ms,
+        probabilities=probabilities,
+        labels=labels,
+        findings=tuple(name in (prediction.findings or ()) for name in prediction.classes),
         defects=_defects(case, image),
     )
 
@@ -229,6 +253,15 @@ def score_masks(truth: Image, predicted: Image, classes: Sequence[str]) -> tuple
 def _measure(scored: Sequence[Scored], predictor: Predictor, config: Config) -> dict[str, Measured]:
     patients = [one.case.patient for one in scored]
     settings = config.evaluate
+    if predictor.spec.multi_label:
+        return measure_multilabel(
+            [one.labels for one in scored],
+            [one.probabilities for one in scored],
+            patients,
+            predictor.spec.classes,
+            resamples=settings.resamples,
+            seed=settings.seed,
+        )
     if predictor.spec.task == "classification":
         return measure_classification(
             [one.truth for one in scored],
@@ -237,6 +270,7 @@ def _measure(scored: Sequence[Scored], predictor: Predictor, config: Config) -> 
             predictor.spec.classes,
             resamples=settings.resamples,
             seed=settings.seed,
+            ordered=config.data.ordered,
         )
     return measure_segmentation(
         [one.scores for one in scored],
@@ -272,7 +306,7 @@ def _strata(
 
 
 def _confusion(scored: Sequence[Scored], predictor: Predictor) -> tuple[tuple[int, ...], ...]:
-    if predictor.spec.task != "classification":
+    if predictor.spec.task != "classification" or predictor.spec.multi_label:
         return ()
     size = len(predictor.spec.classes)
     counts = np.zeros((size, size), dtype=int)
@@ -290,7 +324,11 @@ def _table(worst_first: Sequence[Scored], predictor: Predictor, leaked: Leaked) 
     rows: list[dict[str, Any]] = []
     for one in worst_first:
         row: dict[str, Any] = {"id": one.case.id, "patient": one.case.patient}
-        if predictor.spec.task == "classification":
+        if predictor.spec.multi_label:
+            truth, found = _names(one.labels, classes), _names(one.findings, classes)
+            row |= {"truth": truth, "predicted": found, "correct": int(one.labels == one.findings)}
+            row |= {f"p/{name}": f"{p:.6f}" for name, p in zip(classes, one.probabilities, strict=True)}
+        elif predictor.spec.task == "classification":
             best = int(np.argmax(one.probabilities))
             row |= {"truth": classes[one.truth], "predicted": classes[best], "correct": int(best == one.truth)}
             row |= {f"p/{name}": f"{p:.6f}" for name, p in zip(classes, one.probabilities, strict=True)}
@@ -310,7 +348,10 @@ def _table(worst_first: Sequence[Scored], predictor: Predictor, leaked: Leaked) 
 def _draw(run: Run, config: Config, predictor: Predictor, one: Scored) -> None:
     image = read(one.case.paths[0], one.case.item, config.data.read_options)
     classes = predictor.spec.classes
-    if predictor.spec.task == "classification":
+    if predictor.spec.multi_label:
+        found, truth_names = (_names(which, classes) or "none" for which in (one.findings, one.labels))
+        picture = overlay_png(image, caption=f"{found}   truth: {truth_names}")
+    elif predictor.spec.task == "classification":
         best = int(np.argmax(one.probabilities))
         caption = f"{classes[best]} {one.probabilities[best]:.3f}   truth: {classes[one.truth]}"
         picture = overlay_png(image, caption=caption)
@@ -322,6 +363,10 @@ def _draw(run: Run, config: Config, predictor: Predictor, one: Scored) -> None:
     path = run.evaluation / "overlays" / f"{one.case.id}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(picture)
+
+
+def _names(which: Sequence[bool], classes: Sequence[str]) -> str:
+    return joined_labels((name for name, has in zip(classes, which, strict=True) if has), classes)
 
 
 def _reason(error: Exception) -> str:

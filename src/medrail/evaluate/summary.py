@@ -9,6 +9,7 @@ import numpy as np
 
 from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point, wilson
 from medrail.evaluate.metrics import IntArray, classification_statistics, dice, iou, mean_over_patients
+from medrail.evaluate.ordinal import quadratic_kappa
 
 FEW = 5
 """With fewer patients the resamples can show only a few values, and the percentile interval is far too narrow."""
@@ -22,12 +23,18 @@ def measure_classification(
     *,
     resamples: int,
     seed: int,
+    ordered: bool = False,
 ) -> dict[str, Measured]:
     """accuracy, balanced_accuracy, auc, f1 and sensitivity/CLASS over all cases, with intervals.
+
+    ``ordered``: the classes are grades, so quadratic_kappa, too.
 
     ``n`` is the number of cases; of a sensitivity, the number of cases of that class.
     """
     statistics = classification_statistics(truth, probabilities, classes)
+    if ordered:
+        answers = np.asarray(probabilities, dtype=np.float64).argmax(axis=1)
+        statistics["quadratic_kappa"] = quadratic_kappa(np.asarray(truth, dtype=np.int64), answers, len(classes))
     groups, unit = _groups(patients)
     intervals = percentile_bootstrap(statistics, groups, resamples=resamples, seed=seed)
     counted = {f"sensitivity/{name}": [index == one for one in truth] for index, name in enumerate(classes)}
