@@ -253,14 +253,43 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
+class Evidence:
+    """Where in an image a model sees what speaks for a class, and what against it.
+
+    class_name:
+        The class that is spoken for (positive values) and against (negative ones).
+    values:
+        float32 (1, D, H, W) on the *raw* image's grid, in logits; 0 where the model saw nothing.
+    exact:
+        True: the answer itself, taken apart by place. False: an approximation, which may mislead.
+    method:
+        How it was made, in words.
+    """
+
+    class_name: str
+    values: Image
+    exact: bool
+    method: str
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """A model's answer for one image.
 
     probabilities:
-        Classification: class name -> probability, summing to 1 except where an image may have several of the classes.
-        Segmentation: empty.
+        Classification: class name -> probability, summing to 1 except where an image may have several of the classes;
+        calibrated, where the bundle has a calibration. Segmentation: empty.
     mask:
         Segmentation: an ``Image`` of unit "label", voxels uint8 (1, D, H, W) on the *raw* image's grid; else None.
+    decision:
+        The class that a threshold of the bundle's calibration decides for; "" where the most probable one is meant.
+    conformal_set:
+        The classes that cannot be ruled out at the calibration's level, maybe none; None where that was not calibrated.
+    ood_score, unlike_training:
+        How far the image is from those of the training (about 1 for such as those), and whether it is too far; None
+        where the bundle does not know.
+    evidence:
+        Where it was asked for and the network has it.
     findings, thresholds:
         Where an image may have several of the classes: those at or above their thresholds, in the order of the classes,
         and class name -> threshold. Elsewhere None, and empty.
@@ -272,20 +301,31 @@ class Prediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     mask: Image | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    decision: str = ""
+    conformal_set: tuple[str, ...] | None = None
+    ood_score: float | None = None
+    unlike_training: bool | None = None
+    evidence: Evidence | None = None
     findings: tuple[str, ...] | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def class_name(self) -> str | None:
-        """The class with the highest probability (classification), the first one on a tie.
+        """The class decided for (classification): by threshold, else the most probable, the first one on a tie.
 
         None for segmentation, and where there may be several: see ``findings``.
         """
-        if not self.probabilities or self.findings is not None:
-            return None
+        if self.decision or not self.probabilities or self.findings is not None:
+            return self.decision or None
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def confidence(self) -> float | None:
         """The probability of ``class_name``; None where that is None."""
-        return self.probabilities[self.class_name] if self.class_name is not None else None
+        name = self.class_name
+        return None if name is None else self.probabilities[name]
+
+    @property
+    def abstain(self) -> bool:
+        """Whether to leave it to a person: the image is unlike the training data, or not just one class is left."""
+        return bool(self.unlike_training) or (self.conformal_set is not None and len(self.conformal_set) != 1)

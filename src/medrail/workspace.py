@@ -202,6 +202,11 @@ class Run:
         return self.checkpoints / "last.pt"
 
     @property
+    def calibration(self) -> Path:
+        """What was fitted on validation cases and is applied to the network's answers."""
+        return self.folder / "calibration.json"
+
+    @property
     def network(self) -> Path:
         """The trained network as ONNX: what evaluation runs, and what the bundle ships."""
         return self.folder / "network.onnx"

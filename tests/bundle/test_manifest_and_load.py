@@ -83,7 +83,7 @@ def test_a_cut_manifest_is_noticed(bundle: Path, tmp_path: Path, share: float) -
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values.update(format=2),
+        lambda values: values.update(format=3),
         lambda values: values.pop("format"),
         lambda values: values.pop("spec"),
         lambda values: values.update(name="../../etc"),
@@ -106,6 +106,14 @@ def test_an_unusable_manifest_is_refused(bundle: Path, change: Callable[[dict[st
     edit(bundle, change)
     with pytest.raises(BundleError):
         load_bundle(bundle)
+
+
+def test_a_bundle_of_format_1_goes_on_answering(bundle: Path, picture: Image) -> None:
+    new = load_bundle(bundle)(picture)
+    edit(bundle, lambda values: values.update(format=1))
+    old = load_bundle(bundle)(picture)
+    assert old.probabilities == new.probabilities
+    assert (old.conformal_set, old.ood_score, old.unlike_training, old.decision) == (None, None, None, "")
 
 
 def test_not_json_or_too_large_is_refused(bundle: Path) -> None:

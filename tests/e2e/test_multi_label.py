@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from medrail.bundle import load_bundle
+from medrail.bundle.evidence import EXACT_OF_LABEL
 from medrail.cli import main
 from medrail.evaluate import evaluate
 from medrail.export import export_bundle, export_network
@@ -77,6 +78,18 @@ def test_what_is_predicted_is_what_was_evaluated(project: Any, tmp_path: Path) -
         assert answer.prediction is not None
         assert dict(answer.prediction.probabilities) == pytest.approx(evaluated, abs=2e-6)
         assert told["findings"] == rows[case.id]["predicted"]
+
+
+def test_the_evidence_shown_is_that_of_the_most_probable_label(project: Any) -> None:
+    made, *_, folder = project
+    predictor = load_bundle(folder, threads=1)
+    case = next(case for case in made.cases if case.target == "square")
+    prediction = predictor(read(case.paths[0], "", made.config.read_options), evidence=True)
+    assert prediction.evidence is not None
+    assert prediction.evidence.class_name == max(
+        prediction.probabilities, key=lambda name: prediction.probabilities[name]
+    )
+    assert prediction.evidence.method == EXACT_OF_LABEL
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from medrail.bundle import InputKind, NetworkSpec, Predictor
-from medrail.bundle.predictor import as_probabilities
+from medrail.bundle import Predictor
+from medrail.bundle.probability import as_probabilities, joined_label_logits
 from medrail.config import TrainConfig
 from medrail.data import batches, load_samples
 from medrail.errors import CaseError
@@ -84,11 +84,16 @@ def test_validation_is_the_mean_auc_of_the_labels_that_can_be_told(tmp_path: Pat
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=5))
 def test_each_probability_is_the_sigmoid_of_its_logit(values: list[float]) -> None:
     logits = np.array(values, np.float32)
-    spec = NetworkSpec(
-        "classification", tuple(map(str, range(len(values)))), 2, 1, (), InputKind(True, 1, ""), multi_label=True
-    )
     theirs = torch.sigmoid(torch.from_numpy(logits).double()).numpy()
-    np.testing.assert_allclose(as_probabilities(logits, spec), theirs, atol=1e-6)
+    np.testing.assert_allclose(as_probabilities(logits, multi_label=True), theirs, atol=1e-6)
+
+
+@given(st.lists(st.lists(st.floats(-30, 30, width=32), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_a_volumes_probability_is_the_mean_of_its_slices(values: list[list[float]]) -> None:
+    by_slice = np.array(values, np.float32)
+    mean = torch.sigmoid(torch.from_numpy(by_slice).double()).mean(0).numpy()
+    joined = as_probabilities(joined_label_logits(by_slice), multi_label=True)
+    np.testing.assert_allclose(joined, mean, atol=1e-6)
 
 
 def test_two_shapes_are_learnt_each_by_itself(tmp_path: Path) -> None:

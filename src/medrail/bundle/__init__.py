@@ -5,17 +5,21 @@ Out: a ``Predictor`` that takes a raw ``Image`` to a ``Prediction`` on the raw g
 The one function: ``load_bundle(folder)(image)``.
 """
 
-from medrail.bundle.backend import Backend, onnx_backend
+from medrail.bundle.backend import Backend, Engine, onnx_backend
+from medrail.bundle.calibration import Calibration
 from medrail.bundle.load import load_bundle, load_network, verify_bundle, write_network
 from medrail.bundle.manifest import FileEntry, Manifest
 from medrail.bundle.maskfile import write_mask
 from medrail.bundle.overlay import overlay_png
-from medrail.bundle.predictor import Predictor
+from medrail.bundle.predictor import Answers, Predictor
 from medrail.bundle.sliding import sliding_window
 from medrail.bundle.spec import InputKind, NetworkSpec
 
 __all__ = [
+    "Answers",
     "Backend",
+    "Calibration",
+    "Engine",
     "FileEntry",
     "InputKind",
     "Manifest",

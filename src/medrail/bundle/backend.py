@@ -1,9 +1,10 @@
-"""The inference engine behind one call: a batch of float32 in, logits out."""
+"""The inference engine behind one call: a batch of float32 in, logits out; and everything else it can say on demand."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,14 +13,51 @@ import numpy.typing as npt
 
 from medrail.errors import BundleError, InputError
 
-Backend: TypeAlias = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-"""(N, C, [D,] H, W) float32 -> logits (N, K[, [D,] H, W]) float32."""
+Batch: TypeAlias = npt.NDArray[np.float32]
+Backend: TypeAlias = Callable[[Batch], Batch]
+"""(N, C, [D,] H, W) float32 -> logits (N, K[, [D,] H, W]) float32. An ``Engine`` is one that can say more."""
+
+LOGITS, FEATURES, EVIDENCE = "logits", "features", "evidence"
+_ORDER = (LOGITS, FEATURES, EVIDENCE)
 
 
-def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Backend:
+@dataclass(frozen=True)
+class Engine:
+    """A backend that can answer with more than logits.
+
+    outputs:
+        What it can answer: "logits", and of "features" (N, F) and "evidence" (N, K, [D,] h, w) what the network has.
+    fetch:
+        (batch, names) -> name -> float32 array; each name is one of ``outputs``.
+    """
+
+    outputs: tuple[str, ...]
+    fetch: Callable[[Batch, tuple[str, ...]], Mapping[str, Batch]]
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The logits alone."""
+        return self.fetch(batch, (LOGITS,))[LOGITS]
+
+
+def outputs_of(backend: Backend) -> tuple[str, ...]:
+    """What a backend can answer; a plain function has logits only."""
+    return backend.outputs if isinstance(backend, Engine) else (LOGITS,)
+
+
+def fetch(backend: Backend, batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
+    """Those of the named outputs that the backend has."""
+    if isinstance(backend, Engine):
+        return backend.fetch(batch, tuple(name for name in names if name in backend.outputs))
+    return {LOGITS: backend(batch)} if LOGITS in names else {}
+
+
+def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Engine:
     """An ONNX network on the CPU, through ONNX Runtime.
 
-    One session serves all threads of the process: ``InferenceSession.run`` may be called from several at once.
+    One session serves all threads of the process: ``InferenceSession.run`` may be called from several at once. ONNX
+    Runtime computes all outputs whichever are wanted (its option to execute only what is needed works in training
+    builds alone); features and evidence are a mean and one matrix product of the smallest map, so they cost next to
+    nothing, and what is not wanted is not copied.
 
     Parameters
     ----------
@@ -31,24 +69,19 @@ def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Backend:
     Raises
     ------
     BundleError
-        If the file is missing, is not an ONNX network, or has not exactly one input and one output.
+        If the file is missing, is not an ONNX network, or its inputs and outputs are not those of a bundle: one input,
+        and either one output of any name (the logits) or several that are named as in ``Engine.outputs``.
     """
     # Read by ONNX Runtime when it is imported; medical software sends nothing to anyone.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or _usable_cpus()
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
     where = "" if isinstance(model, bytes) else str(model)
     if where and not Path(where).is_file():
         raise BundleError("there is no such file", where=where, remedy="`medrail export` writes the network.")
     try:
         session = ort.InferenceSession(
-            model if isinstance(model, bytes) else where, options, providers=["CPUExecutionProvider"]
+            model if isinstance(model, bytes) else where, _options(ort, threads), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's own exceptions share no base but Exception
         raise BundleError(
@@ -56,22 +89,48 @@ def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Backend:
             where=where,
             remedy="The file is truncated, damaged or of a newer ONNX version: export it again.",
         ) from None
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise BundleError(f"{len(inputs)} inputs and {len(outputs)} outputs", needed="one of each", where=where)
+    inputs = session.get_inputs()
+    called = _called([output.name for output in session.get_outputs()])
+    if len(inputs) != 1 or not called:
+        found = ", ".join(output.name for output in session.get_outputs())
+        raise BundleError(
+            f"{len(inputs)} inputs, and the outputs {found}",
+            needed=f"one input, and the outputs {', '.join(_ORDER)} or only the first of them",
+            where=where,
+        )
     input_name, input_shape = inputs[0].name, inputs[0].shape
 
-    def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
+        feed = {input_name: np.ascontiguousarray(batch, dtype=np.float32)}
         try:
-            (logits,) = session.run(None, {input_name: np.ascontiguousarray(batch, dtype=np.float32)})
+            answers = session.run([called[name] for name in names], feed)
         except Exception as error:  # noqa: BLE001 - as above
             raise InputError(
                 f"the network does not take an input of shape {batch.shape} ({_first_line(error)})",
                 needed=f"{tuple(input_shape)}",
             ) from None
-        return np.asarray(logits, dtype=np.float32)
+        return {name: np.asarray(answer, dtype=np.float32) for name, answer in zip(names, answers, strict=True)}
 
-    return run
+    return Engine(tuple(called), run)
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or _usable_cpus()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    return options
+
+
+def _called(found: list[str]) -> dict[str, str]:
+    """Our name -> the file's name; {} if they are none of ours. Bundles of old have one output of any name."""
+    if len(found) == 1:
+        return {LOGITS: found[0]}
+    if LOGITS not in found or not set(found) <= set(_ORDER):
+        return {}
+    return {name: name for name in _ORDER if name in found}
 
 
 def _usable_cpus() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medrail.bundle.backend import onnx_backend
+from medrail.bundle.calibration import CALIBRATION_FILE, Calibration
 from medrail.bundle.manifest import LARGEST_FILE_BYTES, MODEL_FILE, FileEntry, Manifest
 from medrail.bundle.predictor import Predictor
 from medrail.bundle.spec import NetworkSpec
@@ -42,15 +43,21 @@ def write_network(folder: str | Path, spec: NetworkSpec, parity: Mapping[str, An
     return path
 
 
-def load_network(folder: str | Path, threads: int = 0) -> Predictor:
-    """The Predictor of a run's folder (``network.onnx`` + ``network.json``).
+def load_network(folder: str | Path, threads: int = 0, *, calibrated: bool = True) -> Predictor:
+    """The Predictor of a run's folder (``network.onnx`` + ``network.json``, and ``calibration.json`` where it is).
+
+    Parameters
+    ----------
+    calibrated:
+        False: without what ``calibration.json`` says, as it is fitted.
 
     Raises
     ------
     RunError
         If network.json is missing or broken.
     BundleError
-        If network.onnx is missing, is not the file that network.json describes, or cannot be used.
+        If network.onnx is missing, is not the file that network.json describes, or cannot be used; or the calibration
+        is of another network or unusable.
     """
     folder = Path(folder)
     values = read_json(folder / NETWORK_SPEC_FILE)
@@ -63,7 +70,10 @@ def load_network(folder: str | Path, threads: int = 0) -> Predictor:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"incomplete ({error})", where=where, remedy=_EXPORT) from None
     content = _verified(folder / NETWORK_FILE, entry, remedy=_EXPORT)
-    return Predictor(spec, onnx_backend(content, threads), bundle_id=f"{folder.name}@{entry.sha256[:12]}")
+    calibration = None
+    if calibrated and (folder / CALIBRATION_FILE).exists():
+        calibration = _of_network(Calibration.read(folder / CALIBRATION_FILE), entry, folder)
+    return Predictor(spec, onnx_backend(content, threads), f"{folder.name}@{entry.sha256[:12]}", calibration)
 
 
 def verify_bundle(folder: str | Path) -> Manifest:
@@ -74,7 +84,8 @@ def verify_bundle(folder: str | Path) -> Manifest:
     BundleError
         If bundle.json cannot be used, or a file is missing, a link, of another size or of another content.
     """
-    manifest, _ = _verify(Path(folder))
+    manifest, contents = _verify(Path(folder))
+    _calibration(manifest, contents, Path(folder))
     return manifest
 
 
@@ -84,28 +95,47 @@ def load_bundle(folder: str | Path, threads: int = 0) -> Predictor:
     Parameters
     ----------
     folder:
-        ``bundles/NAME/VERSION`` with bundle.json, model.onnx and card.md.
+        ``bundles/NAME/VERSION`` with bundle.json, model.onnx and card.md, and calibration.json where there is one.
     threads:
         Of the inference engine; 0: all cores.
 
     Raises
     ------
     BundleError
-        As ``verify_bundle``, or if the network cannot be loaded.
+        As ``verify_bundle``, or if the network cannot be loaded or the calibration is not one of such a network.
     """
-    manifest, model = _verify(Path(folder))
-    return Predictor(manifest.spec, onnx_backend(model, threads), bundle_id=manifest.bundle_id)
+    manifest, contents = _verify(Path(folder))
+    calibration = _calibration(manifest, contents, Path(folder))
+    return Predictor(manifest.spec, onnx_backend(contents[MODEL_FILE], threads), manifest.bundle_id, calibration)
 
 
 _EXPORT = "`medrail export` writes both files anew."
 
 
-def _verify(folder: Path) -> tuple[Manifest, bytes]:
+def _calibration(manifest: Manifest, contents: Mapping[str, bytes], folder: Path) -> Calibration | None:
+    if CALIBRATION_FILE not in contents:
+        return None
+    calibration = Calibration.from_bytes(contents[CALIBRATION_FILE], str(folder / CALIBRATION_FILE))
+    return _of_network(calibration, manifest.files[MODEL_FILE], folder)
+
+
+def _of_network(calibration: Calibration, network: FileEntry, folder: Path) -> Calibration:
+    if calibration.network_sha256 != network.sha256:
+        raise BundleError(
+            f"the calibration is of network {calibration.network_sha256[:12]}...",
+            needed=f"one of {network.sha256[:12]}..., which lies beside it",
+            where=str(folder / CALIBRATION_FILE),
+            remedy="`medrail evaluate` fits it anew; then export again.",
+        )
+    return calibration
+
+
+def _verify(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
     manifest = Manifest.read(folder)
     if MODEL_FILE not in manifest.files:
         raise BundleError(f"{MODEL_FILE} is not listed", where=str(folder / "bundle.json"), remedy=_COPY_AGAIN)
     contents = {name: _verified(folder / name, entry) for name, entry in manifest.files.items()}
-    return manifest, contents[MODEL_FILE]
+    return manifest, contents
 
 
 def _verified(path: Path, entry: FileEntry, remedy: str = _COPY_AGAIN) -> bytes:

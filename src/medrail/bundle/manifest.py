@@ -14,7 +14,8 @@ from medrail.bundle.spec import NetworkSpec
 from medrail.errors import BundleError, MedrailError
 from medrail.workspace import write_json
 
-FORMAT = 1
+FORMAT = 2
+_READS = (1, 2)  # of 1 there are bundles; in 2 there may be a calibration, without which the answers would be others
 MANIFEST_FILE, MODEL_FILE, CARD_FILE = "bundle.json", "model.onnx", "card.md"
 LARGEST_MANIFEST_BYTES = 8 * 2**20
 LARGEST_FILE_BYTES = 2 * 2**30  # a protobuf message, so an ONNX file without external data, cannot be larger
@@ -102,10 +103,10 @@ class Manifest:
         """
         if not isinstance(values, Mapping):
             raise BundleError(f"{MANIFEST_FILE} holds a {type(values).__name__}", needed="an object")
-        if values.get("format") != FORMAT:
+        if values.get("format") not in _READS:
             raise BundleError(
                 f"format version {values.get('format')!r}",
-                needed=f"{FORMAT}",
+                needed=" or ".join(map(str, _READS)),
                 remedy="Use the medrail that wrote this bundle, or export the run again.",
             )
         missing = {"name", "version", "spec", "pipeline_fingerprint", "files"} - values.keys()

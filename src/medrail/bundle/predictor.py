@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from medrail.bundle.backend import Backend
+from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Backend, fetch, outputs_of
+from medrail.bundle.calibration import FINDING_FROM, Calibration, Ood
+from medrail.bundle.evidence import contrast, exact_evidence, on_grid
+from medrail.bundle.probability import as_probabilities, joined_label_logits, joined_logits
 from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, sliding_window
 from medrail.bundle.spec import NetworkSpec
 from medrail.errors import BundleError, InputError, PrepareError
 from medrail.prepare import Pipeline
-from medrail.types import Applied, Image, Prediction
+from medrail.types import Applied, Evidence, Image, Prediction
 
 FloatArray = npt.NDArray[np.float32]
 
-FINDING_FROM = 0.5
-"""Where an image may have several of the classes: the probability from which one is a finding."""
+
+class Answers(NamedTuple):
+    """What a network says of one prepared image, before any calibration.
+
+    logits:
+        Classification (K,); of a volume that a 2-D network sees by slices the logarithms of the mean probabilities.
+        Segmentation (K, D, H, W) on the prepared grid.
+    evidence:
+        (K, d, h, w): of a 3-D network the cells of its last map, of a 2-D one those of each slice (d = D), where
+        each slice's own logits are the means. None where the network has none or it was not asked for.
+    features:
+        (F,): the mean over slices, or over the sliding window's places, each with the same weight. None as above.
+    """
+
+    logits: FloatArray
+    evidence: FloatArray | None
+    features: FloatArray | None
 
 
 class Predictor:
@@ -34,15 +55,42 @@ class Predictor:
         (N, C, [D,] H, W) float32 -> logits.
     bundle_id:
         What predictions are signed with.
+    calibration:
+        What is applied to the network's answers; None: nothing.
+
+    Raises
+    ------
+    BundleError
+        If the calibration is not one of such a network.
     """
 
-    def __init__(self, spec: NetworkSpec, backend: Backend, bundle_id: str = "") -> None:
+    def __init__(
+        self, spec: NetworkSpec, backend: Backend, bundle_id: str = "", calibration: Calibration | None = None
+    ) -> None:
         self.spec = spec
         self.backend = backend
         self.bundle_id = bundle_id
+        self.calibration = calibration
         self.pipeline = Pipeline.from_dict(spec.pipeline)
+        if calibration:
+            calibration.check(spec)
+            if calibration.ood and FEATURES not in outputs_of(backend):
+                raise BundleError(
+                    "the calibration tells images unlike the training data by features, and the network gives none",
+                    where=bundle_id,
+                    remedy="Export the run again.",
+                )
 
-    def __call__(self, image: Image, roi: Image | None = None) -> Prediction:
+    def behind(self, wrap: Callable[[Backend], Backend]) -> Predictor:
+        """The same with its backend within another one."""
+        return Predictor(self.spec, wrap(self.backend), self.bundle_id, self.calibration)
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the network has exact maps of evidence."""
+        return EVIDENCE in outputs_of(self.backend)
+
+    def __call__(self, image: Image, roi: Image | None = None, *, evidence: bool = False) -> Prediction:
         """Predict for one raw image.
 
         Parameters
@@ -51,12 +99,16 @@ class Predictor:
             As ``read`` gave it, (C, D, H, W), without history.
         roi:
             A mask (1, D, H, W) drawn on the image, for pipelines that crop to one; its axes may be turned.
+        evidence:
+            Whether the evidence for the decided class (of several labels the most probable) is wanted, where the
+            network has it.
 
         Returns
         -------
         Classification: the probability of each class, averaged over D where the network is 2-D; where there may be
         several, those from their thresholds on are its ``findings``. Segmentation: the most
         probable class of each voxel, uint8 (1, D, H, W) on the raw grid. ``timings_ms`` has prepare, model and post.
+        Where there is a calibration, it is applied.
 
         Raises
         ------
@@ -70,31 +122,29 @@ class Predictor:
         begin = time.perf_counter()
         prepared = self.prepare(image, roi)
         after_prepare = time.perf_counter()
-        probabilities = self.probabilities(prepared)
+        wanted = (LOGITS, *((FEATURES,) if self._ood else ()), *((EVIDENCE,) if evidence else ()))
+        answers = self.answers(prepared, wanted)
+        probabilities = self._probabilities(answers.logits)
         after_model = time.perf_counter()
-        by_name: dict[str, float] = {}
-        mask, findings, thresholds = None, None, dict[str, float]()
-        if self.spec.task == "classification":
-            by_name = {name: float(value) for name, value in zip(self.spec.classes, probabilities, strict=True)}
-            if self.spec.multi_label:
-                thresholds = dict.fromkeys(by_name, FINDING_FROM)
-                findings = tuple(name for name, value in by_name.items() if value >= thresholds[name])
-        else:
-            mask = self._mask(probabilities, prepared, image)
+        prediction = self._classified(probabilities) if self.spec.task == "classification" else self._unnamed()
+        mask = self._mask(probabilities, prepared, image) if self.spec.task == "segmentation" else None
+        shown = None
+        if answers.evidence is not None:
+            most_probable = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+            shown = self._shown(answers.evidence, prediction.class_name or most_probable, prepared, image)
+        score = self._ood.score(answers.features) if self._ood and answers.features is not None else None
         end = time.perf_counter()
-        return Prediction(
-            task=self.spec.task,
-            classes=self.spec.classes,
-            bundle_id=self.bundle_id,
-            probabilities=by_name,
+        return replace(
+            prediction,
             mask=mask,
+            evidence=shown,
+            ood_score=score,
+            unlike_training=None if score is None or self._ood is None else score > self._ood.threshold,
             timings_ms={
                 "prepare": (after_prepare - begin) * 1e3,
                 "model": (after_model - after_prepare) * 1e3,
                 "post": (end - after_model) * 1e3,
             },
-            findings=findings,
-            thresholds=thresholds,
         )
 
     def prepare(self, image: Image, roi: Image | None = None) -> Image:
@@ -119,26 +169,81 @@ class Predictor:
             raise InputError("the image has values that are not finite", where=image.source)
         return prepared
 
+    def answers(self, prepared: Image, wanted: tuple[str, ...] = (LOGITS, FEATURES, EVIDENCE)) -> Answers:
+        """What the network says of a prepared image, not calibrated; of the wanted outputs those that it has."""
+        voxels = np.asarray(prepared.voxels, dtype=np.float32)
+        names = tuple(name for name in wanted if name in outputs_of(self.backend))
+        more: dict[str, list[FloatArray]] = {name: [] for name in names if name != LOGITS}
+
+        def run(batch: FloatArray) -> FloatArray:
+            found = fetch(self.backend, batch, (LOGITS, *more))
+            for name, kept in more.items():
+                kept.append(found[name])
+            return self._checked(found[LOGITS], batch)
+
+        if self.spec.task == "segmentation" and self._window(prepared.grid):
+            logits = sliding_window(voxels, self._window(prepared.grid), OVERLAP, run)
+        elif self.spec.dims == 3:
+            logits = run(voxels[np.newaxis])[0]
+        else:
+            slices = np.moveaxis(voxels, 1, 0)
+            chunks = [slices[first : first + SLICES_A_BATCH] for first in range(0, len(slices), SLICES_A_BATCH)]
+            by_slice = np.concatenate([run(chunk) for chunk in chunks])
+            logits = self._joined(by_slice) if self.spec.task == "classification" else np.moveaxis(by_slice, 0, 1)
+        return Answers(logits, self._cells(more.get(EVIDENCE, [])), _mean(more.get(FEATURES, [])))
+
     def probabilities(self, prepared: Image) -> FloatArray:
-        """Softmax of the network's answer for a prepared image; of several labels the sigmoid of each.
+        """Softmax of the network's answer for a prepared image, of several labels the sigmoid of each; calibrated where
+        there is a calibration.
 
         Returns
         -------
         Classification (K,): for a 2-D network the mean over D. Segmentation (K, D, H, W) on the prepared grid.
         """
-        voxels = np.asarray(prepared.voxels, dtype=np.float32)
-        if self.spec.task == "segmentation" and self._window(prepared.grid):
-            logits = sliding_window(voxels, self._window(prepared.grid), OVERLAP, self._run)
-        elif self.spec.dims == 3:
-            logits = self._run(voxels[np.newaxis])[0]
-        else:
-            slices = np.moveaxis(voxels, 1, 0)
-            chunks = [slices[first : first + SLICES_A_BATCH] for first in range(0, len(slices), SLICES_A_BATCH)]
-            logits = np.moveaxis(np.concatenate([self._run(chunk) for chunk in chunks]), 0, 1)
-        probabilities = as_probabilities(logits, self.spec)
-        if self.spec.task == "classification" and self.spec.dims == 2:
-            probabilities = probabilities.mean(axis=1, dtype=np.float64).astype(np.float32)
-        return probabilities
+        return self._probabilities(self.answers(prepared, (LOGITS,)).logits)
+
+    def _probabilities(self, logits: FloatArray) -> FloatArray:
+        temperature = self.calibration.temperature if self.calibration else 1.0
+        return as_probabilities(logits, multi_label=self.spec.multi_label, temperature=temperature)
+
+    def _joined(self, by_slice: FloatArray) -> FloatArray:
+        return joined_label_logits(by_slice) if self.spec.multi_label else joined_logits(by_slice)
+
+    def _unnamed(self) -> Prediction:
+        return Prediction(self.spec.task, self.spec.classes, self.bundle_id)
+
+    def _classified(self, probabilities: FloatArray) -> Prediction:
+        by_name = {name: float(value) for name, value in zip(self.spec.classes, probabilities, strict=True)}
+        if self.spec.multi_label:
+            chosen = self.calibration.thresholds if self.calibration else {}
+            thresholds = {name: chosen.get(name, FINDING_FROM) for name in by_name}
+            findings = tuple(name for name, value in by_name.items() if value >= thresholds[name])
+            return replace(self._unnamed(), probabilities=by_name, findings=findings, thresholds=thresholds)
+        if self.calibration is None:
+            return replace(self._unnamed(), probabilities=by_name)
+        return replace(
+            self._unnamed(),
+            probabilities=by_name,
+            decision=self.calibration.decide(by_name),
+            conformal_set=self.calibration.conformal_set(by_name),
+        )
+
+    @property
+    def _ood(self) -> Ood | None:
+        return self.calibration.ood if self.calibration else None
+
+    def _cells(self, evidence: list[FloatArray]) -> FloatArray | None:
+        """(N, K, [d,] h, w) of each batch -> (K, d, h, w) of the image."""
+        if not evidence:
+            return None
+        return evidence[0][0] if self.spec.dims == 3 else np.moveaxis(np.concatenate(evidence), 0, 1)
+
+    def _shown(self, evidence: FloatArray, class_name: str, prepared: Image, image: Image) -> Evidence:
+        index = self.spec.classes.index(class_name)
+        cells = evidence[index] if self.spec.multi_label else contrast(evidence, index)
+        on_raw_grid = self._inverted(on_grid(cells, prepared.grid)[np.newaxis], prepared, image)
+        values = Image(on_raw_grid, image.geometry, source=image.source)
+        return exact_evidence(class_name, values, by_itself=self.spec.multi_label)
 
     def on_raw_grid(self, image: Image) -> FloatArray:
         """Segmentation: the probability of each class, (K, D, H, W) on the raw image's grid, for answers put together.
@@ -150,8 +255,7 @@ class Predictor:
         prepared = self.prepare(image)
         return self._inverted(self.probabilities(prepared), prepared, image)
 
-    def _run(self, batch: FloatArray) -> FloatArray:
-        logits = self.backend(batch)
+    def _checked(self, logits: FloatArray, batch: FloatArray) -> FloatArray:
         spatial = batch.shape[2:] if self.spec.task == "segmentation" else ()
         needed = (len(batch), len(self.spec.classes), *spatial)
         if logits.shape != needed:
@@ -225,30 +329,11 @@ def check_input(spec: NetworkSpec, image: Image, roi: Image | None = None) -> No
         )
 
 
-def softmax(logits: FloatArray) -> FloatArray:
-    """Over the first axis, float32, safe against overflow.
-
-    >>> softmax(np.array([1000.0, 1000.0], np.float32)).tolist()
-    [0.5, 0.5]
-    """
-    shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
-    shifted /= shifted.sum(axis=0, keepdims=True)
-    return np.asarray(shifted, dtype=np.float32)
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Of each number, float32, safe against overflow.
-
-    >>> sigmoid(np.array([0.0, 1000.0, -1000.0], np.float32)).tolist()
-    [0.5, 1.0, 0.0]
-    """
-    small = np.exp(-np.abs(logits))
-    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), dtype=np.float32)
-
-
-def as_probabilities(logits: FloatArray, spec: NetworkSpec) -> FloatArray:
-    """What a network's logits (K, ...) say: one class of all, or of several labels each by itself."""
-    return sigmoid(logits) if spec.multi_label else softmax(logits)
+def _mean(features: list[FloatArray]) -> FloatArray | None:
+    """(N, F) of each batch -> (F,)."""
+    if not features:
+        return None
+    return np.asarray(np.concatenate(features).mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 
 # NIfTI, NRRD and MetaImage do not say what their numbers are, so "arbitrary" passes for a physical unit.

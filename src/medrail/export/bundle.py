@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrail.bundle import Manifest, load_network, verify_bundle
+from medrail.bundle.calibration import CALIBRATION_FILE
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import CARD_FILE, MODEL_FILE
 from medrail.cases import Leaked
@@ -24,7 +25,8 @@ from medrail.workspace import Run, Workspace, read_json, write_text
 def export_bundle(
     run: Run, config: Config, workspace: Workspace, cases: Sequence[Case], leaked: Leaked = NOTHING_LEAKED
 ) -> Path:
-    """Put together what is shipped: model.onnx, bundle.json and card.md, with the metrics of run/evaluation.
+    """Put together what is shipped: model.onnx, calibration.json where the run has one, bundle.json and card.md, with
+    the metrics of run/evaluation.
 
     The folder is filled under another name and then renamed, so what stands at bundles/NAME/VERSION is always whole. A
     bundle of the same content is left as it is; another one of that version is replaced. What a killed export left
@@ -48,7 +50,7 @@ def export_bundle(
         If the run is not finished, exported or evaluated, or was evaluated with another network, other settings or
         other data than the present ones.
     BundleError
-        If the exported network is not the one that network.json describes.
+        If the exported network is not the one that network.json describes, or the calibration is not one of it.
     """
     manifest, evaluation = _manifest(run, config, cases, leaked)
     folder = workspace.bundles / manifest.name / manifest.version
@@ -57,7 +59,11 @@ def export_bundle(
     try:
         shutil.copyfile(run.network, filled / MODEL_FILE)
         write_text(filled / CARD_FILE, write_card(manifest, evaluation))
-        complete = manifest.write(filled)
+        names = [MODEL_FILE, CARD_FILE]
+        if run.calibration.is_file():
+            shutil.copyfile(run.calibration, filled / CALIBRATION_FILE)
+            names.append(CALIBRATION_FILE)
+        complete = manifest.write(filled, names)
         filled.chmod(0o755)
         if _existing(folder) != complete.to_dict():
             _put(filled, folder)

@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrail.bundle import InputKind, Predictor, onnx_backend, write_network
+from medrail.bundle import Calibration, InputKind, Predictor, onnx_backend, write_network
 from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.config import Config
-from medrail.errors import ExportError, ReadError
+from medrail.errors import BundleError, ExportError, ReadError
 from medrail.export.onnx_file import OPSET, write_onnx
-from medrail.export.parity import Parity, chosen_cases, measure_parity
+from medrail.export.parity import Parity, chosen_cases, evidence_gap, measure_parity
+from medrail.models import MODELS
+from medrail.models.evidence import WithEvidence
 from medrail.prepare import store_of
 from medrail.read import read
 from medrail.train import load_model, torch_backend
@@ -22,6 +24,8 @@ from medrail.train.material import network_spec
 from medrail.types import Case, ReadOptions
 from medrail.workspace import Run, Workspace
 
+LARGEST_EVIDENCE_GAP = 1e-4
+"""Between a logit and the mean of its evidence plus the bias, in units of the larger of 1 and the largest logit."""
 LOOKED_AT = 32
 """Raw images that are opened to tell what kind the training images were."""
 
@@ -36,7 +40,9 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
 
     Returns
     -------
-    run/network.onnx; beside it lies network.json with the spec, the parity and the weights' SHA-256.
+    run/network.onnx, which answers with logits, features and, where they are exact, evidence (see
+    ``medrail.models.evidence``); beside it lies network.json with the spec, the parity and the weights' SHA-256. A
+    calibration of another network that lies there is removed.
 
     Raises
     ------
@@ -46,24 +52,30 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     RunError
         If the run has no usable weights or no case is prepared.
     """
-    network = load_model(run)
+    trained_network = load_model(run)
     about = load(run.best)
     store = store_of(config, workspace)
     learned_from = [case for case in cases if case.split in ("train", "val")] or cases
     kind = _input_kind(learned_from, config.read_options)
     spec = network_spec(config, store.pipeline, tuple(about["classes"]), tuple(about["grid"]), kind)
+    shape = (spec.channels, *about["grid"])
+    network = WithEvidence(trained_network, MODELS[about["model"]["name"]].ending, shape)
     for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
         (run.folder / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(dir=run.folder, prefix=".export."))
     try:
         path = folder / NETWORK_FILE
-        write_onnx(network, (spec.channels, *(about["grid"])), path)
+        write_onnx(network, shape, path, network.outputs)
         trained = Predictor(spec, torch_backend(network), bundle_id=run.name)
         exported = Predictor(spec, onnx_backend(path), bundle_id=run.name)
-        parity = measure_parity(trained, exported, store, chosen_cases(cases, config.export.parity_cases))
+        compared = chosen_cases(cases, config.export.parity_cases)
+        parity = measure_parity(trained, exported, store, compared)
         _check(parity, config.export.parity_tolerance, run)
-        asked = {"asked_cases": config.export.parity_cases, "opset": OPSET}
-        written = write_network(folder, spec, {**parity.to_dict(), **asked}, _sha256(run.best))
+        facts = {**parity.to_dict(), "asked_cases": config.export.parity_cases, "opset": OPSET}
+        if exported.has_evidence:
+            facts["evidence_gap"] = _checked_gap(evidence_gap(exported, network.bias.detach().numpy(), store, compared))
+        written = write_network(folder, spec, facts, _sha256(run.best))
+        _forget_calibration_of_another(run, _sha256(path))
         path.replace(run.network)
         written.replace(run.network.with_name(NETWORK_SPEC_FILE))
     finally:
@@ -81,6 +93,25 @@ def _check(parity: Parity, tolerance: float, run: Run) -> None:
         where=str(run.folder),
         remedy="Nothing was exported. If the change of the metric is nothing to you, raise export.parity_tolerance.",
     )
+
+
+def _checked_gap(gap: float) -> float:
+    if gap <= LARGEST_EVIDENCE_GAP:
+        return gap
+    raise ExportError(
+        f"the mean of the evidence and the logit differ by {gap:.3g} of the largest logit",
+        needed=f"at most {LARGEST_EVIDENCE_GAP:g}, as the evidence is said to be exact",
+        remedy="Nothing was exported. Choose another model.name, and report this: it is a defect of medrail.",
+    )
+
+
+def _forget_calibration_of_another(run: Run, network_sha256: str) -> None:
+    try:
+        kept = Calibration.read(run.calibration).network_sha256 == network_sha256
+    except BundleError:
+        kept = False
+    if not kept:
+        run.calibration.unlink(missing_ok=True)
 
 
 def _input_kind(cases: Sequence[Case], options: ReadOptions) -> InputKind:

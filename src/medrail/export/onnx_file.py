@@ -6,22 +6,25 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from medrail.bundle.backend import LOGITS
 from medrail.errors import ExportError
 
 OPSET = 20
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
 _TOLD_OF_ORIGIN = ("doc_string", "metadata_props")
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._dynamo")
 
 
-def write_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+def write_onnx(
+    network: nn.Module, input_shape: tuple[int, ...], path: Path, outputs: Sequence[str] = (LOGITS,)
+) -> None:
     """Write ``network`` with a free batch size; the other sizes are fixed.
 
     Images of other sizes are served by sliding a window of the trained size, so nothing is lost by fixing it, and the
@@ -33,6 +36,8 @@ def write_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> 
         In evaluation mode, on the CPU.
     input_shape:
         (C, [D,] H, W).
+    outputs:
+        Names of what it answers, in order; ``WithEvidence.outputs`` for one that answers with more than logits.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def write_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> 
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )

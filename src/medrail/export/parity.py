@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from medrail.bundle import NetworkSpec, Predictor
-from medrail.bundle.predictor import FINDING_FROM
+from medrail.bundle.backend import EVIDENCE, LOGITS, fetch
+from medrail.bundle.calibration import FINDING_FROM
+from medrail.bundle.sliding import SLICES_A_BATCH
 from medrail.cases import target_index, targets_of
 from medrail.errors import ExportError
 from medrail.evaluate.metrics import dice, slice_confusion
@@ -113,7 +115,25 @@ def _labels(probabilities: np.typing.NDArray[np.float32], spec: NetworkSpec) -> 
     return probabilities >= FINDING_FROM if spec.multi_label else np.asarray(probabilities.argmax(axis=0))
 
 
-def _largest_difference(first: np.typing.NDArray[np.float32], second: np.typing.NDArray[np.float32]) -> float:
+def evidence_gap(
+    exported: Predictor, bias: np.typing.NDArray[np.float32], store: Store, cases: Sequence[Case]
+) -> float:
+    """How far the mean of the evidence plus ``bias`` (K,) is from the logits, at most, as the engine answers.
+
+    In units of the larger of 1 and the largest logit, of which float32 holds about seven digits.
+    """
+    largest = 0.0
+    for case in cases:
+        voxels = store.load(case.id)[0].voxels.astype(np.float32)
+        batch = voxels[np.newaxis] if exported.spec.dims == 3 else np.moveaxis(voxels, 1, 0)[:SLICES_A_BATCH]
+        found = fetch(exported.backend, batch, (LOGITS, EVIDENCE))
+        logits = found[LOGITS].astype(np.float64)
+        means = found[EVIDENCE].mean(axis=tuple(range(2, found[EVIDENCE].ndim)), dtype=np.float64)
+        largest = max(largest, _largest_difference(means + bias, logits) / max(1.0, float(np.abs(logits).max())))
+    return largest
+
+
+def _largest_difference(first: np.typing.NDArray[Any], second: np.typing.NDArray[Any]) -> float:
     difference = np.abs(first - second).max()
     return float(difference) if np.isfinite(difference) else float("inf")
 

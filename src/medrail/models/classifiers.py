@@ -38,11 +38,11 @@ class TinyCnn(nn.Module):
             ]
             channels = inner
         self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.AdaptiveAvgPool2d(1) if dims == 2 else nn.AdaptiveAvgPool3d(1)
         self.head = nn.Linear(channels, n_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.blocks(x)
-        logits: torch.Tensor = self.head(features.flatten(2).mean(2))
+        logits: torch.Tensor = self.head(self.pool(self.blocks(x)).flatten(1))
         return logits
 
 

@@ -88,7 +88,7 @@ def _load(folder: Path, settings: Settings, gate: Gate) -> ServedModel:
     loaded = load_bundle(folder, settings.threads)
     manifest = Manifest.read(folder)
     card = folder / CARD_FILE
-    predictor = Predictor(loaded.spec, gate.around(loaded.backend), loaded.bundle_id)
+    predictor = loaded.behind(gate.around)
     _warm(predictor, folder)
     return ServedModel(manifest, card.read_text(encoding="utf-8") if card.is_file() else "", predictor)
 

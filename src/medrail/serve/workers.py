@@ -11,15 +11,13 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from medrail.bundle import Backend
+from medrail.bundle import Backend, Engine
+from medrail.bundle.backend import Batch, fetch, outputs_of
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
 
@@ -46,16 +44,16 @@ class Gate:
         cores = usable_cores()
         return Gate(max(1, cores // (settings.threads or cores)))
 
-    def around(self, backend: Backend) -> Backend:
+    def around(self, backend: Backend) -> Engine:
         """The same backend behind the gate."""
 
-        def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        def run(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
             begin = time.perf_counter()
             with self._places:
                 self._waited.ms = self._ms() + (time.perf_counter() - begin) * 1e3
-                return backend(batch)
+                return fetch(backend, batch, names)
 
-        return run
+        return Engine(outputs_of(backend), run)
 
     def take_waited_ms(self) -> float:
         """How long this thread has waited since it was last asked, ms."""

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
 
-from medrail.bundle import Backend
+from medrail.bundle.backend import LOGITS, Batch, Engine
+from medrail.models.evidence import WithEvidence
 
 
-def torch_backend(network: nn.Module, device: torch.device | str = "cpu") -> Backend:
+def torch_backend(network: nn.Module, device: torch.device | str = "cpu") -> Engine:
     """(N, C, [D,] H, W) float32 -> logits float32, in full precision and evaluation mode.
 
-    The network's mode is put back after every call, so that it can be judged in the middle of training.
+    A network within ``WithEvidence`` can be asked for its features and evidence, too. The network's mode is put back
+    after every call, so that it can be judged in the middle of training.
     """
 
-    def answer(batch: np.typing.NDArray[np.float32]) -> np.typing.NDArray[np.float32]:
+    def answer(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
         training = network.training
         network.eval()
         try:
             with torch.inference_mode():
-                logits = network(torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device))
-                result: np.typing.NDArray[np.float32] = logits.float().cpu().numpy()
-                return result
+                found = network(torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device))
+                by_name = dict(zip(outputs, found if isinstance(found, tuple) else (found,), strict=True))
+                return {name: by_name[name].float().cpu().numpy() for name in names}
         finally:
             network.train(training)
 
-    return answer
+    outputs = network.outputs if isinstance(network, WithEvidence) else (LOGITS,)
+    return Engine(outputs, answer)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.bundle import Predictor
-from medrail.bundle.predictor import as_probabilities
+from medrail.bundle.probability import as_probabilities
 from medrail.cases import target_index, targets_of
 from medrail.errors import CaseError
 from medrail.evaluate.metrics import area_under_roc, classification_statistics, dice, slice_confusion
@@ -127,7 +127,8 @@ def _class_probabilities(
     for position, case in enumerate(cases, 1):
         waiting.append(np.moveaxis(store.load(case.id)[0].voxels.astype(np.float32), 1, 0))
         if position == len(cases) or sum(map(len, waiting)) >= SLICES_TOGETHER:
-            answers = as_probabilities(predictor.backend(np.concatenate(waiting)).T, predictor.spec).T
+            logits = predictor.backend(np.concatenate(waiting)).T
+            answers = as_probabilities(logits, multi_label=predictor.spec.multi_label).T
             ends = np.cumsum([len(slices) for slices in waiting])
             yield from (part.mean(axis=0) for part in np.split(answers, ends[:-1]))
             waiting.clear()

@@ -1,0 +1,132 @@
+"""Features and evidence of every network of the table: exact where they are said to be, through ONNX Runtime, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medrail.bundle import onnx_backend
+from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS
+from medrail.config import ModelConfig, ModelName
+from medrail.export.onnx_file import write_onnx
+from medrail.models import MODELS, build_model
+from medrail.models.evidence import WithEvidence
+
+# Large enough that every network's last map has several cells along each axis; no two axes alike.
+SIZES = {2: (64, 96), 3: (64, 32, 48)}
+DEEPER = {"densenet121", "efficientnet_b0"}  # /32 in all
+CLASSES = 3
+EVERY = [(name, dims) for name in MODELS for dims in (2, 3)]
+EXACT = [(name, dims) for name, dims in EVERY if MODELS[name].ending == "pooled_linear"]
+
+
+def size_of(name: str, dims: int) -> tuple[int, ...]:
+    return (64, 64, 96)[-dims:] if name in DEEPER else SIZES[dims]
+
+
+def with_evidence(name: ModelName, dims: int) -> WithEvidence:
+    """A network whose statistics are those of some images, as after training."""
+    torch.manual_seed(0)
+    size = size_of(name, dims)
+    net = build_model(ModelConfig(name=name, dims=dims, width=8), MODELS[name].task, CLASSES, size)  # type: ignore[arg-type]
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    with torch.no_grad():
+        net.train()(images(name, dims, 2))
+    return WithEvidence(net.eval(), MODELS[name].ending, (1, *size)).eval()
+
+
+def images(name: str, dims: int, count: int) -> torch.Tensor:
+    return torch.randn(count, 1, *size_of(name, dims), generator=torch.Generator().manual_seed(count))
+
+
+def gap(logits: np.ndarray, evidence: np.ndarray, bias: np.ndarray) -> float:
+    """Of the larger of 1 and the largest logit: untrained networks have logits of any size."""
+    means = evidence.reshape(*evidence.shape[:2], -1).mean(axis=2, dtype=np.float64)
+    return float(np.abs(means + bias - logits).max() / max(1, np.abs(logits).max()))
+
+
+@pytest.mark.parametrize(("name", "dims"), EVERY)
+def test_every_network_gives_features_and_the_same_logits(name: ModelName, dims: int) -> None:
+    explained = with_evidence(name, dims)
+    batch = images(name, dims, 2)
+    with torch.inference_mode():
+        logits, features, *more = explained(batch)
+        assert torch.equal(logits, explained.network(batch))
+        alone = explained(batch[1:])[1]
+    assert features.ndim == 2
+    assert len(features) == 2
+    assert features.shape[1] >= 8
+    assert not torch.allclose(features[0], features[1], rtol=1e-3), "all images alike prove nothing"
+    assert torch.allclose(alone[0], features[1], rtol=1e-3, atol=1e-3 * float(features.abs().max()))
+    assert len(more) == (MODELS[name].ending == "pooled_linear")
+    assert explained.outputs == (LOGITS, FEATURES, EVIDENCE)[: 2 + len(more)]
+    again = with_evidence(name, dims)
+    assert (again._source, again._pool) == (explained._source, explained._pool)
+
+
+@pytest.mark.parametrize(("name", "dims"), EXACT)
+def test_the_mean_of_the_evidence_plus_the_bias_is_the_logit(name: ModelName, dims: int) -> None:
+    explained = with_evidence(name, dims)
+    with torch.no_grad():
+        explained.network.get_submodule(explained._source).bias.copy_(torch.tensor([0.5, -2.0, 3.0]))
+        logits, features, evidence = explained(images(name, dims, 2))
+    assert evidence.shape[:2] == (2, CLASSES)
+    assert evidence.ndim == dims + 2
+    assert evidence[0, 0].numel() > 1, "a single cell proves nothing"
+    assert float(evidence.flatten(2).std(2).min()) > 0
+    assert gap(logits.numpy(), evidence.numpy(), explained.bias.detach().numpy()) < 1e-4
+    linear = explained.network.get_submodule(explained._source)
+    assert torch.allclose(linear(features), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_the_evidence_lies_where_the_image_says_something() -> None:
+    """A network that looks only at brightness: evidence is there and nowhere else, and the axes are in their places."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 1, bias=False), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 2)
+    )
+    image = torch.zeros(1, 1, 5, 7)
+    image[0, 0, 1, 5] = 3
+    with torch.no_grad():
+        _, _, evidence = WithEvidence(net.eval(), "pooled_linear", (1, 5, 7)).eval()(image)
+    assert (evidence[0].abs() > 0).nonzero()[:, 1:].unique(dim=0).tolist() == [[1, 5]]
+
+
+def test_a_network_without_a_pool_is_not_taken_for_one_with_it() -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(35, 2)).eval()
+    with pytest.raises(ValueError, match="AdaptiveAvgPool"):
+        WithEvidence(net, "pooled_linear", (1, 5, 7))
+    explained = WithEvidence(net, "linear", (1, 5, 7))
+    assert explained.outputs == (LOGITS, FEATURES)
+    assert explained(torch.zeros(2, 1, 5, 7))[1].shape == (2, 35)
+
+
+def test_no_hook_is_left_on_the_network_and_its_mode_is_kept() -> None:
+    net = build_model(ModelConfig(name="tiny_cnn", dims=2), "classification", 2).train()
+    explained = WithEvidence(net, "pooled_linear", (1, 16, 16))
+    explained(torch.zeros(2, 1, 16, 16))
+    assert net.training
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dims"), EVERY)
+def test_the_outputs_are_the_same_through_onnx_runtime(name: ModelName, dims: int, tmp_path: Path) -> None:
+    explained = with_evidence(name, dims)
+    write_onnx(explained, (1, *size_of(name, dims)), tmp_path / "network.onnx", explained.outputs)
+    engine = onnx_backend(tmp_path / "network.onnx", threads=1)
+    assert engine.outputs == explained.outputs
+    for count in (1, 3):
+        batch = images(name, dims, count)
+        found = engine.fetch(batch.numpy(), engine.outputs)
+        with torch.inference_mode():
+            wanted = dict(zip(explained.outputs, explained(batch), strict=True))
+        for output, value in wanted.items():
+            np.testing.assert_allclose(found[output], value, atol=2e-3 * float(value.abs().max()), err_msg=output)
+        np.testing.assert_array_equal(engine(batch.numpy()), found[LOGITS])
+        if EVIDENCE in found:
+            assert gap(found[LOGITS], found[EVIDENCE], explained.bias.detach().numpy()) < 1e-4
