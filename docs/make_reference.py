@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from medrail.arguments import build_parser
 from medrail.config import Config
+from medrail.evaluate.glossary import CLASSIFICATION, FURTHER, GRADES, SEGMENTATION, SEVERAL_LABELS, Meaning
 from medrail.prepare import STEPS
 
 DOCS = Path(__file__).resolve().parent
@@ -77,6 +78,59 @@ def command_line() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def metrics() -> str:
+    """docs/reference/metrics.md."""
+    parts = [
+        _MADE,
+        "# Metrics",
+        "What `medrail evaluate` finds, as it stands in `evaluation.json`, on the run's page `evaluation/index.html` "
+        "and in the bundle's card. `NAME/CLASS` is the metric of one class; without a class it is of all of them.",
+        "Every number has a 95 % interval. Patients are resampled, never pictures: all cases of a patient come "
+        "together. `n` is the number of cases that the value is taken over; of a sensitivity, specificity or predictive value, "
+        "the cases that it is a share of. Where all resamples give the same value, a proportion gets Wilson's score "
+        "interval with each patient as one trial (J Am Stat Assoc 22, 1927), and others none. BCa: Efron, J Am Stat "
+        "Assoc 82, 1987. Parts of the cases (`strata`) are measured in the same way.",
+    ]
+    for title, meanings, text in _METRICS:
+        parts += [f"## {title}", text, *(_meaning(name, meaning) for name, meaning in meanings.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+_METRICS = (
+    (
+        "Classification",
+        CLASSIFICATION,
+        "The answer is the one that is served: with two classes the second one where its probability reaches the "
+        "threshold chosen on the validation cases (`evaluate.operating_point`), with more the most probable one. "
+        "Probabilities are calibrated. `operating_points` has sensitivity, specificity, ppv and npv of each class "
+        "against the rest at its own threshold.",
+    ),
+    (
+        "Several labels an image",
+        SEVERAL_LABELS,
+        "With `data.multi_label` also `auc`, `auprc`, `sensitivity`, `specificity` and `f1` of each label (`auc/LABEL` "
+        "by DeLong), at the threshold chosen on the validation cases or 0.5; without a label they are the mean of the "
+        "labels of which they are defined.",
+    ),
+    ("Grades", GRADES, "With `data.ordered`, besides those of classification."),
+    ("Segmentation", SEGMENTATION, "The mean over the cases of each case's value, each patient counting the same."),
+    ("Sets and strangers", FURTHER, "Under `conformal` and `ood` in `evaluation.json`."),
+)
+
+
+def _meaning(name: str, meaning: Meaning) -> str:
+    rows = [
+        f"### {name}",
+        f"{meaning.title[0]}. {meaning.says[0]}",
+        f"* definition: {meaning.definition}",
+        *([f"* source: {meaning.source}"] if meaning.source else []),
+        f"* interval: {meaning.interval}",
+        *([f"* nothing to count: {meaning.empty}"] if meaning.empty else []),
+        f"* better: {'higher' if meaning.better == 'high' else 'lower'}",
+    ]
+    return "\n".join([rows[0], "", rows[1], "", *rows[2:]])
+
+
 def _arguments(verb: argparse.ArgumentParser) -> Iterator[str]:
     rows = []
     for action in verb._actions:
@@ -99,6 +153,7 @@ def _examples(epilog: str) -> Iterator[str]:
 PAGES: Mapping[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
     "reference/configuration.md": configuration,
+    "reference/metrics.md": metrics,
 }
 """Path below docs/ -> what makes its text."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from PIL import Image as Picture
 import rois
 from conftest import anisotropic_geometry
 from medrail.bundle import InputKind, NetworkSpec, load_bundle
+from medrail.bundle.calibration import Ood
 from medrail.cases import read_roi
 from medrail.errors import ConfigError, ReadError
 from medrail.predict import find_inputs, predict_files, volumes_ml
 from medrail.read import read, read_mask, write_nifti
 from medrail.types import Case, Image
-from small_bundles import classifier_network, segmenter_network, write_bundle
+from small_bundles import classifier_network, evidence_network, segmenter_network, write_bundle
+from small_calibrations import small_calibration
 
 
 @pytest.fixture
@@ -181,3 +184,63 @@ def test_several_labels_are_told_in_one_column(tmp_path):
         assert answer.prediction.class_name is None
         assert answer.summary.count("(") == len(found) or answer.summary == "no finding"
     assert len({row["findings"] for row in table}) > 1
+
+
+@pytest.fixture
+def calibrated(tmp_path):
+    """Class "yes" is the brighter, the more probable; evidence is exact; a mean above 300 is unlike the training."""
+    spec = NetworkSpec("classification", ("no", "yes"), 2, 1, (), InputKind(True, 1, "uint8"))
+    calibration = replace(
+        small_calibration(1), ood=Ood(np.array([100.0]), np.array([[0.02]]), threshold=2.0, quantile=0.99)
+    )
+    return load_bundle(
+        write_bundle(tmp_path / "bundles", "bright", evidence_network(), spec, calibration=calibration)
+    )  # fmt: skip
+
+
+def test_what_was_calibrated_stands_in_table_summary_and_files(tmp_path, calibrated):
+    values = {"dark": 0, "odd": 1, "normal": 100, "glaring": 250}
+    for name, value in values.items():
+        Picture.fromarray(np.full((9, 13), value, np.uint8)).save(tmp_path / f"{name}.png")
+    inputs = find_inputs([tmp_path / f"{name}.png" for name in values])
+    answers = dict(zip(values, predict_files(calibrated, inputs, tmp_path / "out"), strict=True))
+    table = {row["name"]: row for row in rows(tmp_path / "out")}
+    assert list(table["odd"])[-5:] == ["conformal_set", "abstain", "ood_score", "unlike_training", "reason"]
+    assert (table["odd"]["conformal_set"], table["odd"]["abstain"]) == ("yes", "1"), (
+        "decided for no, and only yes is left"
+    )
+    assert (table["dark"]["conformal_set"], table["dark"]["abstain"]) == ("no|yes", "1")
+    assert (table["normal"]["conformal_set"], table["normal"]["abstain"]) == ("yes", "0")
+    assert table["odd"]["class_name"] == "no", "0.62 is below the threshold of 0.8"
+    assert answers["odd"].summary == "no (0.378); undecided, possible: yes"
+    assert answers["dark"].summary == "no (0.500); undecided, possible: no or yes"
+    assert (table["glaring"]["unlike_training"], table["normal"]["unlike_training"]) == ("1", "0")
+    assert float(table["glaring"]["ood_score"]) == pytest.approx(3)
+    assert answers["glaring"].summary == "unlike the training data (score 3): yes (1.000)"
+    assert answers["normal"].summary == "yes (1.000)"
+    assert answers["normal"].files[-1].name == "normal_evidence.png"
+    assert answers["normal"].files[-1].is_file()
+    assert not any("evidence" in path.name for path in (tmp_path / "plain").glob("*"))
+    (without,) = predict_files(calibrated, inputs[:1], tmp_path / "plain", overlays=False)
+    assert without.files == ()
+
+
+def test_the_picture_of_evidence_is_warm_where_it_speaks_for_the_class(tmp_path, calibrated):
+    pixels = np.full((40, 60), 10, np.uint8)
+    pixels[5:20, 35:55] = 200
+    Picture.fromarray(pixels).save(tmp_path / "spot.png")
+    (answer,) = predict_files(calibrated, find_inputs([tmp_path / "spot.png"]), tmp_path / "out")
+    assert answer.prediction.class_name == "yes"
+    drawn = np.asarray(Picture.open(answer.files[-1]).convert("RGB")).astype(int)
+    height = drawn.shape[1] * 40 // 60
+    orange = (drawn[:height, :, 0] - drawn[:height, :, 2]) > 60
+    rows_of, columns_of = np.nonzero(orange)
+    scale = drawn.shape[1] / 60
+    assert (rows_of.min() / scale, rows_of.max() / scale) == pytest.approx((5, 20), abs=1)
+    assert (columns_of.min() / scale, columns_of.max() / scale) == pytest.approx((35, 55), abs=1)
+
+
+def test_without_a_calibration_the_table_is_as_ever(tmp_path, classifier):
+    Picture.fromarray(np.full((9, 13, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    predict_files(classifier, find_inputs([tmp_path / "a.png"]), tmp_path / "out")
+    assert list(rows(tmp_path / "out")[0]) == ["input", "name", "class_name", "confidence", "p_a", "p_b", "reason"]

@@ -145,7 +145,12 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
     failed = [answer for answer in answers if answer.reason]
     for answer in answers:
         console.line(f"{answer.input}: {answer.reason or answer.summary}")
-    console.line(f"\n{len(answers) - len(failed)} of {len(answers)} predicted with {predictor.bundle_id}. {DISCLAIMER}")
+    unlike = sum(answer.unlike_training for answer in answers)
+    console.line(
+        f"\n{len(answers) - len(failed)} of {len(answers)} predicted with {predictor.bundle_id}"
+        + (f", {unlike} of them unlike the training data" if unlike else "")
+        + f". {DISCLAIMER}"
+    )
     console.line(f"-> {shown(out / 'predictions.csv')}")
     if console.as_json:
         console.json(
@@ -153,6 +158,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
                 "bundle_id": predictor.bundle_id,
                 "succeeded": len(answers) - len(failed),
                 "failed": [{"input": str(answer.input), "reason": answer.reason} for answer in failed],
+                "unlike_training": [str(answer.input) for answer in answers if answer.unlike_training],
                 "out": str(out),
             }
         )

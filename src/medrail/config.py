@@ -274,6 +274,29 @@ class EvaluateConfig(_Stage):
     """Numbers with intervals."""
 
     split: Literal["val", "test"] = Field("test", description="the split that is judged")
+    operating_point: str = Field(
+        "youden",
+        pattern=r"^(youden|sensitivity=(0?\.\d+|1(\.0+)?))$",
+        description="how the thresholds are chosen on the validation cases (classification): youden (the largest"
+        " sensitivity + specificity), or as sensitivity=0.95 (the highest threshold that finds that share)",
+    )
+    conformal_alpha: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.1, description="share of the cases whose conformal set may miss the true class"
+    )
+    ood_alpha: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05, description="share of images like those of the training that may be called unlike them"
+    )
+    surface_tolerance_mm: Positive = Field(
+        2.0, description="segmentation: surfaces this close agree (mm; pixels where pictures have no size)"
+    )
+    subgroups: tuple[str, ...] = Field(
+        (),
+        description="further columns of the table (data.kind: csv, data.labels) that divide the cases; sex, age,"
+        " scanner, centre and defects always do",
+    )
+    subgroup_patients: Annotated[int, Field(ge=2)] = Field(
+        10, description="patients below which a subgroup is called too small to read"
+    )
     resamples: Annotated[int, Field(ge=200)] = Field(2000, description="bootstrap resamples")
     seed: int = Field(0, description="of the bootstrap")
 

@@ -60,15 +60,29 @@ class Answer:
 
     @property
     def summary(self) -> str:
-        """The prediction in a few words; empty where there is none."""
+        """The prediction in a few words, after what speaks against relying on it; empty where there is none."""
         if self.prediction is None:
             return ""
+        return unlike_sentence(self.prediction) + self._found
+
+    @property
+    def unlike_training(self) -> bool:
+        return bool(self.prediction and self.prediction.unlike_training)
+
+    @property
+    def _found(self) -> str:
+        assert self.prediction is not None  # noqa: S101 - ``summary`` looks first
         if self.areas_mm2:
             return ", ".join(f"{name} {area:.3f} mm2" for name, area in self.areas_mm2.items())
         if self.prediction.mask is None:
             return _said(self.prediction)
         volumes = volumes_ml(self.prediction)
         return ", ".join(f"{name} {ml:.1f} ml" if ml is not None else name for name, ml in volumes.items())
+
+
+def unlike_sentence(prediction: Prediction) -> str:
+    """A warning that goes before an answer for an image unlike the training data; else empty."""
+    return f"unlike the training data (score {prediction.ood_score:.3g}): " if prediction.unlike_training else ""
 
 
 def find_inputs(paths: Sequence[str | Path], series: str = "") -> list[Input]:
@@ -155,6 +169,8 @@ def predict_files(
 ) -> list[Answer]:
     """Predict each input and write ``out/predictions.csv``, masks (``NAME_mask.nii.gz``) and overlays (``NAME.png``).
 
+    Where a classifier has exact maps of evidence, ``NAME_evidence.png`` shows the one for the class decided for.
+
     Raises
     ------
     BundleError
@@ -200,7 +216,7 @@ def _unique_names(inputs: Sequence[Input]) -> list[str]:
 
 def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path | None, overlays: bool) -> Answer:
     image = read(one.path, one.item, predictor.spec.read_options)
-    prediction = predictor(image, read_mask(roi) if roi else None)
+    prediction = predictor(image, read_mask(roi) if roi else None, evidence=overlays)
     files = []
     if prediction.mask is not None:
         files.append(out / f"{name}_mask.nii.gz")
@@ -209,13 +225,19 @@ def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path |
         files.append(out / f"{name}.png")
         caption = "" if prediction.mask is not None else _said(prediction)
         files[-1].write_bytes(overlay_png(image, prediction.mask, caption=caption))
+    if overlays and prediction.evidence:
+        files.append(out / f"{name}_evidence.png")
+        caption = f"evidence (exact): orange for {prediction.evidence.class_name}, blue against it"
+        files[-1].write_bytes(overlay_png(image, heat=prediction.evidence.values, caption=caption))
     return Answer(one, prediction, tuple(files))
 
 
 def _said(prediction: Prediction) -> str:
     """A classification in a few words."""
     if prediction.findings is None:
-        return f"{prediction.class_name} ({prediction.confidence:.3f})"
+        said = f"{prediction.class_name} ({prediction.confidence:.3f})"
+        possible = " or ".join(prediction.conformal_set or ()) or "none of the classes"
+        return f"{said}; undecided, possible: {possible}" if prediction.undecided else said
     found = [f"{name} ({prediction.probabilities[name]:.3f})" for name in prediction.findings]
     return ", ".join(found) or "no finding"
 
@@ -228,8 +250,10 @@ def _predict_slide(
 
 
 def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]) -> str:
-    """CSV, a row an input; classification: class, confidence (or findings), every probability; segmentation: ml, of
-    slides mm^2.
+    """CSV, a row an input; classification: class, confidence (or findings), every probability;
+    segmentation: ml, of slides mm^2.
+
+    With a calibration that knows them: the classes that cannot be ruled out, the score of likeness, and the verdict.
     """
     classification = predictor.spec.task == "classification"
     classes = predictor.spec.classes if classification else predictor.spec.classes[1:]
@@ -238,13 +262,33 @@ def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     told = ["findings"] if predictor.spec.multi_label else ["class_name", "confidence"] if classification else []
-    writer.writerow(["input", "name", *told, *columns, "reason"])
+    added = _added(predictor)
+    writer.writerow(["input", "name", *told, *columns, *added, "reason"])
     for answer, name in zip(answers, names, strict=True):
         start = [str(answer.input), name]
         values = [f"{area:.6f}" for area in answer.areas_mm2.values()]
         values = values or _values(answer.prediction, len(told) + len(columns))
-        writer.writerow([*start, *values, answer.reason])
+        more = [_cell(answer.prediction, name) for name in added]
+        writer.writerow([*start, *values, *more, answer.reason])
     return text.getvalue()
+
+
+def _added(predictor: Predictor) -> list[str]:
+    """The columns that a calibration adds."""
+    calibration = predictor.calibration
+    if calibration is None:
+        return []
+    of_classes = ["conformal_set", "abstain"] if calibration.conformal and not predictor.spec.slide else []
+    return of_classes + (["ood_score", "unlike_training"] if calibration.ood else [])
+
+
+def _cell(prediction: Prediction | None, name: str) -> str:
+    value = getattr(prediction, name, None)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:.6f}" if isinstance(value, float) else "|".join(value)
 
 
 def _values(prediction: Prediction | None, count: int) -> list[str]:

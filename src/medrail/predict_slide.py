@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class SlideAnswer:
     """What was found on a slide.
 
     prediction:
-        Classification: the mean probabilities over the tissue. Segmentation: without a mask, which is in a file.
+        Classification: the mean probabilities over the tissue, with the mean score of likeness to the training data; no
+        conformal set, which was calibrated for tiles. Segmentation: without a mask, which is in a file.
     summary:
         What NAME_slide.json holds.
     """
@@ -99,17 +100,20 @@ def _classified(
     table, picture, summary_file = (_beside(stem, ending) for ending in ("_tiles.csv", ".png", "_slide.json"))
     heat = _Heat(tiles, len(classes))
     means, shares, weight = np.zeros(len(classes)), np.zeros(len(classes)), 0.0
+    likeness = _Likeness(predictor)
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["tile", "x", "y", "tissue", "class_name", *(f"p_{name}" for name in classes)])
+        head = ["tile", "x", "y", "tissue", "class_name", *(f"p_{name}" for name in classes), *likeness.columns]
+        writer.writerow(head)
         for index in range(len(tiles)):
             place, tissue = tiles.place(index), float(tiles.tissue[index])
-            answer = predictor(read(path, str(place), predictor.spec.read_options)).probabilities
-            values = np.array([answer[name] for name in classes])
-            best = int(values.argmax())
-            writer.writerow([index, place.x, place.y, f"{tissue:.4f}", classes[best], *(f"{v:.6f}" for v in values)])
+            answer = predictor(read(path, str(place), predictor.spec.read_options))
+            values = np.array([answer.probabilities[name] for name in classes])
+            best = classes.index(answer.class_name or "")
+            row = [index, place.x, place.y, f"{tissue:.4f}", classes[best], *(f"{v:.6f}" for v in values)]
             heat.add(index, values)
             counted = max(tissue, 1e-6)  # with min_tissue: 0 a slide may have none
+            writer.writerow([*row, *likeness.add(answer, counted)])
             means, weight = means + counted * values, weight + counted
             shares[best] += counted
             if progress:
@@ -118,6 +122,7 @@ def _classified(
     summary = _summary(predictor, path, tiles) | {
         "mean_probability": probabilities,
         "share_of_tissue": {name: float(value) for name, value in zip(classes, shares / weight, strict=True)},
+        **likeness.summary,
     }
     write_json(summary_file, summary)
     files = [summary_file, table]
@@ -125,8 +130,40 @@ def _classified(
         shown = [f"{name} {share:.0%}" for name, share in summary["share_of_tissue"].items()]
         _save(picture, heat.painted(_thumbnail(path, tiles, heat.um)), shown)
         files.append(picture)
-    prediction = Prediction("classification", classes, predictor.bundle_id, probabilities)
-    return SlideAnswer(prediction, tuple(files), summary)
+    decision = predictor.calibration.decide(probabilities) if predictor.calibration else ""
+    prediction = Prediction("classification", classes, predictor.bundle_id, probabilities, decision=decision)
+    return SlideAnswer(likeness.told(prediction), tuple(files), summary)
+
+
+class _Likeness:
+    """How like the training data the tiles are, where the bundle knows: the mean score and the share that is not."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.ood = predictor.calibration.ood if predictor.calibration else None
+        self.columns = ["ood_score"] if self.ood else []
+        self._score, self._unlike, self._weight = 0.0, 0.0, 0.0
+
+    def add(self, tile: Prediction, weight: float) -> list[str]:
+        """The cells of the tile's row."""
+        if tile.ood_score is None:
+            return []
+        self._score += weight * tile.ood_score
+        self._unlike += weight * bool(tile.unlike_training)
+        self._weight += weight
+        return [f"{tile.ood_score:.6f}"]
+
+    @property
+    def summary(self) -> dict[str, float]:
+        if not self._weight:
+            return {}
+        return {"ood_score": self._score / self._weight, "share_unlike_training": self._unlike / self._weight}
+
+    def told(self, slide: Prediction) -> Prediction:
+        """The slide is unlike the training data where the mean over its tissue is."""
+        if self.ood is None or not self._weight:
+            return slide
+        score = self._score / self._weight
+        return replace(slide, ood_score=score, unlike_training=score > self.ood.threshold)
 
 
 class _Heat:

@@ -24,6 +24,8 @@ FourD = Literal["separate", "channels"]
 VoiLut = Literal["ignore", "apply"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+Groups = tuple[tuple[str, str], ...]
+"""(name, value) of each group that a case belongs to, as ("sex", "female"): never what names a person."""
 
 
 class Progress(Protocol):
@@ -238,6 +240,8 @@ class Case:
         0 to k - 1 in a k-fold split; None elsewhere.
     defects:
         Names of the defects that were accepted or repaired when it is read (``Image.defects``), sorted.
+    groups:
+        What divides the cases for evaluation: sex, age in bands of ten years, scanner, columns of the user's table.
     """
 
     id: str
@@ -250,6 +254,7 @@ class Case:
     centre: str = ""
     fold: int | None = None
     defects: tuple[str, ...] = ()
+    groups: Groups = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,5 +332,10 @@ class Prediction:
 
     @property
     def abstain(self) -> bool:
-        """Whether to leave it to a person: the image is unlike the training data, or not just one class is left."""
-        return bool(self.unlike_training) or (self.conformal_set is not None and len(self.conformal_set) != 1)
+        """Whether to leave it to a person: unlike the training data, or undecided."""
+        return bool(self.unlike_training) or self.undecided
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the class decided for is not the only one that cannot be ruled out; False if that is not known."""
+        return self.conformal_set is not None and self.conformal_set != (self.class_name,)

@@ -57,7 +57,7 @@ def test_the_temperature_divides_the_logits_and_the_threshold_decides() -> None:
         assert prediction.conformal_set == tuple(
             name for name, value in (("no", 1 - p), ("yes", p)) if value >= 0.4 - 1e-7
         )
-        assert prediction.abstain == (len(prediction.conformal_set) != 1)
+        assert prediction.abstain == (prediction.conformal_set != (prediction.class_name,))
         assert prediction.ood_score == pytest.approx(abs(value), rel=1e-5)
         assert prediction.unlike_training is False
 

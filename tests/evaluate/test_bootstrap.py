@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from medrail.evaluate import Measured, percentile_bootstrap
+from medrail.evaluate import Measured, percentile_bootstrap, summary
 from medrail.evaluate.bootstrap import FloatArray, wilson
+from medrail.evaluate.intervals import Resampling
 from medrail.evaluate.metrics import mean_over_patients
-from medrail.evaluate.summary import measure_classification, measure_segmentation
+
+
+def measure_classification(
+    truth: Sequence[int],
+    probabilities: Sequence[Sequence[float]],
+    patients: Sequence[str],
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Measured]:
+    how = Resampling(patients, resamples, seed)
+    return summary.measure_classification(summary.Answers.of(truth, probabilities, classes, how))
+
+
+def measure_segmentation(
+    scores: Sequence[dict[str, float]],
+    patients: Sequence[str],
+    counts: Any,
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Measured]:
+    return summary.measure_segmentation(scores, counts, classes, Resampling(patients, resamples, seed))
 
 
 def test_coverage_of_the_mean_at_50_patients() -> None:
@@ -128,7 +155,8 @@ def test_undefined_cases_are_left_out_and_counted() -> None:
     assert measured["hd95_mm"].value == pytest.approx(2)
     assert "left out: 1" in measured["hd95_mm"].method
     assert measured["dice"].n == 4
-    assert measured["dice"].low == measured["dice"].high == 0.5
+    assert math.isnan(measured["dice"].low), "four equal cases are no proof that all are equal"
+    assert "alike" in measured["dice"].method
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 5), (0.3, 10), (1.0, 83), (0.5, 400)])
@@ -144,8 +172,9 @@ def test_a_perfect_score_is_not_certain() -> None:
     single = measure_classification(truth, probabilities, ["p"] * 123, ["a", "b"], resamples=200, seed=0)
     assert (single["sensitivity/a"].low, single["sensitivity/a"].high) == pytest.approx((0.9557, 1.0), abs=1e-4)
     assert single["accuracy"].low == pytest.approx(wilson(1.0, 123)[0])
-    assert math.isnan(single["auc"].low)
-    assert "no interval" in single["auc"].method
+    assert single["auc"].low == pytest.approx(wilson(1.0, 40)[0])
+    assert "separate pairs" in single["auc"].method
+    assert "all are of one patient" in single["auc"].method
     by_patient = [f"p{n % 10}" for n in range(123)]
     grouped = measure_classification(truth, probabilities, by_patient, ["a", "b"], resamples=200, seed=0)
     assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 10)[0]), "ten patients are ten trials"
@@ -185,9 +214,10 @@ def test_one_is_singular() -> None:
 
 
 def test_why_there_is_no_interval() -> None:
-    """Two of three cases undefined: not one case, but most resamples have no value."""
+    """Three of four cases undefined: not one case, but all resamples that have a value have the same."""
     scores = [{"hd95_mm": value} for value in (1.0, math.nan, math.nan, math.nan)]
     method = measure_segmentation(scores, list("abcd"), None, ["background", "organ"], resamples=300, seed=0)
     low, said = method["hd95_mm"].low, method["hd95_mm"].method
     assert "one case" not in said
-    assert math.isfinite(low) or "no interval: not defined in most of the resamples" in said
+    assert math.isnan(low)
+    assert "no interval: all bootstrap resamples are alike; left out: 3 cases" in said

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from answers import answers
 from medrail.evaluate.bootstrap import point
 from medrail.evaluate.metrics import (
     classification_statistics,
@@ -25,15 +26,6 @@ from medrail.types import Geometry
 # MONAI 1.6 calls itself in a way that it warns about.
 monai_warns = pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
-
-
-@st.composite
-def answers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """True classes (n,) and probabilities (n, K), coarse so that ties are common."""
-    n_classes, n = draw(st.integers(2, 5)), draw(st.integers(2, 40))
-    truth = draw(hnp.arrays(np.int64, n, elements=st.integers(0, n_classes - 1)))
-    scores = draw(hnp.arrays(np.float64, (n, n_classes), elements=st.integers(1, 5).map(float)))
-    return truth, scores / scores.sum(axis=1, keepdims=True)
 
 
 def named(n_classes: int) -> list[str]:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as judge
 
 from medrail.evaluate.bootstrap import point
+from medrail.evaluate.fitting_labels import label_thresholds
+from medrail.evaluate.intervals import Resampling
 from medrail.evaluate.multilabel import measure_multilabel, multilabel_statistics
 
 LABELS = ("a", "b", "c")
@@ -102,7 +104,7 @@ def test_intervals_are_by_patient_and_hold_the_value(seed: int) -> None:
     truth = rng.random((120, 3)) < (0.5, 0.3, 0.1)
     scores = np.clip(0.25 * truth + 0.7 * rng.random((120, 3)), 0, 1)
     patients = [f"p{n // 3}" for n in range(120)]
-    found = measure_multilabel(truth, scores, patients, LABELS, resamples=300, seed=0)
+    found = measure_multilabel(truth, scores, LABELS, Resampling(patients, 300, 0))
     assert next(iter(found)) == "auc"
     for name, measured in found.items():
         assert measured.low <= measured.value <= measured.high, name
@@ -110,14 +112,30 @@ def test_intervals_are_by_patient_and_hold_the_value(seed: int) -> None:
     assert found["auc/a"].n == 120
     assert found["sensitivity/c"].n == truth[:, 2].sum()
     assert found["specificity/c"].n == 120 - truth[:, 2].sum()
-    assert found == measure_multilabel(truth, scores, patients, LABELS, resamples=300, seed=0)
+    assert found == measure_multilabel(truth, scores, LABELS, Resampling(patients, 300, 0))
 
 
 def test_a_label_that_nobody_has_spoils_no_average() -> None:
     truth = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], bool)
     scores = np.array([[0.9, 0.2], [0.2, 0.1], [0.3, 0.8], [0.1, 0.1]])
-    found = measure_multilabel(truth, scores, list("abcd"), ("yes", "none"), resamples=200, seed=0)
+    found = measure_multilabel(truth, scores, ("yes", "none"), Resampling(list("abcd"), 200, 0))
     assert math.isnan(found["auc/none"].value)
     assert found["auc"].value == found["auc/yes"].value == 1
     assert found["sensitivity/none"].n == 0
     assert found["specificity/none"].value == 0.75
+
+
+def test_a_threshold_is_chosen_for_each_label_that_enough_patients_have() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((60, 3)) < (0.5, 0.5, 0.0)
+    truth[:3, 2] = True
+    scores = np.stack([0.2 + 0.2 * truth[:, 0], rng.random(60) * 0.01, 0.9 * truth[:, 2]], axis=1)
+    scores[:, 1] = 0.4  # says nothing
+    found, said = label_thresholds(truth, scores, [f"p{n}" for n in range(60)], LABELS, "youden")
+    assert found == pytest.approx({"a": 0.3})
+    assert said[0] == "thresholds by the rule youden on 60 validation cases of 60 patients: a 0.3"
+    assert said[1].endswith("b, c")
+    high, _ = label_thresholds(truth, scores, [f"p{n}" for n in range(60)], LABELS, "sensitivity=0.9")
+    assert high["a"] == pytest.approx(0.3)
+    of_two, _ = label_thresholds(truth, scores, [f"p{n % 4}" for n in range(60)], LABELS, "youden")
+    assert of_two == {}, "four patients"

@@ -23,7 +23,8 @@ from medrail.bundle import InputKind, NetworkSpec
 from medrail.read import write_nifti
 from medrail.serve import Settings, create_app
 from medrail.types import Geometry, Image
-from small_bundles import classifier_network, segmenter_network, write_bundle
+from small_bundles import classifier_network, evidence_network, segmenter_network, write_bundle
+from small_calibrations import small_calibration
 
 REQUEST_TIMEOUT_S = 60
 
@@ -80,6 +81,21 @@ def picture_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grid=(32, 32),
     )
     return write_bundle(tmp_path_factory.mktemp("bundles"), "photo", classifier_network(2), spec)
+
+
+@pytest.fixture(scope="session")
+def calibrated_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ "yes" is the brighter, the more probable, from 0.8 on; images of a mean far from 0 are unlike the training."""
+    spec = NetworkSpec(
+        task="classification",
+        classes=("no", "yes"),
+        dims=2,
+        channels=1,
+        pipeline=({"kind": "normalise", "method": "custom", "mean": [128], "std": [20]},),
+        input_kind=InputKind(picture=True, channels=1, unit="uint8"),
+    )
+    root = tmp_path_factory.mktemp("bundles")
+    return write_bundle(root, "bright", evidence_network(), spec, calibration=small_calibration(1))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -104,6 +105,21 @@ def test_classification(start, classifier, visit, picture_file, blob_png) -> Non
     page.wait_for_selector("#model-facts dd")
     assert page.get_attribute("html", "lang") == "zh-CN"
     assert "Doe_Jane" not in service.log.read_text()
+
+
+def test_what_speaks_against_the_answer_stands_before_it(start, calibrated_classifier, visit, encode, tmp_path) -> None:
+    service = start(calibrated_classifier)
+    visitor = visit(str(service.client.base_url))
+    for value, says in ((140, "Undecided: cannot be ruled out are no, yes."), (230, "unlike the training data")):
+        path = tmp_path / f"{value}.png"
+        path.write_bytes(encode(np.full((30, 40), value, np.uint8)))
+        visitor.send(path)
+        visitor.page.wait_for_function(
+            "text => document.querySelector('#headline')?.innerText.includes(text)", arg=says
+        )
+    visitor.page.click("#language")
+    visitor.page.wait_for_function("document.querySelector('#headline').innerText.includes('与训练数据差异过大')")
+    assert visitor.complaints == []
 
 
 def test_segmentation_of_a_volume_and_its_download(start, volume_segmenter, visit, head_nifti, tmp_path) -> None:

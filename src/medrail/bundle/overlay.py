@@ -1,4 +1,4 @@
-"""What a person looks at: the image, with a mask laid over it, as one PNG."""
+"""What a person looks at: the image, with a mask or a map of evidence laid over it, as one PNG."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ COLOURS: tuple[tuple[int, int, int], ...] = (
     (0, 114, 178),
 )
 _TINT = 0.35
+_HEAT_TINT = 0.65
 _GAP_PX = 4
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 _DISPLAY_CODES = ("I", "P", "L")  # head at the top, face at the top or left, the patient's right at the left
@@ -45,6 +46,7 @@ def overlay_png(
     mask: Image | None = None,
     *,
     truth: Image | None = None,
+    heat: Image | None = None,
     caption: str = "",
     window: tuple[float, float] | None = None,
     panel_px: int = 384,
@@ -53,7 +55,8 @@ def overlay_png(
 
     A volume is shown as axial, coronal and sagittal plane in radiological display: the patient's right at the left,
     anterior at the top or left, superior at the top; letters at the edges say so. Each plane is the one with the most
-    foreground of ``mask`` and ``truth``, or the middle one. Pixels are shown with their true aspect ratio in mm. A
+    foreground of ``mask`` and ``truth``, the one with the most that speaks for or against in ``heat``, or the middle
+    one. Pixels are shown with their true aspect ratio in mm. A
     picture, or a volume without geometry, is shown as it is stored.
 
     Parameters
@@ -64,6 +67,9 @@ def overlay_png(
         Class indices (1, D, H, W) on the image's grid; each class above 0 is tinted and outlined in its own colour.
     truth:
         A reference mask on the same grid, drawn as a white line with a dark rim.
+    heat:
+        Numbers (1, D, H, W) on the image's grid, as ``Evidence.values``: orange where positive, blue where negative,
+        the stronger, the farther from 0.
     caption:
         A line of text below.
     window:
@@ -77,7 +83,7 @@ def overlay_png(
     GeometryError
         If a mask is on another grid than the image.
     """
-    for other in (mask, truth):
+    for other in (mask, truth, heat):
         if other is not None and other.grid != image.grid:
             raise GeometryError(
                 f"a mask of {other.grid} voxels", needed=f"{image.grid}, as the image", where=image.source
@@ -86,7 +92,8 @@ def overlay_png(
     voxels, spacing_mm, codes = _display_order(image.voxels[:3] if colour else image.voxels[:1], image.geometry)
     labels = None if mask is None else _display_order(mask.voxels, image.geometry)[0][0]
     reference = None if truth is None else _display_order(truth.voxels, image.geometry)[0][0]
-    planes = _planes(voxels.shape[1:], labels, reference)
+    warmth = None if heat is None else _display_order(heat.voxels.astype(np.float32), image.geometry)[0][0]
+    planes = _planes(voxels.shape[1:], labels, reference, warmth)
     shown = [np.take(voxels, plane.index, axis=plane.axis + 1) for plane in planes]
     low, high = window or _display_window(shown, image.unit)
     px_per_mm = panel_px / max(
@@ -98,6 +105,8 @@ def overlay_png(
         rows, columns = (axis for axis in range(3) if axis != plane.axis)
         size_px = _size_px(values.shape[1:], (spacing_mm[rows], spacing_mm[columns]), px_per_mm)
         panel = _grey_or_rgb(values, low, high, size_px)
+        if warmth is not None:
+            panel = _warm(panel, np.take(warmth, plane.index, axis=plane.axis), float(np.abs(warmth).max()))
         if labels is not None:
             panel = _paint(panel, _resize_labels(labels, plane, size_px))
         if reference is not None:
@@ -122,13 +131,17 @@ def _display_order(
     return turned, (d, h, w), ("I", "P", "L")
 
 
-def _planes(grid: tuple[int, ...], labels: Voxels | None, reference: Voxels | None) -> list[_Plane]:
+def _planes(
+    grid: tuple[int, ...], labels: Voxels | None, reference: Voxels | None, warmth: Voxels | None
+) -> list[_Plane]:
     thin = [axis for axis, length in enumerate(grid) if length == 1]
     axes = thin[:1] or [0, 1, 2]
-    foreground = np.zeros(grid, dtype=bool)
+    foreground: Voxels = np.zeros(grid, dtype=bool)
     for mask in (labels, reference):
         if mask is not None:
             foreground |= mask > 0
+    if warmth is not None and not foreground.any():
+        foreground = np.abs(warmth)
     planes = []
     for axis in axes:
         others = tuple(other for other in range(3) if other != axis)
@@ -179,6 +192,15 @@ def _paint(panel: RGB, labels: RGB) -> RGB:
         painted[region] = (1 - _TINT) * painted[region] + _TINT * colour
         painted[_inner_edge(region, 2)] = colour
     return painted.round().astype(np.uint8)
+
+
+def _warm(panel: RGB, heat: npt.NDArray[np.float32], strongest: float) -> RGB:
+    """Where nothing speaks for or against, the image is as it was."""
+    height, width = panel.shape[:2]
+    sized = np.asarray(Picture.fromarray(heat).resize((width, height), Picture.Resampling.BILINEAR))[..., np.newaxis]
+    tint = _HEAT_TINT * np.abs(sized) / (strongest or 1.0)
+    colour = np.where(sized > 0, np.array(COLOURS[0], np.float32), np.array(COLOURS[1], np.float32))
+    return np.asarray(((1 - tint) * panel + tint * colour).round(), dtype=np.uint8)
 
 
 def _trace(panel: RGB, region: npt.NDArray[np.bool_]) -> RGB:

@@ -166,6 +166,7 @@ def _case(entry: Entry, case_id: str, patient: str, centre: str) -> Case:
         centre=centre,
         fold=entry.fold,
         defects=tuple(sorted(set(entry.defects))),
+        groups=entry.groups,
     )
 
 

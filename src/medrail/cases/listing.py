@@ -14,7 +14,7 @@ from medrail.errors import CaseError, ConfigError, Problem, ReadError
 from medrail.read import sniff
 from medrail.read.dicom.walk import walk
 from medrail.read.dicom.who import Keyed
-from medrail.types import SplitName
+from medrail.types import Groups, SplitName
 
 # "stop": no case, or no right result, can be made of it. "warn": said, and the rest goes on.
 Severity = Literal["warn", "stop"]
@@ -85,6 +85,8 @@ class Entry:
         Where it was acquired, and the fold of a k-fold split, as the data say.
     scanner, burned_in, modality, defects:
         As the DICOM header says (``medrail.read.Series``); "" and () elsewhere.
+    groups:
+        What divides the cases (``medrail.cases.groups``), as the table or the header says.
     patient_key, issuer_key, study_key, series_key, person_key:
         Digests of whose it is, as the DICOM header says; ``of`` takes them over. In memory only.
     """
@@ -104,6 +106,7 @@ class Entry:
     burned_in: str = ""
     modality: str = ""
     defects: tuple[str, ...] = ()
+    groups: Groups = ()
     patient_key: str = field(default="", repr=False)
     issuer_key: str = field(default="", repr=False)
     study_key: str = field(default="", repr=False)

@@ -1,6 +1,7 @@
 """The case table: a CSV that a person can open.
 
-id,patient,image,item,target,roi,split,centre,fold,defects
+id,patient,image,item,target,roi,split,centre,fold,defects, and group/NAME for each group that the data tell (sex, age,
+scanner, ...).
 
 Each stage writes it anew from the data and ``split``, so what is changed in it by hand does not last: a copy of it is
 good as data of its own (``data.kind: csv``, ``data.path`` the copy, ``split.by: given``).
@@ -18,6 +19,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from medrail.cases.groups import PREFIX
 from medrail.cases.layouts.rows import Row, Sheet, read_sheet
 from medrail.cases.listing import Finding, fold_named, listed, split_named
 from medrail.config import did_you_mean
@@ -44,7 +46,9 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     quoting_writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(HEADER)
+    cases = list(cases)
+    divided_by = list(dict.fromkeys(name for case in cases for name, _ in case.groups))
+    writer.writerow([*HEADER, *(f"{PREFIX}{name}" for name in divided_by)])
     written = _Written(path.parent, root)
     for case in cases:
         if len(case.paths) != 1:
@@ -58,6 +62,9 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
         roi = written.path(case.roi) if case.roi else ""
         cells = [case.id, case.patient, image, case.item, target, roi, case.split or ""]
         cells += [case.centre, "" if case.fold is None else str(case.fold), " ".join(case.defects)]
+        if divided_by:
+            groups = dict(case.groups)
+            cells += [groups.get(name, "") for name in divided_by]
         # The plain writer leaves a lone carriage return bare, which every reader takes for the end of the row.
         (quoting_writer if "\r" in "".join(cells) else writer).writerow(cells)
     keep_text(path, buffer.getvalue())
@@ -159,7 +166,12 @@ def _case(row: Row, folder: Path) -> Case:
         centre=cells.get("centre", ""),
         fold=fold_named(cells.get("fold", "")),
         defects=tuple(cells.get("defects", "").split()),
+        groups=tuple((name.removeprefix(PREFIX), value) for name, value in cells.items() if _tells(name, value)),
     )
+
+
+def _tells(name: str, value: str) -> bool:
+    return name.startswith(PREFIX) and bool(value)
 
 
 def _absolute(text: str, folder: Path) -> str:

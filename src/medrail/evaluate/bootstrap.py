@@ -72,12 +72,19 @@ def percentile_bootstrap(
     Name -> (low, high); NaN for a statistic that more than half of the resamples leave undefined, and for every
     statistic when there is only one group.
     """
-    _, members = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    n_groups = int(members.max()) + 1 if len(members) else 0
+    found = resampled(statistics, groups, resamples=resamples, seed=seed)
+    return {name: percentiles(values) for name, values in found.items()}
+
+
+def resampled(
+    statistics: Mapping[str, Statistic], groups: Sequence[Any], *, resamples: int, seed: int
+) -> dict[str, FloatArray]:
+    """Name -> the statistic in each of the resamples of the groups (R,); NaN throughout with fewer than two groups."""
+    members, n_groups = membership(groups)
+    values = {name: np.full(resamples, math.nan) for name in statistics}
     if n_groups < 2:
-        return dict.fromkeys(statistics, (math.nan, math.nan))
+        return values
     generator = np.random.default_rng(seed)
-    values = {name: np.empty(resamples) for name in statistics}
     chunk = max(1, _CHUNK_WEIGHTS // max(len(members), n_groups))
     for first in range(0, resamples, chunk):
         size = min(chunk, resamples - first)
@@ -87,19 +94,38 @@ def percentile_bootstrap(
         weights = times[:, members].astype(np.float64)
         for name, statistic in statistics.items():
             values[name][first : first + size] = statistic(weights)
-    return {name: _percentiles(found) for name, found in values.items()}
+    return values
 
 
-def _percentiles(values: FloatArray) -> tuple[float, float]:
+def left_out(statistics: Mapping[str, Statistic], groups: Sequence[Any]) -> dict[str, FloatArray]:
+    """Name -> the statistic without each of the groups in turn (G,): the jackknife."""
+    members, n_groups = membership(groups)
+    values = {name: np.full(n_groups, math.nan) for name in statistics}
+    chunk = max(1, _CHUNK_WEIGHTS // max(len(members), 1))
+    for first in range(0, n_groups, chunk):
+        without = np.arange(first, min(first + chunk, n_groups))
+        weights = (members != without[:, np.newaxis]).astype(np.float64)
+        for name, statistic in statistics.items():
+            values[name][without] = statistic(weights)
+    return values
+
+
+def membership(groups: Sequence[Any]) -> tuple[npt.NDArray[np.int64], int]:
+    """For each item the number of its group, and how many groups there are."""
+    names, members = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return np.asarray(members, dtype=np.int64), len(names)
+
+
+def percentiles(values: FloatArray, shares: tuple[float, float] | None = None) -> tuple[float, float]:
+    """The values at two shares (the middle 95 % unless told), NaN if more than half are undefined."""
     defined = values[np.isfinite(values)]
-    if 2 * len(defined) < len(values):
+    if not len(defined) or 2 * len(defined) < len(values):
         return math.nan, math.nan
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(defined, (tail, 100 - tail))
+    low, high = np.quantile(defined, shares or ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """95 % score interval of a proportion among ``n`` independent trials (Wilson 1927, J Am Stat Assoc 22:209).
 
     Unlike the bootstrap it is not empty when all trials end alike: 20 of 20 give (0.84, 1).

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medrail import __version__
+from medrail.bundle.calibration import CALIBRATION_FILE
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.cases import FileHashes, Leaked, source_fingerprint
@@ -18,8 +19,9 @@ from medrail.evaluate.bootstrap import Measured
 from medrail.types import Case
 from medrail.workspace import Run, read_json, source_sha256, write_json
 
-FORMAT = 2
+FORMAT = 3
 NOTHING_LEAKED = Leaked()
+Points = Sequence[tuple[float, float]]
 EVALUATION_FILE, CASE_FILE = "evaluation.json", "cases.csv"
 
 
@@ -42,10 +44,26 @@ class Evaluation:
     timings_ms:
         Median over the cases of prepare, model and post.
     strata:
-        Name -> value -> metrics of the cases that have it: "defects" (with, without), "centre", "leaked" (yes, no).
-        A name by which all cases are alike is left out.
+        Name -> value -> metrics of the cases that have it: "sex", "age", "scanner", "centre", "defects" (with,
+        without), "leaked" (yes, no), columns of the user's table. A name by which all cases are alike is left out.
+    too_small:
+        Name -> value -> why these metrics cannot be read, of the parts for which it is so.
     accepted_leaks:
         ``medrail.cases.Leaked.to_json`` where cases were judged that the network has seen; else empty.
+    calibration:
+        ``Calibration.summary``: temperature, thresholds and their rule, conformal, ood, and what they were fitted on.
+    operating_points:
+        Class -> sensitivity, specificity, ppv, npv of that class against the rest at its threshold.
+    conformal, ood:
+        Coverage and mean size of the conformal sets; share of the cases that were called unlike the training data.
+    curves:
+        Name of a picture -> name of a curve -> points (x, y), thinned: roc, precision_recall, reliability, abstention.
+    patients_needed:
+        {metric, half_width, patients, more, sentence}: what it would take to halve its interval; else empty.
+    warnings:
+        What must be known before the numbers are read.
+    seconds:
+        What judging, measuring and drawing took.
     """
 
     split: str
@@ -58,6 +76,15 @@ class Evaluation:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     strata: Mapping[str, Mapping[str, Mapping[str, Measured]]] = field(default_factory=dict)
     accepted_leaks: Mapping[str, Any] = field(default_factory=dict)
+    too_small: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    operating_points: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
+    conformal: Mapping[str, Measured] = field(default_factory=dict)
+    ood: Mapping[str, Measured] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Points]] = field(default_factory=dict)
+    patients_needed: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: split, n, patients, metrics {name: {value, low, high, n, method}}, failed, ..."""
@@ -67,14 +94,26 @@ class Evaluation:
             "n": self.n,
             "patients": self.patients,
             "metrics": _to_json(self.metrics),
+            "operating_points": {name: _to_json(metrics) for name, metrics in self.operating_points.items()},
+            "conformal": _to_json(self.conformal),
+            "ood": _to_json(self.ood),
+            "calibration": dict(self.calibration),
+            "patients_needed": dict(self.patients_needed),
+            "warnings": list(self.warnings),
             "strata": {
                 name: {value: _to_json(metrics) for value, metrics in values.items()}
                 for name, values in self.strata.items()
             },
+            "too_small": {name: dict(values) for name, values in self.too_small.items()},
             "accepted_leaks": dict(self.accepted_leaks),
             "failed": [dict(entry) for entry in self.failed],
             "confusion": [list(row) for row in self.confusion],
+            "curves": {
+                name: {curve: [list(point) for point in points] for curve, points in curves.items()}
+                for name, curves in self.curves.items()
+            },
             "timings_ms": dict(self.timings_ms),
+            "seconds": dict(self.seconds),
             "fingerprint": self.fingerprint,
         }
 
@@ -95,6 +134,18 @@ class Evaluation:
             fingerprint=str(values["fingerprint"]),
             confusion=tuple(tuple(int(count) for count in row) for row in values["confusion"]),
             timings_ms={name: float(value) for name, value in values["timings_ms"].items()},
+            too_small={name: dict(reasons) for name, reasons in values["too_small"].items()},
+            calibration=dict(values["calibration"]),
+            operating_points={name: _from_json(metrics) for name, metrics in values["operating_points"].items()},
+            conformal=_from_json(values["conformal"]),
+            ood=_from_json(values["ood"]),
+            curves={
+                name: {curve: [(float(x), float(y)) for x, y in points] for curve, points in curves.items()}
+                for name, curves in values["curves"].items()
+            },
+            patients_needed=dict(values["patients_needed"]),
+            warnings=tuple(map(str, values["warnings"])),
+            seconds={name: float(value) for name, value in values["seconds"].items()},
         )
 
     def save(self, run: Run) -> None:
@@ -116,7 +167,12 @@ class Evaluation:
         values = read_json(path)
         try:
             if values["format"] != FORMAT:
-                raise RunError(f"format version {values['format']!r}", needed=str(FORMAT), where=str(path))
+                raise RunError(
+                    f"format version {values['format']!r}",
+                    needed=str(FORMAT),
+                    where=str(path),
+                    remedy="It is of another medrail: `medrail evaluate` writes it anew.",
+                )
             return Evaluation.from_json(values)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise RunError(
@@ -157,15 +213,17 @@ def evaluation_fingerprint(
     wanted = split or config.evaluate.split
     with FileHashes.of(run.workspace) as hashes:
         contents = sorted(
-            [case.id, case.patient, case.centre, case.defects, _content(case, config, hashes)]
+            [case.id, case.patient, case.centre, case.defects, case.groups, content_of(case, config, hashes)]
             for case in cases
             if case.split == wanted
         )
+    calibration = run.folder / CALIBRATION_FILE
     made_from = {
         "medrail": [__version__, source_sha256()],
         "format": FORMAT,
         "network": FileEntry.of(run.network).sha256,
         "network_spec": FileEntry.of(run.network.with_name(NETWORK_SPEC_FILE)).sha256,
+        "calibration": FileEntry.of(calibration).sha256 if calibration.is_file() else "",
         "split": wanted,
         "evaluate": config.evaluate.model_dump(mode="json"),
         **({"ordered": True} if config.data.ordered else {}),
@@ -176,7 +234,8 @@ def evaluation_fingerprint(
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def _content(case: Case, config: Config, hashes: FileHashes) -> str:
+def content_of(case: Case, config: Config, hashes: FileHashes) -> str:
+    """What a case's files hold, as a fingerprint; "unreadable" where they cannot be read."""
     try:
         return source_fingerprint(case, hashes, config.read_options)
     except (DataError, OSError):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.evaluate.bootstrap import FloatArray, Statistic
+from medrail.evaluate.surface import surface_distances
 from medrail.types import Geometry
 
 IntArray = npt.NDArray[np.int64]
@@ -20,11 +21,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def classification_statistics(
-    truth: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str]
+    truth: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    predicted: npt.ArrayLike | None = None,
 ) -> dict[str, Statistic]:
     """Every classification metric as a function of the cases' weights.
 
-    * ``accuracy``: share of the cases whose most probable class is the true one (the first class on a tie).
+    * ``accuracy``: share of the cases whose answer is the true class.
     * ``balanced_accuracy``: mean sensitivity of the classes that occur among the true ones.
     * ``f1``: mean over the classes that occur among the true or the predicted ones of 2 TP / (2 TP + FP + FN).
     * ``auc``: area under the ROC curve with ties counted half (the Mann-Whitney statistic; Hanley and McNeil, Radiology
@@ -40,31 +44,33 @@ def classification_statistics(
         (n, K).
     classes:
         K names.
+    predicted:
+        (n,) class indices of the answers; None: the most probable class, the first one on a tie.
     """
     true = np.asarray(truth, dtype=np.int64)
     scores = np.asarray(probabilities, dtype=np.float64).reshape(len(true), len(classes))
-    predicted = scores.argmax(axis=1)
+    named = scores.argmax(axis=1) if predicted is None else np.asarray(predicted, dtype=np.int64)
     n_classes = len(classes)
 
     def counts(weights: FloatArray) -> FloatArray:
-        return confusion(true, predicted, n_classes, weights)
+        return confusion(true, named, n_classes, weights)
 
     def accuracy(weights: FloatArray) -> FloatArray:
-        return np.asarray(weights @ (true == predicted) / weights.sum(axis=1))
+        return ratio(weights @ (true == named), weights.sum(axis=1))
 
     def balanced_accuracy(weights: FloatArray) -> FloatArray:
-        return _mean_defined(_sensitivities(counts(weights)))
+        return mean_defined(sensitivities(counts(weights)))
 
     def f1(weights: FloatArray) -> FloatArray:
-        return _mean_defined(_f1_scores(counts(weights)))
+        return mean_defined(_f1_scores(counts(weights)))
 
     def auc(weights: FloatArray) -> FloatArray:
         positives = [1] if n_classes == 2 else range(n_classes)
         areas = [area_under_roc(true == index, scores[:, index], weights) for index in positives]
-        return _mean_defined(np.stack(areas, axis=1))
+        return mean_defined(np.stack(areas, axis=1))
 
     def sensitivity(index: int) -> Statistic:
-        return lambda weights: _sensitivities(counts(weights))[:, index]
+        return lambda weights: sensitivities(counts(weights))[:, index]
 
     per_class = {f"sensitivity/{name}": sensitivity(index) for index, name in enumerate(classes)}
     return {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "auc": auc, "f1": f1, **per_class}
@@ -76,7 +82,8 @@ def confusion(truth: IntArray, predicted: IntArray, n_classes: int, weights: Flo
     order = np.argsort(cells, kind="stable")
     present, starts = np.unique(cells[order], return_index=True)
     matrix = np.zeros((len(weights), n_classes * n_classes))
-    matrix[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
+    if len(present):
+        matrix[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
     return matrix.reshape(len(weights), n_classes, n_classes)
 
 
@@ -85,10 +92,12 @@ def area_under_roc(positive: BoolArray, scores: FloatArray, weights: FloatArray)
     order = np.argsort(scores, kind="stable")
     _, starts = np.unique(scores[order], return_index=True)
     ranked = weights[:, order]
+    if not len(starts):
+        return np.full(len(weights), math.nan)
     up = np.add.reduceat(ranked * positive[order], starts, axis=1)
     down = np.add.reduceat(ranked * ~positive[order], starts, axis=1)
     wins = (up * (np.cumsum(down, axis=1) - 0.5 * down)).sum(axis=1)
-    return _ratio(wins, up.sum(axis=1) * down.sum(axis=1))
+    return ratio(wins, up.sum(axis=1) * down.sum(axis=1))
 
 
 def mean_over_patients(values: npt.ArrayLike, patients: Sequence[str]) -> Statistic:
@@ -99,7 +108,7 @@ def mean_over_patients(values: npt.ArrayLike, patients: Sequence[str]) -> Statis
     cases_of = np.bincount(members, weights=defined)[members]
     share = np.where(defined, 1 / np.maximum(cases_of, 1), 0.0)
     filled = np.where(defined, numbers, 0.0)
-    return lambda weights: _ratio(weights @ (filled * share), weights @ share)
+    return lambda weights: ratio(weights @ (filled * share), weights @ share)
 
 
 def slice_confusion(truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], n_classes: int) -> IntArray:
@@ -117,13 +126,13 @@ def dice(confusion_counts: npt.NDArray[np.generic]) -> FloatArray:
     A class that neither mask has: 1. A class that only one of the masks has: 0.
     """
     hit, miss, extra = _hits(confusion_counts)
-    return np.asarray(_ratio(2 * hit, 2 * hit + miss + extra, empty=1.0))
+    return np.asarray(ratio(2 * hit, 2 * hit + miss + extra, empty=1.0))
 
 
 def iou(confusion_counts: npt.NDArray[np.generic]) -> FloatArray:
     """TP / (TP + FP + FN) of each foreground class, with the same rules for empty masks as ``dice``."""
     hit, miss, extra = _hits(confusion_counts)
-    return np.asarray(_ratio(hit, hit + miss + extra, empty=1.0))
+    return np.asarray(ratio(hit, hit + miss + extra, empty=1.0))
 
 
 def volume_error_ml(confusion_counts: npt.NDArray[np.generic], geometry: Geometry) -> FloatArray:
@@ -134,12 +143,7 @@ def volume_error_ml(confusion_counts: npt.NDArray[np.generic], geometry: Geometr
 
 
 def hd95(truth: BoolArray, predicted: BoolArray, spacing: Sequence[float] | FloatArray) -> float:
-    """95 % Hausdorff distance of two masks' surfaces, in the unit of ``spacing``.
-
-    The surface of a mask is the mask without its erosion by one voxel along the axes, voxels at the array's border
-    included. From every surface voxel of one mask the distance to the nearest surface voxel of the other is taken; the
-    result is the larger one of the two directions' 95th percentiles (as MONAI; MedPy pools both directions instead).
-    Axes of length 1 are left out, so the surface of a picture is its outline.
+    """95 % Hausdorff distance of two masks' surfaces, in the unit of ``spacing``: see ``surface``.
 
     Parameters
     ----------
@@ -152,23 +156,7 @@ def hd95(truth: BoolArray, predicted: BoolArray, spacing: Sequence[float] | Floa
     -------
     0 if both masks are empty, NaN if one of them is.
     """
-    from scipy import ndimage
-
-    if not truth.any() or not predicted.any():
-        return 0.0 if truth.any() == predicted.any() else math.nan
-    box = ndimage.find_objects((truth | predicted).astype(np.uint8))[0]
-    kept = [axis for axis in range(truth.ndim) if truth.shape[axis] > 1] or [truth.ndim - 1]
-    dropped = tuple(axis for axis in range(truth.ndim) if axis not in kept)
-    surfaces = []
-    for mask in (truth, predicted):
-        inside = np.squeeze(mask[box], axis=dropped)
-        surfaces.append(inside & ~ndimage.binary_erosion(inside))
-    sampling = [float(spacing[axis]) for axis in kept]
-    directed = [
-        np.percentile(ndimage.distance_transform_edt(~target, sampling=sampling)[source], 95)
-        for source, target in (surfaces, surfaces[::-1])
-    ]
-    return float(max(directed))
+    return surface_distances(truth, predicted, spacing).hd95()
 
 
 def _hits(confusion_counts: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -179,19 +167,22 @@ def _hits(confusion_counts: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatA
     return hit[..., 1:], miss[..., 1:], extra[..., 1:]
 
 
-def _sensitivities(matrices: FloatArray) -> FloatArray:
-    return _ratio(np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(axis=2))
+def sensitivities(matrices: FloatArray) -> FloatArray:
+    """TP / (TP + FN) of each class, from (R, K, K) to (R, K)."""
+    return ratio(np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(axis=2))
 
 
 def _f1_scores(matrices: FloatArray) -> FloatArray:
     hit = np.diagonal(matrices, axis1=1, axis2=2)
-    return _ratio(2 * hit, matrices.sum(axis=2) + matrices.sum(axis=1))
+    return ratio(2 * hit, matrices.sum(axis=2) + matrices.sum(axis=1))
 
 
-def _ratio(above: FloatArray, below: FloatArray, empty: float = math.nan) -> FloatArray:
+def ratio(above: npt.ArrayLike, below: FloatArray, empty: float = math.nan) -> FloatArray:
+    """above / below, and ``empty`` where ``below`` is 0, without a warning."""
     return np.asarray(np.divide(above, below, out=np.full(np.shape(below), empty), where=below > 0))
 
 
-def _mean_defined(values: FloatArray) -> FloatArray:
+def mean_defined(values: FloatArray) -> FloatArray:
+    """Mean of each row's finite values, from (R, K) to (R,); NaN where there is none."""
     defined = np.isfinite(values)
-    return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+    return ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))

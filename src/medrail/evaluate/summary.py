@@ -1,75 +1,183 @@
-"""From the cases' scores to metrics with intervals, and a sentence that says how each was found."""
+"""From the cases' answers and scores to the metrics of a set of cases."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point, wilson
-from medrail.evaluate.metrics import IntArray, classification_statistics, dice, iou, mean_over_patients
+from medrail.evaluate.agreement import agreement_statistics
+from medrail.evaluate.bca import bca_bootstrap
+from medrail.evaluate.bootstrap import FloatArray, Measured, Statistic
+from medrail.evaluate.calibration import expected_calibration_error
+from medrail.evaluate.coverage import set_statistics
+from medrail.evaluate.delong import delong_interval, delong_method
+from medrail.evaluate.intervals import (
+    Counted,
+    Resampling,
+    WithIntervals,
+    bootstrap_words,
+    count_of,
+    doubt,
+    none_why,
+)
+from medrail.evaluate.metrics import BoolArray, IntArray, classification_statistics, dice, iou, mean_over_patients
+from medrail.evaluate.operating import at_class_thresholds
 from medrail.evaluate.ordinal import quadratic_kappa
+from medrail.evaluate.scoring import mean_of, probability_statistics
 
-FEW = 5
-"""With fewer patients the resamples can show only a few values, and the percentile interval is far too narrow."""
+BINS = 10
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+_SLICES = "axial slice{s} that hold foreground"
 
 
-def measure_classification(
-    truth: Sequence[int],
-    probabilities: Sequence[Sequence[float]],
-    patients: Sequence[str],
-    classes: Sequence[str],
-    *,
-    resamples: int,
-    seed: int,
-    ordered: bool = False,
-) -> dict[str, Measured]:
-    """accuracy, balanced_accuracy, auc, f1 and sensitivity/CLASS over all cases, with intervals.
+@dataclass(frozen=True)
+class Answers:
+    """What was answered and what is true.
 
-    ``ordered``: the classes are grades, so quadratic_kappa, too.
-
-    ``n`` is the number of cases; of a sensitivity, the number of cases of that class.
+    truth, predicted:
+        (n,) class indices; the answer is the decision as it is served.
+    probabilities:
+        (n, K).
+    how:
+        Whose cases they are, and how they are resampled.
+    ordered:
+        Whether the classes are grades in their order.
     """
-    statistics = classification_statistics(truth, probabilities, classes)
-    if ordered:
-        answers = np.asarray(probabilities, dtype=np.float64).argmax(axis=1)
-        statistics["quadratic_kappa"] = quadratic_kappa(np.asarray(truth, dtype=np.int64), answers, len(classes))
-    groups, unit = _groups(patients)
-    intervals = percentile_bootstrap(statistics, groups, resamples=resamples, seed=seed)
-    counted = {f"sensitivity/{name}": [index == one for one in truth] for index, name in enumerate(classes)}
-    counted["accuracy"] = [True] * len(truth)
-    method = f"over all cases; {_bootstrap(unit, len(set(groups)), resamples)}"
-    measured = {}
-    for name, statistic in statistics.items():
-        counts = counted.get(name, counted["accuracy"])
-        value, interval = point(statistic, len(truth)), intervals[name]
-        units = len({group for group, counts_here in zip(groups, counts, strict=True) if counts_here})
-        measured[name] = _measured(value, interval, sum(counts), method + _doubt(unit, units), _none_why(len(truth)))
-        if interval[0] == interval[1] and math.isfinite(value):
-            measured[name] = _without_spread(value, sum(counts), units if name in counted else 0, unit)
-    return measured
+
+    truth: IntArray
+    predicted: IntArray
+    probabilities: FloatArray
+    classes: tuple[str, ...]
+    how: Resampling
+    ordered: bool = False
+
+    @staticmethod
+    def of(
+        truth: npt.ArrayLike,
+        probabilities: npt.ArrayLike,
+        classes: Sequence[str],
+        how: Resampling,
+        predicted: npt.ArrayLike | None = None,
+    ) -> Answers:
+        """From plain lists; without ``predicted`` the most probable class is the answer, the first one on a tie."""
+        given = np.asarray(probabilities, dtype=np.float64).reshape(-1, len(classes))
+        named = given.argmax(axis=1) if predicted is None else np.asarray(predicted)
+        return Answers(np.asarray(truth, dtype=np.int64), named.astype(np.int64), given, tuple(classes), how)
+
+    @property
+    def confidence(self) -> FloatArray:
+        """(n,): the probability of the answer."""
+        return np.asarray(self.probabilities[np.arange(len(self.truth)), self.predicted])
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.predicted == self.truth)
 
 
-def _without_spread(value: float, n: int, units: int, unit: str) -> Measured:
-    """For a value that all resamples share (nothing wrong, or nothing right), where a bootstrap sees no doubt at all.
+def measure_classification(answers: Answers) -> dict[str, Measured]:
+    """Every classification metric of ``medrail.evaluate.glossary`` over all cases, with its interval.
 
-    Proportions (``units`` > 0) get Wilson's interval with each patient as one trial; other metrics get none.
+    ``n`` is the number of cases; of a sensitivity, specificity or predictive value, the number of cases it is a share
+    of.
     """
-    if units:
-        method = f"over all cases; 95% Wilson interval for {_count(unit, units)}, because all resamples are alike"
-        return Measured(value, *wilson(value, units), n=n, method=method)
-    return Measured(value, math.nan, math.nan, n=n, method="no interval: all bootstrap resamples are alike")
+    statistics, counted = _statistics(answers)
+    two = len(answers.classes) == 2
+    measured = WithIntervals(answers.how, counted).of(statistics, skip=("auc",) if two else ())
+    if two:
+        measured["auc"] = measure_area(answers.truth == 1, answers.probabilities[:, 1], answers.how)
+    order = [name for name in ("auc", *statistics) if name in measured]
+    return {name: measured[name] for name in dict.fromkeys(order)}
+
+
+def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Counted]]:
+    truth, predicted, classes = answers.truth, answers.predicted, answers.classes
+    most_probable = answers.probabilities.argmax(axis=1)
+    found = classification_statistics(truth, answers.probabilities, classes, predicted)
+    agreed = agreement_statistics(truth, predicted, classes)
+    chances = probability_statistics(truth, answers.probabilities)
+    statistics: dict[str, Statistic] = {"auc": found.pop("auc"), "auprc": chances.pop("auprc")}
+    statistics["accuracy"] = found.pop("accuracy")
+    counted = {"accuracy": Counted(proportion=True)}
+    if len(classes) == 2:
+        statistics["accuracy_most_probable"] = mean_of(most_probable == truth)
+        counted["accuracy_most_probable"] = Counted(proportion=True)
+    statistics |= {"balanced_accuracy": found["balanced_accuracy"], "f1": found["f1"], "mcc": agreed["mcc"]}
+    names = {name: f"{name}/{classes[1]}" for name in RATES} if len(classes) == 2 else {}
+    names |= {f"sensitivity/{label}": f"sensitivity/{label}" for label in classes}
+    if len(classes) > 2:
+        names |= {f"{rate}/{label}": f"{rate}/{label}" for rate in RATES[1:] for label in classes}
+    for shown, name in names.items():
+        statistics[shown] = (found | agreed)[name]
+        counted[shown] = _share_of(name, answers)
+    if answers.ordered:
+        statistics["quadratic_kappa"] = quadratic_kappa(truth, predicted, len(classes))
+    sure = expected_calibration_error(answers.confidence, answers.correct, BINS)
+    return {**statistics, **chances, "ece": sure}, counted
+
+
+def _share_of(name: str, answers: Answers) -> Counted:
+    """The cases that a rate of a class is a share of."""
+    rate, _, label = name.partition("/")
+    index = answers.classes.index(label)
+    counts = {
+        "sensitivity": answers.truth == index,
+        "specificity": answers.truth != index,
+        "ppv": answers.predicted == index,
+        "npv": answers.predicted != index,
+    }[rate]
+    return Counted(counts, proportion=bool(counts.any()))
+
+
+def measure_area(positive: BoolArray, scores: FloatArray, how: Resampling) -> Measured:
+    """AUC of cases that are positive or not, with DeLong's interval by patient."""
+    groups = how.groups
+    found = delong_interval(positive, scores, groups)
+    units = min(how.units(positive), how.units(~positive))
+    method = delong_method(positive, scores, groups)
+    if "patient" in method and len(set(how.patients)) == 1:
+        method += " (each case counted as one: all are of one patient)"
+    if math.isfinite(found.low):
+        method = f"over all cases; {method}{doubt(how.unit, units)}"
+    return Measured(found.auc, found.low, found.high, len(positive), method)
+
+
+def measure_operating_points(answers: Answers, thresholds: Mapping[str, float]) -> dict[str, dict[str, Measured]]:
+    """Class -> sensitivity, specificity, ppv, npv of that class against the rest, at its threshold."""
+    statistics = at_class_thresholds(answers.truth, answers.probabilities, answers.classes, thresholds)
+    counted = {}
+    for name in statistics:
+        rate, _, label = name.partition("@/")
+        index = answers.classes.index(label)
+        called = answers.probabilities[:, index] >= thresholds[label]
+        is_one = answers.truth == index
+        counts = {"sensitivity": is_one, "specificity": ~is_one, "ppv": called, "npv": ~called}[rate]
+        counted[name] = Counted(counts, proportion=bool(counts.any()))
+    measured = WithIntervals(answers.how, counted).of(statistics)
+    return {
+        label: {rate: measured[f"{rate}@/{label}"] for rate in RATES}
+        for label in answers.classes
+        if label in thresholds
+    }
+
+
+def measure_conformal(answers: Answers, quantile: float) -> dict[str, Measured]:
+    """Coverage and mean size of the conformal sets."""
+    found = set_statistics(answers.probabilities, answers.truth, quantile)
+    statistics = {"coverage": found["set_coverage"], "mean_size": found["set_size"]}
+    return WithIntervals(answers.how, {"coverage": Counted(proportion=True)}).of(statistics)
+
+
+def measure_share(name: str, values: npt.ArrayLike, how: Resampling) -> dict[str, Measured]:
+    """The share of the cases for which something is so."""
+    return WithIntervals(how, {name: Counted(proportion=True)}).of({name: mean_of(values)})
 
 
 def measure_segmentation(
-    scores: Sequence[Mapping[str, float]],
-    patients: Sequence[str],
-    first_counts: IntArray | None,
-    classes: Sequence[str],
-    *,
-    resamples: int,
-    seed: int,
+    scores: Sequence[Mapping[str, float]], first_counts: IntArray | None, classes: Sequence[str], how: Resampling
 ) -> dict[str, Measured]:
     """The mean over the patients of each case's score, with intervals.
 
@@ -82,35 +190,26 @@ def measure_segmentation(
         IoU comes from its slices.
     """
     columns = {
-        name: [score.get(name, math.nan) for score in scores]
+        name: np.array([score.get(name, math.nan) for score in scores])
         for name in dict.fromkeys(name for score in scores for name in score)
     }
-    groups, unit = _groups(patients)
-    statistics = {name: mean_over_patients(values, patients) for name, values in columns.items()}
-    intervals = percentile_bootstrap(statistics, groups, resamples=resamples, seed=seed)
-    method = f"mean over cases, each patient counting the same; {_bootstrap(unit, len(set(groups)), resamples)}"
-    measured = {}
-    for name, values in columns.items():
-        defined = np.isfinite(values)
-        n = int(defined.sum())
-        left_out = (
-            f"; left out: {_count('case{s}', len(values) - n)} in which it is not defined" if n < len(values) else ""
-        )
-        doubt = _doubt(unit, len({group for group, is_defined in zip(groups, defined, strict=True) if is_defined}))
-        measured[name] = _measured(
-            point(statistics[name], len(values)),
-            intervals[name],
-            n,
-            method + left_out + doubt,
-            _none_why(len(values)) + left_out,
-        )
+    counted = {name: _defined(values) for name, values in columns.items()}
+    statistics = {name: mean_over_patients(values, how.patients) for name, values in columns.items()}
+    measured = WithIntervals(how, counted).of(statistics)
     if len(scores) == 1 and first_counts is not None:
-        measured |= _over_slices(measured, first_counts, classes, resamples=resamples, seed=seed)
+        measured |= _over_slices(measured, first_counts, classes, how)
     return measured
 
 
+def _defined(values: FloatArray) -> Counted:
+    defined = np.isfinite(values)
+    missing = len(values) - int(defined.sum())
+    doubted = f"; left out: {count_of('case{s}', missing)} in which it is not defined" if missing else ""
+    return Counted(defined, said="mean over cases, each patient counting the same", doubted=doubted)
+
+
 def _over_slices(
-    measured: Mapping[str, Measured], counts: IntArray, classes: Sequence[str], *, resamples: int, seed: int
+    measured: Mapping[str, Measured], counts: IntArray, classes: Sequence[str], how: Resampling
 ) -> dict[str, Measured]:
     """Intervals of one volume's Dice and IoU, from resampling its axial slices and pooling their voxels."""
     either = counts[:, 1:, :].any(axis=(1, 2)) | counts[:, :, 1:].any(axis=(1, 2))
@@ -122,14 +221,16 @@ def _over_slices(
         statistics[name] = _pooled(metric, held, None)
         if len(classes) > 2:
             statistics |= {f"{name}/{label}": _pooled(metric, held, index) for index, label in enumerate(classes[1:])}
-    intervals = percentile_bootstrap(statistics, range(len(held)), resamples=resamples, seed=seed)
+    intervals = bca_bootstrap(statistics, range(len(held)), resamples=how.resamples, seed=how.seed)
     method = (
-        f"one volume; {_bootstrap(_SLICES, len(held), resamples)}, their voxels pooled; "
-        f"says how even the volume is, not how other patients will do{_doubt(_SLICES, len(held))}"
+        f"one volume; {bootstrap_words(_SLICES, len(held), how.resamples)}, their voxels pooled; "
+        f"says how even the volume is, not how other patients will do{doubt(_SLICES, len(held))}"
     )
     return {
-        name: _measured(measured[name].value, interval, measured[name].n, method, _none_why(len(held)))
-        for name, interval in intervals.items()
+        name: Measured(
+            measured[name].value, low, high, measured[name].n, method if math.isfinite(low) else none_why(len(held))
+        )
+        for name, (low, high) in intervals.items()
     }
 
 
@@ -141,40 +242,3 @@ def _pooled(metric: Callable[[FloatArray], FloatArray], counts: FloatArray, inde
         return np.asarray(values.mean(axis=1) if index is None else values[:, index])
 
     return statistic
-
-
-def _groups(patients: Sequence[str]) -> tuple[list[str], str]:
-    """What is resampled: the patients; with a single patient, its cases."""
-    if len(set(patients)) > 1 or len(patients) == 1:
-        return list(patients), "patient{s}"
-    return [str(index) for index in range(len(patients))], "case{s} of one patient"
-
-
-def _bootstrap(unit: str, count: int, resamples: int) -> str:
-    return f"{LEVEL:.0%} percentile bootstrap over {_count(unit, count)}, {resamples} resamples"
-
-
-def _doubt(unit: str, count: int) -> str:
-    """What must be added to the method where too few are resampled for the interval to be believed."""
-    return f"; only {_count(unit, count)}: the interval is a guess" if count < FEW else ""
-
-
-def _none_why(count: int) -> str:
-    return "no interval: one case" if count < 2 else "no interval: not defined in most of the resamples"
-
-
-_SLICES = "axial slice{s} that hold foreground"
-
-
-def _count(unit: str, count: int) -> str:
-    """A number with its noun, singular or plural.
-
-    >>> _count("case{s} of one patient", 1), _count("patient{s}", 12)
-    ('1 case of one patient', '12 patients')
-    """
-    return f"{count} {unit.format(s='' if count == 1 else 's')}"
-
-
-def _measured(value: float, interval: tuple[float, float], n: int, method: str, without_interval: str) -> Measured:
-    low, high = interval
-    return Measured(value, low, high, n, method if math.isfinite(low) else without_interval)

@@ -32,6 +32,7 @@ def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
         "only: other scanners, protocols or patients can give other numbers. Evaluate it on your own data first.",
         *([_confusion(evaluation, spec)] if evaluation.confusion else []),
         *_strata(evaluation),
+        *_calibration(evaluation),
         "## What it was trained on",
         _training(spec, origin, leaked=bool(evaluation.accepted_leaks)),
         "## Preprocessing, part of the bundle",
@@ -84,11 +85,33 @@ def _strata(evaluation: Evaluation) -> list[str]:
     for name, values in evaluation.to_json()["strata"].items():
         for value, metrics in values.items():
             metric, measured = next(iter(metrics.items()))
+            few = " (too few to read)" if value in evaluation.too_small.get(name, {}) else ""
             interval = f"[{_number(measured['low'])}, {_number(measured['high'])}]"
-            cells = [_cell(f"{name}: {value}"), _cell(metric), _number(measured["value"]), interval, str(measured["n"])]
-            rows.append(f"| {' | '.join(cells)} |")
+            cells = [_cell(f"{name}: {value}{few}"), _cell(metric), _number(measured["value"]), interval]
+            rows.append(f"| {' | '.join([*cells, str(measured['n'])])} |")
     head = ["| cases | metric | value | 95 % interval | n |", "|---|---|---|---|---|"]
     return ["\n".join([*head, *rows])] if rows else []
+
+
+def _calibration(evaluation: Evaluation) -> list[str]:
+    """What was fitted after training and is applied to every answer, what it is worth, and what must be known."""
+    said = [*evaluation.calibration.get("said", ()), *(f"**{text}**" for text in evaluation.warnings)]
+    rows = []
+    for label, rates in evaluation.operating_points.items():
+        cells = [f"{_number(rate.value)} [{_number(rate.low)}, {_number(rate.high)}]" for rate in rates.values()]
+        threshold = evaluation.calibration.get("thresholds", {}).get(label)
+        rows.append(f"| {' | '.join([_cell(label), _number(threshold), *cells])} |")
+    head = [
+        "| class against the rest | threshold | sensitivity | specificity | PPV | NPV |",
+        "|---|---|---|---|---|---|",
+    ]
+    further = {"conformal sets": evaluation.conformal, "answered as unlike the training data": evaluation.ood}
+    for title, metrics in further.items():
+        for name, one in metrics.items():
+            numbers = f"{_number(one.value)} [{_number(one.low)}, {_number(one.high)}]"
+            said.append(f"{title}: {name.replace('_', ' ')} {numbers}, n = {one.n}")
+    listed = ["\n".join(f"* {_cell(text)}" for text in said)] if said else []
+    return ["## Decisions", *listed, *(["\n".join([*head, *rows])] if rows else [])] if said or rows else []
 
 
 def _confusion(evaluation: Evaluation, spec: NetworkSpec) -> str:
@@ -148,7 +171,7 @@ def _step(step: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    return "-" if value is None else f"{float(value):.4g}"
+    return "-" if value is None or math.isnan(float(value)) else f"{float(value):.4g}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -126,6 +126,8 @@ def _document(
         "bundle_id": prediction.bundle_id,
         "inference_time_ms": round(timings.decode + timings.prepare + timings.model + timings.post, 3),
         "timings_ms": timings,
+        "unlike_training": prediction.unlike_training,
+        "ood_score": prediction.ood_score,
         "preview_png": _base64(preview) if preview else None,
         "request_id": question.request_id,
     }
@@ -138,6 +140,8 @@ def _document(
         "probabilities": {name: _fraction(value) for name, value in prediction.probabilities.items()},
         "findings": None if prediction.findings is None else list(prediction.findings),
         "thresholds": dict(prediction.thresholds) or None,
+        "conformal_set": prediction.conformal_set,
+        "abstain": prediction.abstain,
     }
     return ClassificationAnswer.model_validate(common | answered)
 

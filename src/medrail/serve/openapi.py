@@ -24,6 +24,8 @@ _COMMON = {
     "bundle_id": "chest-xray/1@3f2a9c41d0e7",
     "inference_time_ms": 13.8,
     "timings_ms": _TIMINGS,
+    "unlike_training": False,
+    "ood_score": 1.07,
     "preview_png": None,
     "request_id": _REQUEST_ID,
     "disclaimer": DISCLAIMER,
@@ -36,6 +38,8 @@ _CLASSIFICATION = {
     "class_name": "pneumonia",
     "confidence": 0.93,
     "probabilities": {"normal": 0.07, "pneumonia": 0.93},
+    "conformal_set": ["pneumonia"],
+    "abstain": False,
     "findings": None,
     "thresholds": None,
 }
@@ -47,6 +51,7 @@ _FINDINGS = {
     "confidence": None,
     "probabilities": {"effusion": 0.81, "mass": 0.12, "nodule": 0.56},
     "findings": ["effusion", "nodule"],
+    "conformal_set": None,
     "thresholds": {"effusion": 0.5, "mass": 0.5, "nodule": 0.5},
 }
 _SEGMENTATION = {

@@ -30,19 +30,32 @@ class _Answer(BaseModel):
     bundle_id: str = Field(description="name, version and the first digits of the network's SHA-256")
     inference_time_ms: float = Field(description="decode + prepare + model + post, ms; not upload, queue, preview")
     timings_ms: Timings
+    unlike_training: bool | None = Field(
+        None, description="whether the image is too far from those the model learned from; null: it does not know"
+    )
+    ood_score: float | None = Field(None, description="how far: about 1 for images like those; null as above")
     preview_png: str | None = Field(None, description="with `preview=true`: a PNG to look at, base64")
     request_id: str
     disclaimer: str = DISCLAIMER
 
 
 class ClassificationAnswer(_Answer):
-    """The most probable class, or of several labels those that were found; and the probability of every class."""
+    """The class decided for, or of several labels those that were found; and the probability of every class."""
 
     task: Literal["classification"]
-    class_name: str | None = Field(description="null where an image may have several of the classes: see findings")
+    class_name: str | None = Field(
+        description="by the model's threshold where it has one, else the most probable class; null where an image may"
+        " have several of the classes: see findings"
+    )
     confidence: Fraction | None = Field(description="the probability of class_name")
     probabilities: dict[str, Fraction] = Field(
         description="class name -> probability; they sum to 1, except where an image may have several of the classes"
+    )
+    conformal_set: list[str] | None = Field(
+        None, description="the classes that cannot be ruled out, maybe none; null where the model has no such sets"
+    )
+    abstain: bool = Field(
+        False, description="whether to leave it to a person: class_name is not all of conformal_set, or unlike training"
     )
     findings: list[str] | None = Field(
         None, description="the classes at or above their thresholds, perhaps none; null where an image has one class"

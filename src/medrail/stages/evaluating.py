@@ -27,36 +27,39 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
     LeakError
         If the network has seen a patient or an image of that split in training, and leaks are not accepted.
     """
-    from medrail.evaluate import Evaluation, evaluate
+    from medrail.evaluate import Evaluation, evaluate, fit_calibration
 
     with timed() as seconds:
         network(project, run)
         record, split = read_record(run), project.config.evaluate.split
         leaked = leaked_cases(project, run, make_progress)
         cases, differences = record.known(project.cases), record.differences(project.cases, split)
+        _, fitted = fit_calibration(
+            run, project.config, project.workspace, cases, make_progress("Calibrating on the validation cases")
+        )
         up_to_date = Evaluation.is_current(run, project.config, cases, leaked=leaked)
         if up_to_date:
             evaluation = Evaluation.load(run)
         else:
             evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"), leaked=leaked)
     values = evaluation.to_json()
-    metrics: Mapping[str, Mapping[str, Any]] = values["metrics"]
-    facts = (*((name, _with_interval(metric)) for name, metric in metrics.items()), *_strata(values["strata"]))
     said = (leak_sentence(leaked.counts),) if leaked else ()
-    methods: dict[str, list[str]] = {}
-    for name, metric in metrics.items():
-        methods.setdefault(metric["method"], []).append(name)
     return StageResult(
         "evaluate",
         f"{values['split']} split: {counted(values['n'], 'case')} of {counted(values['patients'], 'patient')}"
         + _left_out(len(values.get("failed", [])), values["n"])
         + (" (not all of the data: see the run's cases.csv)" if differences else "")
         + "".join(f". {sentence}" for sentence in said),
-        facts=facts,
-        notes=tuple(f"{', '.join(names)}: {method}" for method, names in methods.items()),
-        files=(run.evaluation,),
-        warnings=(*said, *differences, *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", []))),
-        up_to_date=up_to_date,
+        facts=_facts(values),
+        notes=_notes(values),
+        files=(run.evaluation / "index.html", run.evaluation),
+        warnings=(
+            *said,
+            *values["warnings"],
+            *differences,
+            *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", [])),
+        ),
+        up_to_date=up_to_date and not fitted,
         seconds=seconds(),
         failed=bool(values.get("failed")),
         values=values,
@@ -84,14 +87,33 @@ def _left_out(failed: int, judged: int) -> str:
     return f"; {failed} of {counted(failed + judged, 'case')} left out, because they cannot be used" if failed else ""
 
 
-def _strata(strata: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> tuple[tuple[str, str], ...]:
-    """A line for each part of the cases, with the first metric."""
-    rows = []
-    for name, values in strata.items():
-        for value, metrics in values.items():
+def _facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """A line a metric, then the chosen thresholds, the sets, the share that is unlike the training, and the parts."""
+    rows = [(name, _with_interval(metric)) for name, metric in values["metrics"].items()]
+    thresholds = values["calibration"].get("thresholds", {})
+    rows += [(f"threshold of {label}", f"{threshold:.4f}") for label, threshold in thresholds.items()]
+    rows += [(f"conformal {name}", _with_interval(metric)) for name, metric in values["conformal"].items()]
+    rows += [("unlike the training data", _with_interval(metric)) for metric in values["ood"].values()]
+    for name, parts in values["strata"].items():
+        small = values["too_small"].get(name, {})
+        for value, metrics in parts.items():
             first, metric = next(iter(metrics.items()))
-            rows.append((f"{name}: {value}", f"{first} {_with_interval(metric)}"))
+            few = f"  too few to read: {small[value]}" if value in small else ""
+            rows.append((f"{name}: {value}", f"{first} {_with_interval(metric)}{few}"))
     return tuple(rows)
+
+
+def _notes(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """How it was calibrated, how the intervals were found, and what a narrower one would take."""
+    methods: dict[str, list[str]] = {}
+    for name, metric in values["metrics"].items():
+        methods.setdefault(metric["method"], []).append(name)
+    needed = values["patients_needed"].get("sentence", "")
+    return (
+        *((needed,) if needed else ()),
+        *values["calibration"].get("said", ()),
+        *(f"{', '.join(names)}: {method}" for method, names in methods.items()),
+    )
 
 
 def _with_interval(metric: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from medrail.cases.groups import groups_of_row
 from medrail.cases.layouts.ids import is_safe_id, safe_id
 from medrail.cases.layouts.label_cells import labels_in_cell, labels_in_columns, need_label_columns
 from medrail.cases.layouts.rows import Row, Sheet, read_sheet
@@ -149,6 +150,7 @@ class _RowReader:
         self.data = config.data
         self.segmentation = config.task == "segmentation"
         self.needs_fold = config.split.by == "folds"
+        self.divided_by = config.evaluate.subgroups
         self.columns = {name: sheet.column(name) for name in _COLUMNS}
         self.columns["target"] = sheet.column(TARGET_COLUMN[config.task])
         self.entries: list[Entry] = []
@@ -169,7 +171,9 @@ class _RowReader:
         if path is None or any(finding.defect != "unlabelled" for finding in self.findings[before:]):
             return
         patient, centre, where = self._cell(row, "patient"), self._cell(row, "centre"), self.sheet.where(row)
-        self.entries.append(Entry(path, "", target, split, patient, item, roi, given_id, where, centre, fold))
+        entry = Entry(path, "", target, split, patient, item, roi, given_id, where, centre, fold)
+        groups = groups_of_row(self.sheet, row, self.divided_by)
+        self.entries.append(replace(entry, groups=groups) if groups else entry)
 
     def _cell(self, row: Row, name: str) -> str:
         return self.sheet.cell(row, self.columns[name])

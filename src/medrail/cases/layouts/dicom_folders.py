@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from medrail.cases.groups import groups_of_row, made
 from medrail.cases.layouts.csv_list import TARGET_COLUMN, existing
 from medrail.cases.layouts.rows import Row, Sheet, read_sheet
 from medrail.cases.layouts.series import series_entries
@@ -135,6 +136,7 @@ class _Table:
     def __init__(self, sheet: Sheet, config: Config, root: Path) -> None:
         self._sheet, self._root = sheet, root
         self._segmentation = config.task == "segmentation"
+        self._divided_by = config.evaluate.subgroups
         self._target = sheet.need(TARGET_COLUMN[config.task])
         self._patient = sheet.need("patient")
         self._item, self._split, self._roi = (sheet.column(name) for name in ("item", "split", "roi"))
@@ -175,7 +177,9 @@ class _Table:
         roi = self._file(roi_text) if roi_text else None
         if roi_text and roi is None:
             return _no_file(where, roi_text)
+        groups = dict(entry.groups) | dict(groups_of_row(self._sheet, row, self._divided_by))
         entry = replace(entry, centre=self._cell(row, self._centre), fold=fold_named(self._cell(row, self._fold)))
+        entry = replace(entry, groups=made(groups))
         if self._segmentation:
             mask = self._file(text)
             return (

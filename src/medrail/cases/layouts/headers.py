@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from medrail.cases.groups import filled
 from medrail.cases.layouts.series import is_dicom, is_dicom_suffix
 from medrail.cases.listing import Entry, Listing, image_suffix
 from medrail.errors import MedrailError
@@ -105,14 +106,16 @@ def _filled(entry: Entry, images: _Images) -> Entry:
         return entry
     burned_in = {series.burned_in for series in every}
     defects = {defect.name for defect in every[0].defects} if len(every) == 1 else set[str]()
+    sex, age, scanner = (_common(getattr(one, what) for one in every) for what in ("sex", "age_band", "scanner"))
     # Of several people's images none is meant for sure: reading will ask which.
     known = entry.of(every[0]) if len({series.patient_key for series in every}) == 1 else entry
     return replace(
         known,
         modality=_common(series.modality for series in every),
-        scanner=entry.scanner or _common(series.scanner for series in every),
+        scanner=entry.scanner or scanner,
         burned_in=entry.burned_in or next((text for text in ("YES", "NO") if text in burned_in), ""),
         defects=tuple(sorted({*entry.defects, *defects})),
+        groups=filled(entry.groups, sex, age, scanner),
         issuer_key=_common(series.issuer_key for series in every),
         study_key=_common(series.study_key for series in every),
         series_key=_common(series.series_key for series in every),

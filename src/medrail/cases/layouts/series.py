@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from medrail.cases.groups import filled
 from medrail.cases.listing import Entry, Finding, Listing, counted, image_suffix, shown
 from medrail.errors import DataError
 from medrail.read import Series
@@ -77,8 +78,9 @@ def series_entries(
         full_name = (PurePosixPath(name) / inside / item).as_posix()
         facts = replace(blank, path=path, name=full_name, item=item, scanner=series.scanner, modality=series.modality)
         defects = tuple(sorted({defect.name for defect in series.defects}))
+        groups = filled((), series.sex, series.age_band, series.scanner)
         entries.append(
-            replace(facts, burned_in=series.burned_in, defects=defects).of(series),
+            replace(facts, burned_in=series.burned_in, defects=defects, groups=groups).of(series),
         )
     return Listing(tuple(entries), tuple(findings))
 

@@ -1,4 +1,4 @@
-"""What medrail takes from a DICOM header: where each frame lies and what its numbers mean. No patient data.
+"""What medrail takes from a DICOM header: where each frame lies and what its numbers mean. Of the patient only groups.
 
 References are to DICOM PS3.3 (information objects).
 """
@@ -14,7 +14,7 @@ import pydicom
 from pydicom.uid import UID
 
 from medrail.errors import CorruptFile, UnsupportedFormat
-from medrail.read.dicom import who
+from medrail.read.dicom import demography, who
 from medrail.read.dicom.elements import first_item, read_numbers, read_text, read_whole
 from medrail.read.dicom.frames import image_type_of, next_plane, planes_of
 from medrail.read.dicom.mosaic import is_mosaic, tile_planes
@@ -80,7 +80,7 @@ KEYWORDS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-KEYWORDS += [keyword for keyword in (*PET_KEYWORDS, *who.KEYWORDS) if keyword not in KEYWORDS]
+KEYWORDS = list(dict.fromkeys((*KEYWORDS, *PET_KEYWORDS, *who.KEYWORDS, *demography.KEYWORDS)))
 # What may be another in every slice of a series; ``next_header`` reads these alone.
 OF_A_SLICE = frozenset(
     ["SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "TriggerTime", "AcquisitionTime", "ContentTime"]
@@ -117,6 +117,8 @@ class Header:
         Evidence that the file ends before its pixels do, found without decoding; "" where there is none.
     patient_key, issuer_key, study_key, series_key, person_key:
         Digests of whose it is (``who.Who``), to be compared.
+    sex, age_band:
+        Of the patient, as ``demography`` has them; "" where unknown.
     tiles:
         A mosaic's number of tiles along each side, else 0; ``rows`` x ``columns`` is a tile then, and each is a plane.
     palette_bits:
@@ -164,6 +166,8 @@ class Header:
     activity: Activity | None = None
     scanner: str = ""
     burned_in: str = ""
+    sex: str = ""
+    age_band: str = ""
     patient_key: str = field(default="", repr=False)
     issuer_key: str = field(default="", repr=False)
     study_key: str = field(default="", repr=False)
@@ -263,6 +267,8 @@ def header_of(dataset: Any, path: Path, pixel_defect: str = "", pixel_offset: in
         activity=_activity(dataset, path) if modality == "PT" else None,
         scanner=_scanner(dataset),
         burned_in=read_text(dataset, "BurnedInAnnotation").upper(),
+        sex=demography.sex_said(dataset),
+        age_band=demography.age_band_of(dataset),
         patient_key=whose.patient_key,
         issuer_key=whose.issuer_key,
         study_key=whose.study_key,

@@ -40,6 +40,8 @@ class Series:
         "ok": read as it is. "accepted": read, with defects that were accepted or repaired. "refused": not read.
     kind:
         Name of the DICOM object, as "CT Image Storage".
+    sex, age_band:
+        Of the patient, as ``demography`` has them; "" where unknown.
     patient_key, issuer_key, study_key, series_key, person_key:
         Digests of whose it is (``who.Who``), "" where unknown: to be compared, never shown, in no project.
     """
@@ -56,6 +58,8 @@ class Series:
     scanner: str = ""
     burned_in: str = ""
     kind: str = ""
+    sex: str = ""
+    age_band: str = ""
     patient_key: str = field(default="", repr=False)
     issuer_key: str = field(default="", repr=False)
     study_key: str = field(default="", repr=False)
@@ -314,6 +318,8 @@ def _judged(groups: Sequence[Group], layouts: Sequence[Layout], defects: list[De
         scanner=first.scanner,
         burned_in=next((text for text in ("YES", "NO") if any(h.burned_in == text for h in headers)), ""),
         kind=first.kind,
+        sex=first.sex,
+        age_band=first.age_band,
         patient_key=first.patient_key,
         issuer_key=first.issuer_key,
         study_key=first.study_key,

@@ -199,6 +199,7 @@ function showResult(answer) {
     const isMask = answer.task === "segmentation";
     if (isMask) showMask(answer.mask);
     else showClasses(answer);
+    showDoubts(answer);
     showPreview(answer, isMask);
     showFoot(answer);
   });
@@ -206,11 +207,21 @@ function showResult(answer) {
   lookAtAnswer();
 }
 
+// What speaks against relying on the answer stands before it.
+function showDoubts(answer) {
+  const possible = answer.conformal_set;
+  const doubts = [];
+  if (answer.unlike_training) doubts.push(word("unlike", { score: number(answer.ood_score, 1) }));
+  if (possible?.length === 0) doubts.push(word("noneFits"));
+  else if (possible && String(possible) !== answer.class_name) doubts.push(word("undecided", { classes: possible.join(", ") }));
+  $("headline").prepend(...doubts.map((text) => element("span", { text, className: "doubt" })));
+}
+
 function showClasses(answer) {
   const ranked = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
   const several = answer.findings; // null where an image has one class
   $("headline").replaceChildren(...(several ? findingsHeadline(answer) : [
-    element("span", { text: word("found"), className: "over" }),
+    element("span", { text: word(answer.class_name === ranked[0][0] ? "found" : "byThreshold"), className: "over" }),
     element("span", { text: answer.class_name, className: "big" }),
     element("span", { text: `${percent(answer.confidence)} ${word("confidence")}`, className: "pill" })]));
   const rows = ranked.map(([name, value], rank) => bar(name, value, several ? several.includes(name) : rank === 0));

@@ -1,0 +1,206 @@
+"""Calibration: fitted on validation cases before the test is judged, kept while nothing changes, and served."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from hospitals import Hospital, hospital, picture
+from medrail.bundle import load_network
+from medrail.bundle.calibration import CALIBRATION_FILE, Calibration
+from medrail.evaluate import Evaluation, evaluate, fit_calibration
+from medrail.evaluate.scored import Scored
+from medrail.prepare import prepare
+from medrail.read import read
+
+onnx = pytest.importorskip("onnx")
+
+
+def fit(given: Hospital, **changed: Any) -> tuple[Calibration, bool]:
+    config = given.config
+    if changed:
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update=changed)})
+    return fit_calibration(given.run, config, given.workspace, given.cases)
+
+
+def table(given: Hospital) -> list[dict[str, str]]:
+    with (given.run.evaluation / "cases.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_network_that_is_too_sure_is_cooled(tmp_path: Path) -> None:
+    given = hospital(tmp_path, sharpness=0.02)
+    before = evaluate(given.run, given.config, given.cases)
+    calibration, fitted = fit(given)
+    assert fitted
+    assert calibration.temperature > 1.5
+    after = evaluate(given.run, given.config, given.cases)
+    assert after.metrics["log_loss"].value < before.metrics["log_loss"].value
+    assert after.metrics["brier"].value < before.metrics["brier"].value
+    # A temperature ranks nothing anew, but parts probabilities that float32 had rounded to 1 alike.
+    assert after.metrics["auc"].value >= before.metrics["auc"].value - 1e-9
+    assert after.calibration["temperature"] == calibration.temperature
+    assert not before.calibration
+
+
+def test_it_is_fitted_once_and_anew_when_something_changes(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    first, fitted = fit(given)
+    assert fitted
+    again, fitted = fit(given)
+    assert not fitted
+    assert again == first
+    assert fit(given, operating_point="sensitivity=0.99")[1]
+    assert fit(given)[1]
+    assert not fit(given, resamples=300)[1], "it has nothing to do with the bootstrap"
+    given.cases.remove(next(case for case in given.cases if case.split == "val"))
+    assert fit(given)[1]
+    (given.run.folder / CALIBRATION_FILE).write_text("{}", encoding="utf-8")
+    assert fit(given)[1]
+    test_only = [case for case in given.cases if case.split != "test"]
+    assert not fit_calibration(given.run, given.config, given.workspace, test_only)[1], "the test is not looked at"
+
+
+def test_an_evaluation_with_another_calibration_is_not_current(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    evaluate(given.run, given.config, given.cases)
+    assert Evaluation.is_current(given.run, given.config, given.cases)
+    fit(given)
+    assert not Evaluation.is_current(given.run, given.config, given.cases)
+
+
+@pytest.mark.parametrize("classes", [("healthy", "ill"), ("none", "mild", "severe")])
+def test_what_is_served_is_what_was_evaluated(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    given = hospital(tmp_path, classes=classes)
+    fit(given)
+    evaluate(given.run, given.config, given.cases)
+    predictor, rows = load_network(given.run.folder, threads=1), {row["id"]: row for row in table(given)}
+    for case in [case for case in given.cases if case.split == "test"]:
+        served, row = predictor(read(case.paths[0])), rows[case.id]
+        assert row["predicted"] == served.class_name
+        assert row["correct"] == str(int(served.class_name == case.target))
+        for name, value in served.probabilities.items():
+            assert float(row[f"p/{name}"]) == pytest.approx(value, abs=1e-6)
+        assert row["conformal_set"] == "|".join(served.conformal_set or ())
+        assert float(row["ood_score"]) == pytest.approx(served.ood_score, rel=1e-4)
+        assert row["unlike_training"] == str(int(bool(served.unlike_training)))
+    assert ("most_probable" in next(iter(rows.values()))) == (len(classes) == 2)
+
+
+def test_prepared_cases_and_raw_files_give_the_same(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    raw = fit(given)[0]
+    assert prepare(given.config, given.workspace, given.cases).failed == ()
+    assert not fit(given)[1], "the same images"
+    (given.run.folder / CALIBRATION_FILE).unlink()
+    prepared, fitted = fit(given)
+    assert fitted
+    assert prepared.temperature == pytest.approx(raw.temperature, rel=1e-4)
+    assert prepared.thresholds == pytest.approx(raw.thresholds, rel=1e-4)
+    assert prepared.ood is not None
+    assert raw.ood is not None
+    assert prepared.ood.threshold == pytest.approx(raw.ood.threshold, rel=1e-3)
+
+
+def test_a_target_sensitivity_is_reached_on_the_validation_cases(tmp_path: Path) -> None:
+    given = hospital(tmp_path, spread=60)
+    low = fit(given, operating_point="sensitivity=0.6")[0].thresholds["ill"]
+    high = fit(given, operating_point="sensitivity=0.98")[0]
+    assert high.thresholds["ill"] < low
+    predictor = load_network(given.run.folder, threads=1)
+    ill = [case for case in given.cases if case.split == "val" and case.target == "ill"]
+    found = [predictor(read(case.paths[0])).class_name == "ill" for case in ill]
+    assert np.mean(found) >= 0.98
+    assert high.threshold_rule == "sensitivity=0.98"
+
+
+@pytest.mark.parametrize(("validation", "said"), [(0, "no validation cases"), (4, "4 patients only, at least 10")])
+def test_without_enough_validation_cases_nothing_is_fitted_and_it_is_said(
+    tmp_path: Path, validation: int, said: str
+) -> None:
+    given = hospital(tmp_path, patients={"train": 30, "val": validation, "test": 20})
+    calibration, _ = fit(given)
+    assert (calibration.temperature, calibration.thresholds, calibration.conformal, calibration.ood) == (
+        1,
+        {},
+        None,
+        None,
+    )
+    evaluation = evaluate(given.run, given.config, given.cases)
+    assert said in evaluation.calibration["said"][0]
+    assert list(evaluation.operating_points) == ["ill"], "at 0.5, which needs no validation cases"
+    assert not evaluation.conformal
+    assert not evaluation.ood
+
+
+def test_validation_cases_of_one_class_calibrate_no_probability(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    given.cases = [replace(case, target="ill") if case.split == "val" else case for case in given.cases]
+    calibration, _ = fit(given)
+    assert not calibration.thresholds
+    assert calibration.ood is not None, "what images are like can be told without labels"
+
+
+def test_judging_the_validation_cases_says_that_they_were_fitted_on(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    fit(given)
+    assert any(
+        "these very cases" in text for text in evaluate(given.run, given.config, given.cases, split="val").warnings
+    )
+    assert not any("these very" in text for text in evaluate(given.run, given.config, given.cases).warnings)
+
+
+def test_another_kind_of_image_is_called_unlike(tmp_path: Path) -> None:
+    """The proof: trained on smooth pictures, shown chequerboards of the same brightness, which no class tells."""
+    given = hospital(tmp_path, ood_alpha=0.1)
+    calibration, _ = fit(given)
+    assert calibration.ood is not None
+    assert calibration.ood.quantile == pytest.approx(0.9)
+    assert evaluate(given.run, given.config, given.cases).ood["called_unlike"].value < 0.3
+    predictor, generator = load_network(given.run.folder, threads=1), np.random.default_rng(3)
+    for number in range(40):
+        path = tmp_path / f"other{number}.png"
+        Picture.fromarray(picture(generator, generator.uniform(60, 190), texture=40)).save(path)
+        served = predictor(read(path))
+        assert served.unlike_training
+        assert served.abstain
+        assert max(served.probabilities.values()) > 0.5, "a probability alone does not tell"
+
+
+def test_false_alarms_are_as_rare_as_promised(tmp_path: Path) -> None:
+    """Averaged over 40 draws of who is in which split: one draw of 60 patients alone is off by 5 %."""
+    given = hospital(tmp_path, patients={"train": 240}, ood_alpha=0.1)
+    alone = [case for case in given.cases if case.id.endswith("-0")]
+    images = [read(case.paths[0]) for case in alone]
+    generator, rates = np.random.default_rng(0), []
+    for _ in range(40):
+        order = generator.permutation(len(alone))
+        splits = {place: ("train", "val", "test")[rank * 3 // len(alone)] for rank, place in enumerate(order)}
+        given.cases = [replace(case, split=splits[place]) for place, case in enumerate(alone)]  # type: ignore[arg-type]
+        fit(given)
+        predictor = load_network(given.run.folder, threads=1)
+        alarms = [predictor(images[place]).unlike_training for place, split in splits.items() if split == "test"]
+        rates.append(np.mean([bool(alarm) for alarm in alarms]))
+    assert np.mean(rates) == pytest.approx(0.1, abs=3 * np.std(rates) / np.sqrt(len(rates)) + 0.01)
+
+
+def test_a_test_set_of_another_kind_is_warned_of(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    fit(given)
+    generator = np.random.default_rng(5)
+    for case in given.cases:
+        if case.split == "test":
+            Picture.fromarray(picture(generator, 120, texture=40)).save(case.paths[0])
+    evaluation = evaluate(given.run, given.config, given.cases)
+    assert evaluation.ood["called_unlike"].value == 1
+    assert any("of another kind" in text for text in evaluation.warnings)
+
+
+def test_scored_holds_no_voxels() -> None:
+    assert not any(name in Scored.__dataclass_fields__ for name in ("image", "voxels", "mask"))
