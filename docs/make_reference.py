@@ -86,10 +86,10 @@ def metrics() -> str:
         "What `medrail evaluate` finds, as it stands in `evaluation.json`, on the run's page `evaluation/index.html` "
         "and in the bundle's card. `NAME/CLASS` is the metric of one class; without a class it is of all of them.",
         "Every number has a 95 % interval. Patients are resampled, never pictures: all cases of a patient come "
-        "together. `n` is the number of cases that the value is taken over; of a sensitivity, specificity or predictive value, "
-        "the cases that it is a share of. Where all resamples give the same value, a proportion gets Wilson's score "
-        "interval with each patient as one trial (J Am Stat Assoc 22, 1927), and others none. BCa: Efron, J Am Stat "
-        "Assoc 82, 1987. Parts of the cases (`strata`) are measured in the same way.",
+        "together. `n` is the number of cases that the value is taken over; of a sensitivity, specificity or "
+        "predictive value, the cases that it is a share of. Where all resamples give the same value, there is no "
+        "bootstrap interval. BCa: Efron, J Am Stat Assoc 82, 1987; Wilson: J Am Stat Assoc 22, 1927. "
+        "Parts of the cases (`strata`) are measured in the same way.",
     ]
     for title, meanings, text in _METRICS:
         parts += [f"## {title}", text, *(_meaning(name, meaning) for name, meaning in meanings.items())]

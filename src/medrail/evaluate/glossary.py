@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 Both = tuple[str, str]
 _BCA = "BCa bootstrap by patient"
+_AREA = "jackknife over the patients on the logit scale; BCa bootstrap where it hangs on one patient"
+_SHARE = "Wilson's score interval, with as many trials as the patients' cases are worth"
 _DISTANCE_EMPTY = "both masks empty: 0; one empty: not defined, left out and counted in the method"
 
 
@@ -49,7 +51,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         "against the rest over the classes that have cases on both sides",
         "Hanley and McNeil, Radiology 143, 1982",
         "two classes: DeLong on the logit scale, clustered by patient (Obuchowski, Biometrics 53, 1997); an area of 1: "
-        "Wilson's interval for separate pairs of patients; more classes: BCa bootstrap by patient",
+        f"Wilson's interval for separate pairs of patients; more classes: {_AREA}",
         "one class only: not defined",
     ),
     "auprc": Meaning(
@@ -60,6 +62,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         ),
         "area under the precision-recall curve as a sum of steps, without interpolation; classes as for auc",
         "Boyd, Eng and Page, ECML PKDD 2013",
+        _AREA,
         empty="no case of the class: not defined",
     ),
     "accuracy": Meaning(
@@ -67,7 +70,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         ("Share of the cases that are answered rightly.", "回答正确的病例比例。"),
         "share of the cases whose answer is the true class; the answer is as it is served: two classes by the "
         "threshold that was chosen on the validation cases, more by the most probable one",
-        interval=f"{_BCA}; all right or all wrong: Wilson's score interval with each patient as one trial",
+        interval=_SHARE,
     ),
     "accuracy_most_probable": Meaning(
         ("Accuracy of the most probable class", "按最大概率的准确率"),
@@ -76,12 +79,13 @@ CLASSIFICATION: Mapping[str, Meaning] = {
             "不看阈值、直接取概率最大类别时的准确率，多数论文报告此值。",
         ),
         "share of the cases whose most probable class is the true one; of two classes only, where a threshold decides",
-        interval=f"{_BCA}; all right or all wrong: Wilson's score interval with each patient as one trial",
+        interval=_SHARE,
     ),
     "balanced_accuracy": Meaning(
         ("Balanced accuracy", "平衡准确率"),
         ("The mean of the classes' sensitivities: rare classes count as much.", "各类灵敏度的平均，稀有类别同等重要。"),
         "mean sensitivity of the classes that occur among the true ones",
+        interval="from the classes' Wilson intervals (MOVER: Zou and Donner, Statistics in Medicine 27, 2008)",
     ),
     "f1": Meaning(
         ("F1", "F1"),
@@ -102,14 +106,14 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         ("Sensitivity", "灵敏度"),
         ("Share of the cases of the class that are found.", "该类病例中被识别的比例。"),
         "TP / (TP + FN). Two classes: of the second one, at the chosen threshold. sensitivity/CLASS: of each class",
-        interval=f"{_BCA}; all or none found: Wilson's score interval with each patient as one trial",
+        interval=_SHARE,
         empty="no case of the class: not defined",
     ),
     "specificity": Meaning(
         ("Specificity", "特异度"),
         ("Share of the other cases that are not taken for the class.", "其余病例中未被误判为该类的比例。"),
         "TN / (TN + FP), as sensitivity",
-        interval=f"{_BCA}; all or none: Wilson's score interval with each patient as one trial",
+        interval=_SHARE,
         empty="no other case: not defined",
     ),
     "ppv": Meaning(
@@ -119,6 +123,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
             "判为该类者中确属该类的比例；取决于该类在此处的占比。",
         ),
         "TP / (TP + FP), as sensitivity",
+        interval=_SHARE,
         empty="no case taken for the class: not defined",
     ),
     "npv": Meaning(
@@ -128,6 +133,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
             "未判为该类者中确非该类的比例；取决于该类在此处的占比。",
         ),
         "TN / (TN + FN), as sensitivity",
+        interval=_SHARE,
         empty="all cases taken for the class: not defined",
     ),
     "brier": Meaning(
@@ -151,6 +157,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         ),
         "mean over the bins of confidence, weighted by their cases, of |mean confidence - share that is right|",
         "Guo et al., ICML 2017. Never below 0, so small sets look worse than they are",
+        "jackknife over the patients; the low end is 0 where chance alone makes such errors",
         better="low",
     ),
 }
@@ -267,6 +274,7 @@ FURTHER: Mapping[str, Meaning] = {
         "class",
         "Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Sadinle, Lei and Wasserman, J "
         "Am Stat Assoc 114, 2019",
+        interval=_SHARE,
     ),
     "mean_size": Meaning(
         ("Mean size of the conformal sets", "保形预测集平均大小"),
@@ -284,6 +292,7 @@ FURTHER: Mapping[str, Meaning] = {
         "share of the cases whose out-of-distribution score is above the threshold, which is the quantile "
         "1 - evaluate.ood_alpha of the validation cases' scores",
         "Lee et al., NeurIPS 2018 (Mahalanobis distance of features)",
+        _SHARE,
         better="low",
     ),
 }

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medrail.evaluate.bca import Interval, bca_intervals
-from medrail.evaluate.bootstrap import LEVEL, Measured, Statistic, point, wilson
+from medrail.evaluate.bca import Interval
+from medrail.evaluate.bootstrap import LEVEL, Measured, Statistic, point
+from medrail.evaluate.chosen import Kind, chosen_intervals
 from medrail.evaluate.metrics import BoolArray
 
 FEW = 5
@@ -29,16 +30,18 @@ class Resampling:
     seed: int
 
     @property
+    def by_case(self) -> bool:
+        """Whether cases are resampled, because all are of one patient."""
+        return len(set(self.patients)) == 1 and len(self.patients) > 1
+
+    @property
     def groups(self) -> list[str]:
         """For each case what is resampled with it."""
-        if len(set(self.patients)) > 1 or len(self.patients) == 1:
-            return list(self.patients)
-        return [str(index) for index in range(len(self.patients))]
+        return [str(index) for index in range(len(self.patients))] if self.by_case else list(self.patients)
 
     @property
     def unit(self) -> str:
-        many = len(set(self.patients)) > 1 or len(self.patients) == 1
-        return "patient{s}" if many else "case{s} of one patient"
+        return "case{s} of one patient" if self.by_case else "patient{s}"
 
     def units(self, counts: BoolArray | None = None) -> int:
         """How many are resampled that have a case which counts."""
@@ -46,8 +49,11 @@ class Resampling:
         chosen = groups if counts is None else [group for group, here in zip(groups, counts, strict=True) if here]
         return len(set(chosen))
 
-    def told(self, method: str = "BCa bootstrap") -> str:
-        return bootstrap_words(self.unit, self.units(), self.resamples, method)
+    def in_words(self, method: str) -> str:
+        """A method's sentence, which speaks of patients, for what was in fact resampled."""
+        if not self.by_case:
+            return method
+        return method.replace("patients", "cases of one patient").replace("1 patient", "1 case of one patient")
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,8 @@ class Counted:
 
     counts:
         (n,) whether each case counts for it; None: all do.
-    proportion:
-        Whether it is a share of these cases, each right or wrong, so that Wilson's interval fits.
+    kind:
+        What kind of number it is, where its interval is not a bootstrap's.
     said:
         What stands before the method.
     doubted:
@@ -65,7 +71,7 @@ class Counted:
     """
 
     counts: BoolArray | None = None
-    proportion: bool = False
+    kind: Kind | None = None
     said: str = "over all cases"
     doubted: str = ""
 
@@ -83,52 +89,32 @@ class WithIntervals:
     def of(self, statistics: Mapping[str, Statistic], skip: Collection[str] = ()) -> dict[str, Measured]:
         """Name -> value with its interval; those in ``skip`` get their interval elsewhere."""
         wanted = {name: statistic for name, statistic in statistics.items() if name not in skip}
-        found = bca_intervals(wanted, self.how.groups, resamples=self.how.resamples, seed=self.how.seed)
-        return {name: self._measured(name, statistic, found[name]) for name, statistic in wanted.items()}
+        kinds = {name: about.kind for name, about in self.counted.items() if about.kind is not None}
+        found = chosen_intervals(wanted, kinds, self.how.groups, resamples=self.how.resamples, seed=self.how.seed)
+        n = len(self.how.patients)
+        return {name: self.measured(name, point(one, n), found[name]) for name, one in wanted.items()}
 
-    def _measured(self, name: str, statistic: Statistic, interval: Interval) -> Measured:
+    def measured(self, name: str, value: float, interval: Interval) -> Measured:
+        """A value with an interval, and how both were found."""
         about, n = self.counted.get(name, ALL_CASES), len(self.how.patients)
-        value, units = point(statistic, n), self.how.units(about.counts)
         cases = n if about.counts is None else int(np.sum(about.counts))
+        if n < 2:
+            return Measured(value, math.nan, math.nan, cases, f"no interval: one case{about.doubted}")
+        method = self.how.in_words(interval.method)
         if not math.isfinite(interval.low):
-            return Measured(value, math.nan, math.nan, cases, none_why(n) + about.doubted)
-        if interval.low == interval.high:
-            return self._without_spread(value, cases, units if about.proportion else 0, about.doubted)
-        method = f"{about.said}; {self.how.told(_plain(interval.method))}{about.doubted}"
-        return Measured(value, interval.low, interval.high, cases, method + doubt(self.how.unit, units))
-
-    def _without_spread(self, value: float, n: int, units: int, doubted: str) -> Measured:
-        """For a value that all resamples share (nothing wrong, or nothing right): a bootstrap sees no doubt at all.
-
-        Proportions (``units`` > 0) get Wilson's interval with each patient as one trial; other metrics get none.
-        """
-        if units:
-            method = (
-                f"over all cases; {LEVEL:.0%} Wilson interval for {count_of(self.how.unit, units)}, because all "
-                "resamples are alike"
-            )
-            return Measured(value, *wilson(value, units), n=n, method=method)
-        method = f"no interval: all bootstrap resamples are alike{doubted}"
-        return Measured(value, math.nan, math.nan, n=n, method=method)
+            return Measured(value, math.nan, math.nan, cases, f"{method}{about.doubted}")
+        method = f"{about.said}; {method}{about.doubted}{doubt(self.how.unit, self.how.units(about.counts))}"
+        return Measured(value, interval.low, interval.high, cases, method)
 
 
-def _plain(method: str) -> str:
-    return "BCa bootstrap" if method.startswith("BCa") else "percentile bootstrap"
-
-
-def bootstrap_words(unit: str, count: int, resamples: int, method: str = "BCa bootstrap") -> str:
+def bootstrap_words(unit: str, count: int, resamples: int) -> str:
     """ "95% BCa bootstrap over 12 patients, 2000 resamples"."""
-    return f"{LEVEL:.0%} {method} over {count_of(unit, count)}, {resamples} resamples"
+    return f"{LEVEL:.0%} BCa bootstrap over {count_of(unit, count)}, {resamples} resamples"
 
 
 def doubt(unit: str, count: int) -> str:
     """What must be added to the method where too few are resampled for the interval to be believed."""
     return f"; only {count_of(unit, count)}: the interval is a guess" if count < FEW else ""
-
-
-def none_why(count: int) -> str:
-    """Why there is no interval."""
-    return "no interval: one case" if count < 2 else "no interval: not defined in most of the resamples"
 
 
 def count_of(unit: str, count: int) -> str:

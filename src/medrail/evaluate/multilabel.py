@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from medrail.bundle.calibration import FINDING_FROM
 from medrail.evaluate.bootstrap import FloatArray, Measured, Statistic
+from medrail.evaluate.chosen import Area
 from medrail.evaluate.intervals import Counted, Resampling, WithIntervals
 from medrail.evaluate.metrics import BoolArray, area_under_roc, ratio
 from medrail.evaluate.scoring import average_precision, mean_of
-from medrail.evaluate.summary import measure_area
+from medrail.evaluate.summary import measure_area, share_of_all, share_of_class
 
 Rates = Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray]
 """True positives, false positives, false negatives, true negatives -> a rate, all of one shape."""
@@ -46,11 +48,13 @@ def measure_multilabel(
     """
     true = np.asarray(truth, dtype=bool).reshape(-1, len(classes))
     scores = np.asarray(probabilities, dtype=np.float64).reshape(true.shape)
+    found = _found(scores, classes, thresholds)
     statistics = multilabel_statistics(true, scores, classes, thresholds)
-    counted = {"subset_accuracy": Counted(proportion=True)}
+    counted = {"subset_accuracy": share_of_all((true == found).all(axis=1))}
+    counted |= {name: Counted(kind=Area()) for name in statistics if name.startswith(("auc", "auprc"))}
     for index, name in enumerate(classes):
-        for rate, counts in (("sensitivity", true[:, index]), ("specificity", ~true[:, index])):
-            counted[f"{rate}/{name}"] = Counted(counts, proportion=bool(counts.any()))
+        for rate in ("sensitivity", "specificity"):
+            counted[f"{rate}/{name}"] = share_of_class(rate, true[:, index], found[:, index])
     areas = {f"auc/{name}": index for index, name in enumerate(classes)}
     measured = WithIntervals(how, counted).of(statistics, skip=areas)
     measured |= {name: measure_area(true[:, index], scores[:, index], how) for name, index in areas.items()}
@@ -74,8 +78,7 @@ def multilabel_statistics(
     """
     true = np.asarray(truth, dtype=bool).reshape(-1, len(classes))
     scores = np.asarray(probabilities, dtype=np.float64).reshape(true.shape)
-    limits = np.array([(thresholds or {}).get(name, 0.5) for name in classes])
-    found = scores >= limits
+    found = _found(scores, classes, thresholds)
     of_label: dict[str, list[Statistic]] = {
         "auc": [_area(true[:, k], scores[:, k]) for k in range(len(classes))],
         "auprc": [_precision(true[:, k], scores[:, k]) for k in range(len(classes))],
@@ -90,6 +93,10 @@ def multilabel_statistics(
     for name, ones in of_label.items():
         result |= {f"{name}/{label}": one for label, one in zip(classes, ones, strict=True)}
     return result
+
+
+def _found(scores: FloatArray, classes: Sequence[str], thresholds: Mapping[str, float] | None) -> BoolArray:
+    return np.asarray(scores >= np.array([(thresholds or {}).get(name, FINDING_FROM) for name in classes]))
 
 
 RATES: dict[str, Rates] = {

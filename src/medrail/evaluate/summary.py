@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.evaluate.agreement import agreement_statistics
-from medrail.evaluate.bca import bca_bootstrap
-from medrail.evaluate.bootstrap import FloatArray, Measured, Statistic
+from medrail.evaluate.bca import bca_intervals
+from medrail.evaluate.bootstrap import FloatArray, Measured, Statistic, point
+from medrail.evaluate.by_chance import calibration_error_interval
 from medrail.evaluate.calibration import expected_calibration_error
-from medrail.evaluate.coverage import set_statistics
+from medrail.evaluate.chosen import Area, MeanShare
+from medrail.evaluate.coverage import conformal_sets, set_statistics
 from medrail.evaluate.delong import delong_interval, delong_method
 from medrail.evaluate.intervals import (
     Counted,
@@ -22,11 +24,11 @@ from medrail.evaluate.intervals import (
     bootstrap_words,
     count_of,
     doubt,
-    none_why,
 )
 from medrail.evaluate.metrics import BoolArray, IntArray, classification_statistics, dice, iou, mean_over_patients
 from medrail.evaluate.operating import at_class_thresholds
 from medrail.evaluate.ordinal import quadratic_kappa
+from medrail.evaluate.proportion import Share
 from medrail.evaluate.scoring import mean_of, probability_statistics
 
 BINS = 10
@@ -74,7 +76,7 @@ class Answers:
         return np.asarray(self.probabilities[np.arange(len(self.truth)), self.predicted])
 
     @property
-    def correct(self) -> npt.NDArray[np.bool_]:
+    def correct(self) -> BoolArray:
         return np.asarray(self.predicted == self.truth)
 
 
@@ -86,11 +88,14 @@ def measure_classification(answers: Answers) -> dict[str, Measured]:
     """
     statistics, counted = _statistics(answers)
     two = len(answers.classes) == 2
-    measured = WithIntervals(answers.how, counted).of(statistics, skip=("auc",) if two else ())
+    measuring = WithIntervals(answers.how, counted)
+    measured = measuring.of(statistics, skip=("auc", "ece") if two else ("ece",))
     if two:
         measured["auc"] = measure_area(answers.truth == 1, answers.probabilities[:, 1], answers.how)
-    order = [name for name in ("auc", *statistics) if name in measured]
-    return {name: measured[name] for name in dict.fromkeys(order)}
+    error = point(statistics["ece"], len(answers.truth))
+    interval = calibration_error_interval(answers.confidence, answers.correct, answers.how.groups, BINS)
+    measured["ece"] = measuring.measured("ece", error, interval)
+    return {name: measured[name] for name in statistics}
 
 
 def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Counted]]:
@@ -101,10 +106,11 @@ def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Count
     chances = probability_statistics(truth, answers.probabilities)
     statistics: dict[str, Statistic] = {"auc": found.pop("auc"), "auprc": chances.pop("auprc")}
     statistics["accuracy"] = found.pop("accuracy")
-    counted = {"accuracy": Counted(proportion=True)}
+    counted = {"accuracy": share_of_all(answers.correct), "auprc": Counted(kind=Area())}
+    counted |= {"auc": Counted(kind=Area()), "balanced_accuracy": Counted(kind=_mean_sensitivity(answers))}
     if len(classes) == 2:
         statistics["accuracy_most_probable"] = mean_of(most_probable == truth)
-        counted["accuracy_most_probable"] = Counted(proportion=True)
+        counted["accuracy_most_probable"] = share_of_all(most_probable == truth)
     statistics |= {"balanced_accuracy": found["balanced_accuracy"], "f1": found["f1"], "mcc": agreed["mcc"]}
     names = {name: f"{name}/{classes[1]}" for name in RATES} if len(classes) == 2 else {}
     names |= {f"sensitivity/{label}": f"sensitivity/{label}" for label in classes}
@@ -112,35 +118,44 @@ def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Count
         names |= {f"{rate}/{label}": f"{rate}/{label}" for rate in RATES[1:] for label in classes}
     for shown, name in names.items():
         statistics[shown] = (found | agreed)[name]
-        counted[shown] = _share_of(name, answers)
+        rate, _, label = name.partition("/")
+        index = classes.index(label)
+        counted[shown] = share_of_class(rate, truth == index, predicted == index)
     if answers.ordered:
         statistics["quadratic_kappa"] = quadratic_kappa(truth, predicted, len(classes))
     sure = expected_calibration_error(answers.confidence, answers.correct, BINS)
     return {**statistics, **chances, "ece": sure}, counted
 
 
-def _share_of(name: str, answers: Answers) -> Counted:
-    """The cases that a rate of a class is a share of."""
-    rate, _, label = name.partition("/")
-    index = answers.classes.index(label)
-    counts = {
-        "sensitivity": answers.truth == index,
-        "specificity": answers.truth != index,
-        "ppv": answers.predicted == index,
-        "npv": answers.predicted != index,
+def share_of_all(right: BoolArray) -> Counted:
+    """A share of all cases."""
+    return Counted(kind=Share.of_all(np.asarray(right, dtype=bool)))
+
+
+def share_of_class(rate: str, is_one: BoolArray, called: BoolArray) -> Counted:
+    """A rate of one class: the cases that it is a share of, and which of them are right."""
+    right, counts = {
+        "sensitivity": (called, is_one),
+        "specificity": (~called, ~is_one),
+        "ppv": (is_one, called),
+        "npv": (~is_one, ~called),
     }[rate]
-    return Counted(counts, proportion=bool(counts.any()))
+    return Counted(counts, Share(right, counts))
+
+
+def _mean_sensitivity(answers: Answers) -> MeanShare:
+    """Of the classes that occur."""
+    occurring = np.unique(answers.truth)
+    return MeanShare(tuple(Share(answers.predicted == index, answers.truth == index) for index in occurring))
 
 
 def measure_area(positive: BoolArray, scores: FloatArray, how: Resampling) -> Measured:
     """AUC of cases that are positive or not, with DeLong's interval by patient."""
     groups = how.groups
     found = delong_interval(positive, scores, groups)
-    units = min(how.units(positive), how.units(~positive))
-    method = delong_method(positive, scores, groups)
-    if "patient" in method and len(set(how.patients)) == 1:
-        method += " (each case counted as one: all are of one patient)"
+    method = how.in_words(delong_method(positive, scores, groups))
     if math.isfinite(found.low):
+        units = min(how.units(positive), how.units(~positive))
         method = f"over all cases; {method}{doubt(how.unit, units)}"
     return Measured(found.auc, found.low, found.high, len(positive), method)
 
@@ -152,10 +167,9 @@ def measure_operating_points(answers: Answers, thresholds: Mapping[str, float]) 
     for name in statistics:
         rate, _, label = name.partition("@/")
         index = answers.classes.index(label)
-        called = answers.probabilities[:, index] >= thresholds[label]
-        is_one = answers.truth == index
-        counts = {"sensitivity": is_one, "specificity": ~is_one, "ppv": called, "npv": ~called}[rate]
-        counted[name] = Counted(counts, proportion=bool(counts.any()))
+        counted[name] = share_of_class(
+            rate, answers.truth == index, answers.probabilities[:, index] >= thresholds[label]
+        )
     measured = WithIntervals(answers.how, counted).of(statistics)
     return {
         label: {rate: measured[f"{rate}@/{label}"] for rate in RATES}
@@ -168,12 +182,13 @@ def measure_conformal(answers: Answers, quantile: float) -> dict[str, Measured]:
     """Coverage and mean size of the conformal sets."""
     found = set_statistics(answers.probabilities, answers.truth, quantile)
     statistics = {"coverage": found["set_coverage"], "mean_size": found["set_size"]}
-    return WithIntervals(answers.how, {"coverage": Counted(proportion=True)}).of(statistics)
+    holds = conformal_sets(answers.probabilities, quantile)[np.arange(len(answers.truth)), answers.truth]
+    return WithIntervals(answers.how, {"coverage": share_of_all(holds)}).of(statistics)
 
 
 def measure_share(name: str, values: npt.ArrayLike, how: Resampling) -> dict[str, Measured]:
     """The share of the cases for which something is so."""
-    return WithIntervals(how, {name: Counted(proportion=True)}).of({name: mean_of(values)})
+    return WithIntervals(how, {name: share_of_all(np.asarray(values, dtype=bool))}).of({name: mean_of(values)})
 
 
 def measure_segmentation(
@@ -221,16 +236,20 @@ def _over_slices(
         statistics[name] = _pooled(metric, held, None)
         if len(classes) > 2:
             statistics |= {f"{name}/{label}": _pooled(metric, held, index) for index, label in enumerate(classes[1:])}
-    intervals = bca_bootstrap(statistics, range(len(held)), resamples=how.resamples, seed=how.seed)
+    intervals = bca_intervals(statistics, range(len(held)), resamples=how.resamples, seed=how.seed)
     method = (
         f"one volume; {bootstrap_words(_SLICES, len(held), how.resamples)}, their voxels pooled; "
         f"says how even the volume is, not how other patients will do{doubt(_SLICES, len(held))}"
     )
     return {
         name: Measured(
-            measured[name].value, low, high, measured[name].n, method if math.isfinite(low) else none_why(len(held))
+            measured[name].value,
+            found.low,
+            found.high,
+            measured[name].n,
+            method if math.isfinite(found.low) else f"one volume; {found.method}",
         )
-        for name, (low, high) in intervals.items()
+        for name, found in intervals.items()
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,11 +104,15 @@ def _facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
+# How many patients stand behind each number is in evaluation.json; here methods that are alike are one line.
+_NUMBERS = re.compile(r",? (the smallest )?over \d+ .*?(?=; |$)")
+
+
 def _notes(values: Mapping[str, Any]) -> tuple[str, ...]:
     """How it was calibrated, how the intervals were found, and what a narrower one would take."""
     methods: dict[str, list[str]] = {}
     for name, metric in values["metrics"].items():
-        methods.setdefault(metric["method"], []).append(name)
+        methods.setdefault(_NUMBERS.sub("", metric["method"]), []).append(name)
     needed = values["patients_needed"].get("sentence", "")
     return (
         *((needed,) if needed else ()),
