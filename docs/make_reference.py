@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from medrail.arguments import build_parser
 from medrail.config import Config
-from medrail.evaluate.glossary import CLASSIFICATION, FURTHER, SEGMENTATION, Meaning
+from medrail.evaluate.glossary import CLASSIFICATION, FURTHER, GRADES, SEGMENTATION, SEVERAL_LABELS, Meaning
 from medrail.prepare import STEPS
 
 DOCS = Path(__file__).resolve().parent
@@ -105,6 +105,14 @@ _METRICS = (
         "Probabilities are calibrated. `operating_points` has sensitivity, specificity, ppv and npv of each class "
         "against the rest at its own threshold.",
     ),
+    (
+        "Several labels an image",
+        SEVERAL_LABELS,
+        "With `data.multi_label` also `auc`, `auprc`, `sensitivity`, `specificity` and `f1` of each label (`auc/LABEL` "
+        "by DeLong), at the threshold chosen on the validation cases or 0.5; without a label they are the mean of the "
+        "labels of which they are defined.",
+    ),
+    ("Grades", GRADES, "With `data.ordered`, besides those of classification."),
     ("Segmentation", SEGMENTATION, "The mean over the cases of each case's value, each patient counting the same."),
     ("Sets and strangers", FURTHER, "Under `conformal` and `ood` in `evaluation.json`."),
 )

@@ -162,6 +162,30 @@ def test_a_series_of_a_zip_is_named_as_an_option_or_told_to_be(tmp_path, classif
         find_inputs([tmp_path / "in.zip", tmp_path / "a.png"], "b.png")
 
 
+def test_several_labels_are_told_in_one_column(tmp_path):
+    spec = NetworkSpec(
+        task="classification",
+        classes=("a", "b"),
+        dims=2,
+        channels=3,
+        pipeline=({"kind": "normalise", "method": "custom", "mean": [128], "std": [64]},),
+        input_kind=InputKind(picture=True, channels=3, unit="uint8"),
+        multi_label=True,
+    )
+    predictor = load_bundle(write_bundle(tmp_path / "bundles", "ab", classifier_network(2), spec))
+    for number, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)]):
+        Picture.new("RGB", (40, 30), colour).save(tmp_path / f"{number}.png")
+    answers = predict_files(predictor, find_inputs([tmp_path / f"{n}.png" for n in range(4)]), tmp_path / "out")
+    table = rows(tmp_path / "out")
+    assert list(table[0]) == ["input", "name", "findings", "p_a", "p_b", "reason"]
+    for row, answer in zip(table, answers, strict=True):
+        found = [name for name in ("a", "b") if float(row[f"p_{name}"]) >= 0.5]
+        assert row["findings"] == "|".join(found)
+        assert answer.prediction.class_name is None
+        assert answer.summary.count("(") == len(found) or answer.summary == "no finding"
+    assert len({row["findings"] for row in table}) > 1
+
+
 @pytest.fixture
 def calibrated(tmp_path):
     """Class "yes" is the brighter, the more probable; evidence is exact; a mean above 300 is unlike the training."""

@@ -43,6 +43,9 @@ Positive = Annotated[float, Field(gt=0)]
 # Steps after which a resize gives what it would have given before them; a JPEG has no directions for orient to turn.
 _PIXEL_BY_PIXEL = ("orient", "grey_to_rgb", "rgb_to_grey")
 
+LABEL_MARKS = ("|", ";")
+"""What stands between the labels of an image in one cell of a table."""
+
 StepCheck = Callable[[Sequence[Mapping[str, Any]]], list[Problem]]
 
 
@@ -90,6 +93,30 @@ class DataConfig(_Stage):
     classes: tuple[str, ...] = Field(
         (), description="class names in the order of the network's outputs; segmentation: the first is the background"
     )
+    multi_label: bool = Field(
+        False,
+        description="classification: an image may have none, one or several of the classes, each told by itself (kind:"
+        " csv or medmnist)",
+    )
+    label_columns: tuple[str, ...] = Field(
+        (),
+        description="csv with multi_label: the columns of 0 and 1, one a label; empty: one column that names them, as"
+        " Effusion|Mass",
+    )
+    none_label: str = Field(
+        "No Finding", description="multi_label: what stands for none of the labels, whatever its case; it is no class"
+    )
+    uncertain: Literal["refuse", "negative", "positive", "leave_out"] = Field(
+        "refuse", description="label_columns: what a cell of -1 (uncertain) counts as; leave_out: its image is not used"
+    )
+    blank: Literal["refuse", "negative", "leave_out"] = Field(
+        "refuse", description="label_columns: what an empty cell (not mentioned) counts as"
+    )
+    ordered: bool = Field(
+        False,
+        description="classification: the classes are grades in the order of `classes`, so that evaluation adds the"
+        " quadratic weighted kappa",
+    )
     mask_values: tuple[int, ...] = Field(
         (), description="segmentation: the mask's value for each class, in order; empty: 0, 1, 2, ..."
     )
@@ -110,6 +137,25 @@ class DataConfig(_Stage):
         " never",
     )
     slide: SlideConfig = SlideConfig()
+
+    @model_validator(mode="after")
+    def _labels_can_be_told(self) -> DataConfig:
+        if self.ordered and not self.multi_label and len(self.classes) < 2:
+            raise ValueError("ordered needs the grades in their order, in classes")
+        if not self.multi_label:
+            if self.label_columns:
+                raise ValueError("label_columns is for multi_label: true")
+            return self
+        if self.kind not in ("csv", "medmnist"):
+            raise ValueError(f"multi_label is for kind: csv or medmnist, not {self.kind}: list the images in a CSV")
+        if self.label_columns and self.kind != "csv":
+            raise ValueError("label_columns is for kind: csv")
+        if self.ordered:
+            raise ValueError("ordered classes exclude each other, and multi_label says that they do not")
+        for name in (*self.classes, *self.label_columns):
+            if not name.strip() or name != name.strip() or any(mark in name for mark in LABEL_MARKS):
+                raise ValueError(f"with multi_label a label cannot be called {name!r}: | and ; stand between labels")
+        return self
 
     @property
     def read_options(self) -> ReadOptions:
@@ -334,6 +380,8 @@ class Config(_Stage):
     @model_validator(mode="after")
     def _classes_fit_the_masks(self) -> Config:
         data = self.data
+        if self.task == "segmentation" and (data.multi_label or data.ordered):
+            raise ValueError("data.multi_label and data.ordered are for task: classification")
         if self.task == "segmentation" and len(data.classes) < 2:
             raise ValueError("data.classes: segmentation needs at least two names, the background first")
         if data.mask_values and len(data.mask_values) != len(data.classes):

@@ -75,9 +75,7 @@ class Answer:
         if self.areas_mm2:
             return ", ".join(f"{name} {area:.3f} mm2" for name, area in self.areas_mm2.items())
         if self.prediction.mask is None:
-            said = f"{self.prediction.class_name} ({self.prediction.confidence:.3f})"
-            possible = " or ".join(self.prediction.conformal_set or ()) or "none of the classes"
-            return f"{said}; undecided, possible: {possible}" if self.prediction.undecided else said
+            return _said(self.prediction)
         volumes = volumes_ml(self.prediction)
         return ", ".join(f"{name} {ml:.1f} ml" if ml is not None else name for name, ml in volumes.items())
 
@@ -225,13 +223,23 @@ def _predict(predictor: Predictor, one: Input, name: str, out: Path, roi: Path |
         write_nifti(prediction.mask, files[-1])
     if overlays:
         files.append(out / f"{name}.png")
-        caption = f"{prediction.class_name} {prediction.confidence:.3f}" if prediction.class_name else ""
+        caption = "" if prediction.mask is not None else _said(prediction)
         files[-1].write_bytes(overlay_png(image, prediction.mask, caption=caption))
     if overlays and prediction.evidence:
         files.append(out / f"{name}_evidence.png")
         caption = f"evidence (exact): orange for {prediction.evidence.class_name}, blue against it"
         files[-1].write_bytes(overlay_png(image, heat=prediction.evidence.values, caption=caption))
     return Answer(one, prediction, tuple(files))
+
+
+def _said(prediction: Prediction) -> str:
+    """A classification in a few words."""
+    if prediction.findings is None:
+        said = f"{prediction.class_name} ({prediction.confidence:.3f})"
+        possible = " or ".join(prediction.conformal_set or ()) or "none of the classes"
+        return f"{said}; undecided, possible: {possible}" if prediction.undecided else said
+    found = [f"{name} ({prediction.probabilities[name]:.3f})" for name in prediction.findings]
+    return ", ".join(found) or "no finding"
 
 
 def _predict_slide(
@@ -242,7 +250,8 @@ def _predict_slide(
 
 
 def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]) -> str:
-    """CSV, a row an input; classification: class, confidence, every probability; segmentation: ml, of slides mm^2.
+    """CSV, a row an input; classification: class, confidence (or findings), every probability;
+    segmentation: ml, of slides mm^2.
 
     With a calibration that knows them: the classes that cannot be ruled out, the score of likeness, and the verdict.
     """
@@ -252,14 +261,14 @@ def _table(predictor: Predictor, answers: Sequence[Answer], names: Sequence[str]
     columns = [f"p_{name}" if classification else f"{name}_{unit}" for name in classes]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    told = ["findings"] if predictor.spec.multi_label else ["class_name", "confidence"] if classification else []
     added = _added(predictor)
-    head = ["class_name", "confidence"] if classification else []
-    writer.writerow(["input", "name", *head, *columns, *added, "reason"])
+    writer.writerow(["input", "name", *told, *columns, *added, "reason"])
     for answer, name in zip(answers, names, strict=True):
         start = [str(answer.input), name]
         values = [f"{area:.6f}" for area in answer.areas_mm2.values()]
-        values = values or _values(answer.prediction, classification, len(columns))
-        more = [_said(answer.prediction, name) for name in added]
+        values = values or _values(answer.prediction, len(told) + len(columns))
+        more = [_cell(answer.prediction, name) for name in added]
         writer.writerow([*start, *values, *more, answer.reason])
     return text.getvalue()
 
@@ -273,7 +282,7 @@ def _added(predictor: Predictor) -> list[str]:
     return of_classes + (["ood_score", "unlike_training"] if calibration.ood else [])
 
 
-def _said(prediction: Prediction | None, name: str) -> str:
+def _cell(prediction: Prediction | None, name: str) -> str:
     value = getattr(prediction, name, None)
     if value is None:
         return ""
@@ -282,11 +291,13 @@ def _said(prediction: Prediction | None, name: str) -> str:
     return f"{value:.6f}" if isinstance(value, float) else "|".join(value)
 
 
-def _values(prediction: Prediction | None, classification: bool, count: int) -> list[str]:
+def _values(prediction: Prediction | None, count: int) -> list[str]:
     if prediction is None:
-        return [""] * (count + (2 if classification else 0))
-    if classification:
+        return [""] * count
+    if prediction.task == "classification":
         probabilities = [f"{value:.6f}" for value in prediction.probabilities.values()]
+        if prediction.findings is not None:
+            return ["|".join(prediction.findings), *probabilities]
         return [str(prediction.class_name), f"{prediction.confidence:.6f}", *probabilities]
     if prediction.mask is None or prediction.mask.geometry is None:
         return [""] * count

@@ -282,8 +282,8 @@ class Prediction:
     """A model's answer for one image.
 
     probabilities:
-        Classification: class name -> probability, summing to 1; calibrated, where the bundle has a calibration.
-        Segmentation: empty.
+        Classification: class name -> probability, summing to 1 except where an image may have several of the classes;
+        calibrated, where the bundle has a calibration. Segmentation: empty.
     mask:
         Segmentation: an ``Image`` of unit "label", voxels uint8 (1, D, H, W) on the *raw* image's grid; else None.
     decision:
@@ -295,6 +295,9 @@ class Prediction:
         where the bundle does not know.
     evidence:
         Where it was asked for and the network has it.
+    findings, thresholds:
+        Where an image may have several of the classes: those at or above their thresholds, in the order of the classes,
+        and class name -> threshold. Elsewhere None, and empty.
     """
 
     task: Literal["classification", "segmentation"]
@@ -308,17 +311,22 @@ class Prediction:
     ood_score: float | None = None
     unlike_training: bool | None = None
     evidence: Evidence | None = None
+    findings: tuple[str, ...] | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def class_name(self) -> str | None:
-        """The class decided for (classification): by threshold, else the most probable, the first one on a tie."""
-        if self.decision or not self.probabilities:
+        """The class decided for (classification): by threshold, else the most probable, the first one on a tie.
+
+        None for segmentation, and where there may be several: see ``findings``.
+        """
+        if self.decision or not self.probabilities or self.findings is not None:
             return self.decision or None
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def confidence(self) -> float | None:
-        """The probability of ``class_name``; None for segmentation."""
+        """The probability of ``class_name``; None where that is None."""
         name = self.class_name
         return None if name is None else self.probabilities[name]
 

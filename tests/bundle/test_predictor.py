@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrail.bundle import InputKind, Predictor, onnx_backend
-from medrail.bundle.predictor import softmax
+from medrail.bundle.calibration import Calibration, Conformal
+from medrail.bundle.probability import softmax
 from medrail.errors import BundleError, GeometryError, InputError
 from medrail.types import Image
 
@@ -237,3 +238,20 @@ def test_the_engine_reports_nothing_to_anyone() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     answer = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     assert answer.stdout.strip() == "1"
+
+
+def test_several_labels_have_thresholds_of_their_own(make_predictor: Callable[..., Predictor], picture: Image) -> None:
+    plain = make_predictor(classes=("a", "b", "c"), multi_label=True)
+    answer = plain(picture)  # logits 0, 2, 4
+    assert list(answer.probabilities.values()) == pytest.approx([0.5, 0.880797, 0.982014], abs=1e-5)
+    assert answer.findings == ("a", "b", "c")
+    assert (answer.class_name, answer.confidence, answer.abstain) == (None, None, False)
+    fitted = Calibration("0" * 64, temperature=2.0, thresholds={"b": 0.8, "c": 0.85}, threshold_rule="youden")
+    chosen = Predictor(plain.spec, plain.backend, "tiny", fitted)(picture)
+    assert list(chosen.probabilities.values()) == pytest.approx([0.5, 0.731059, 0.880797], abs=1e-5)
+    assert chosen.findings == ("a", "c")
+    assert chosen.thresholds == {"a": 0.5, "b": 0.8, "c": 0.85}
+    two = make_predictor(multi_label=True).spec
+    Calibration("0" * 64, thresholds={"no": 0.3, "yes": 0.4}, threshold_rule="youden").check(two)
+    with pytest.raises(BundleError, match="conformal"):
+        Calibration("0" * 64, conformal=Conformal(0.1, 0.9)).check(two)

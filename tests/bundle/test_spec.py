@@ -19,10 +19,10 @@ sizes = st.integers(1, 512)
 
 @st.composite
 def specs(draw: st.DrawFn) -> NetworkSpec:
-    dims = draw(st.sampled_from([2, 3]))
+    dims, task = draw(st.sampled_from([2, 3])), draw(st.sampled_from(["classification", "segmentation"]))
     extent = st.one_of(st.just(()), st.tuples(*[sizes] * dims))
     return NetworkSpec(
-        task=draw(st.sampled_from(["classification", "segmentation"])),
+        task=task,  # type: ignore[arg-type]
         classes=tuple(draw(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=5, unique=True))),
         dims=dims,  # type: ignore[arg-type]
         channels=draw(st.integers(1, 4)),
@@ -34,6 +34,7 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         ),
         patch=draw(extent),
         grid=draw(extent),
+        multi_label=task == "classification" and draw(st.booleans()),
         read_options=ReadOptions(jpeg_least_px=draw(st.one_of(st.none(), st.tuples(sizes, sizes)))),
     )
 
@@ -91,3 +92,16 @@ def test_input_kind_names_what_is_common() -> None:
     assert InputKind.of(grey, rgb) == InputKind(True, 0, "uint8")
     assert InputKind.of(grey, volume) == InputKind(None, 1, "")
     assert InputKind.merge(InputKind.of(grey, rgb), InputKind.of(grey)) == InputKind(True, 0, "uint8")
+
+
+def test_a_description_from_before_there_were_several_labels_is_read() -> None:
+    assert NetworkSpec.from_dict(GOOD).multi_label is False
+    with pytest.raises(BundleError, match="multi_label True for task segmentation"):
+        NetworkSpec.from_dict(GOOD | {"multi_label": True})
+
+
+def test_a_single_finding_is_enough_where_there_may_be_several() -> None:
+    one = GOOD | {"task": "classification", "classes": ["fracture"], "patch": [], "multi_label": True}
+    assert NetworkSpec.from_dict(one).classes == ("fracture",)
+    with pytest.raises(BundleError, match="at least two"):
+        NetworkSpec.from_dict(one | {"multi_label": False})

@@ -49,6 +49,26 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def findings_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three labels of a picture, of which it may have any number."""
+    spec = NetworkSpec(
+        task="classification",
+        classes=("effusion", "mass", "nodule"),
+        dims=2,
+        channels=3,
+        pipeline=(
+            {"kind": "grey_to_rgb"},
+            {"kind": "resize", "size": [32, 32]},
+            {"kind": "normalise", "method": "custom", "mean": [128], "std": [64]},
+        ),
+        input_kind=InputKind(picture=None, channels=0, unit=""),
+        grid=(32, 32),
+        multi_label=True,
+    )
+    return write_bundle(tmp_path_factory.mktemp("bundles"), "findings", classifier_network(3), spec)
+
+
+@pytest.fixture(scope="session")
 def picture_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As ``classifier``, trained on 8-bit pictures only."""
     spec = NetworkSpec(

@@ -135,7 +135,7 @@ def test_openapi_is_complete(start, classifier) -> None:
     assert set(form["properties"]) == {"file", "roi"}
     answered = predict["responses"]["200"]["content"]
     assert {"application/json", "application/x-nifti", "application/gzip", "image/png"} == set(answered)
-    assert set(answered["application/json"]["examples"]) == {"classification", "segmentation"}
+    assert set(answered["application/json"]["examples"]) == {"classification", "findings", "segmentation"}
     expected = {"200", "400", "403", "404", "406", "408", "413", "415", "422", "429", "500", "503"}
     assert set(predict["responses"]) == expected
     for path in schema["paths"].values():
@@ -156,6 +156,7 @@ def test_openapi_examples_are_valid_answers(start, classifier) -> None:
     responses = schema["paths"]["/v1/predict/image"]["post"]["responses"]
     examples = responses["200"]["content"]["application/json"]["examples"]
     ClassificationAnswer.model_validate(examples["classification"]["value"])
+    ClassificationAnswer.model_validate(examples["findings"]["value"])
     SegmentationAnswer.model_validate(examples["segmentation"]["value"])
     for status, response in responses.items():
         if int(status) >= 400:

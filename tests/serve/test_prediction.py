@@ -38,6 +38,31 @@ def test_classification_equals_the_predictor(start, classifier, blob, encode, tm
     assert answer["preview_png"] is None
 
 
+def test_several_labels_are_answered_each_by_itself(start, findings_classifier, blob, encode, tmp_path: Path) -> None:
+    seen = set()
+    for value in (blob, 255 - blob, np.full_like(blob, 128)):
+        content = encode(np.stack([value, value // 2, 255 - value], axis=-1))
+        path = tmp_path / "picture"
+        path.write_bytes(content)
+        expected = load_bundle(findings_classifier, threads=1)(read(path))
+        answer = start(findings_classifier).predict(content).json()
+        assert answer["task"] == "classification"
+        assert (answer["class_name"], answer["confidence"]) == (None, None)
+        assert answer["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-4)
+        assert answer["findings"] == [name for name, value in answer["probabilities"].items() if value >= 0.5]
+        assert answer["findings"] == list(expected.findings)
+        assert answer["thresholds"] == {"effusion": 0.5, "mass": 0.5, "nodule": 0.5}
+        seen.add(tuple(answer["findings"]))
+    assert len(seen) > 1, "the pictures do not tell the answers apart"
+    (card,) = start(findings_classifier).client.get("/v1/models").json()["models"]
+    assert card["multi_label"] is True
+
+
+def test_one_class_an_image_has_no_findings(start, classifier, blob_png) -> None:
+    answer = start(classifier).predict(blob_png).json()
+    assert (answer["findings"], answer["thresholds"]) == (None, None)
+
+
 def test_times_add_up(start, classifier, blob_png) -> None:
     answer = start(classifier).predict(blob_png).json()
     times = answer["timings_ms"]

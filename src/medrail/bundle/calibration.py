@@ -35,6 +35,8 @@ FloatArray = npt.NDArray[np.float32]
 
 FORMAT = 1
 CALIBRATION_FILE = "calibration.json"
+FINDING_FROM = 0.5
+"""Where an image may have several of the classes: the probability from which one without a threshold is a finding."""
 LARGEST_FEATURES = 4096
 LARGEST_CALIBRATION_BYTES = 128 * 2**20
 _TEMPERATURES = (1e-3, 1e3)
@@ -144,7 +146,8 @@ class Calibration:
         Logits are divided by it; 1 for a network that is not calibrated, or segments.
     thresholds:
         Class name -> probability from which on it is decided for. Two classes: at most one of them, which decides.
-        More: one-versus-rest operating points, which are reported and do not decide.
+        More: one-versus-rest operating points, which are reported and do not decide. Several labels: of each the one
+        from which it is a finding.
     threshold_rule:
         How they were chosen, in words; "" without thresholds.
     made_from:
@@ -183,7 +186,9 @@ class Calibration:
             raise _wrong(f"a threshold for {', '.join(map(repr, unknown))}", f"of {', '.join(spec.classes)}")
         if spec.task == "segmentation" and (self.temperature != 1 or self.thresholds or self.conformal):
             raise _wrong("a temperature, threshold or conformal set", "none of them for a segmentation")
-        if len(spec.classes) == 2 and len(self.thresholds) > 1:
+        if spec.multi_label and self.conformal:
+            raise _wrong("a conformal set", "none where an image may have several of the classes")
+        if len(spec.classes) == 2 and len(self.thresholds) > 1 and not spec.multi_label:
             raise _wrong("a threshold for each of two classes", "one for one of them: it decides for both")
 
     def decide(self, probabilities: Mapping[str, float]) -> str:

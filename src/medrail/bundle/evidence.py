@@ -16,6 +16,8 @@ EXACT = (
     "exact: the mean over the cells of the network's last map, plus a constant, is the class's logit less the others'"
 )
 
+EXACT_OF_LABEL = "exact: the mean over the cells of the network's last map, plus a constant, is the label's logit"
+
 
 def contrast(evidence: FloatArray, index: int) -> FloatArray:
     """Evidence for one class against the mean of the others, (K, ...) -> (...).
@@ -46,6 +48,6 @@ def on_grid(cells: FloatArray, grid: tuple[int, ...]) -> FloatArray:
     return np.asarray(stretched, dtype=np.float32)
 
 
-def exact_evidence(class_name: str, values: Image) -> Evidence:
-    """Of a map on the raw grid that was made from the network's own evidence."""
-    return Evidence(class_name, values, exact=True, method=EXACT)
+def exact_evidence(class_name: str, values: Image, *, by_itself: bool = False) -> Evidence:
+    """Of a map on the raw grid, made from the network's own evidence; ``by_itself``: of one label of several."""
+    return Evidence(class_name, values, exact=True, method=EXACT_OF_LABEL if by_itself else EXACT)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Backend, fetch, outputs_of
-from medrail.bundle.calibration import Calibration, Ood
+from medrail.bundle.calibration import FINDING_FROM, Calibration, Ood
 from medrail.bundle.evidence import contrast, exact_evidence, on_grid
-from medrail.bundle.probability import joined_logits, softmax
+from medrail.bundle.probability import as_probabilities, joined_label_logits, joined_logits
 from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, sliding_window
 from medrail.bundle.spec import NetworkSpec
 from medrail.errors import BundleError, InputError, PrepareError
@@ -100,11 +100,13 @@ class Predictor:
         roi:
             A mask (1, D, H, W) drawn on the image, for pipelines that crop to one; its axes may be turned.
         evidence:
-            Whether the evidence for the decided class is wanted, where the network has it.
+            Whether the evidence for the decided class (of several labels the most probable) is wanted, where the
+            network has it.
 
         Returns
         -------
-        Classification: the probability of each class, averaged over D where the network is 2-D. Segmentation: the most
+        Classification: the probability of each class, averaged over D where the network is 2-D; where there may be
+        several, those from their thresholds on are its ``findings``. Segmentation: the most
         probable class of each voxel, uint8 (1, D, H, W) on the raw grid. ``timings_ms`` has prepare, model and post.
         Where there is a calibration, it is applied.
 
@@ -127,8 +129,9 @@ class Predictor:
         prediction = self._classified(probabilities) if self.spec.task == "classification" else self._unnamed()
         mask = self._mask(probabilities, prepared, image) if self.spec.task == "segmentation" else None
         shown = None
-        if answers.evidence is not None and prediction.class_name:
-            shown = self._shown(answers.evidence, prediction.class_name, prepared, image)
+        if answers.evidence is not None:
+            most_probable = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+            shown = self._shown(answers.evidence, prediction.class_name or most_probable, prepared, image)
         score = self._ood.score(answers.features) if self._ood and answers.features is not None else None
         end = time.perf_counter()
         return replace(
@@ -186,11 +189,12 @@ class Predictor:
             slices = np.moveaxis(voxels, 1, 0)
             chunks = [slices[first : first + SLICES_A_BATCH] for first in range(0, len(slices), SLICES_A_BATCH)]
             by_slice = np.concatenate([run(chunk) for chunk in chunks])
-            logits = joined_logits(by_slice) if self.spec.task == "classification" else np.moveaxis(by_slice, 0, 1)
+            logits = self._joined(by_slice) if self.spec.task == "classification" else np.moveaxis(by_slice, 0, 1)
         return Answers(logits, self._cells(more.get(EVIDENCE, [])), _mean(more.get(FEATURES, [])))
 
     def probabilities(self, prepared: Image) -> FloatArray:
-        """Softmax of the network's answer for a prepared image, calibrated where there is a calibration.
+        """Softmax of the network's answer for a prepared image, of several labels the sigmoid of each; calibrated where
+        there is a calibration.
 
         Returns
         -------
@@ -199,13 +203,22 @@ class Predictor:
         return self._probabilities(self.answers(prepared, (LOGITS,)).logits)
 
     def _probabilities(self, logits: FloatArray) -> FloatArray:
-        return softmax(logits, self.calibration.temperature if self.calibration else 1.0)
+        temperature = self.calibration.temperature if self.calibration else 1.0
+        return as_probabilities(logits, multi_label=self.spec.multi_label, temperature=temperature)
+
+    def _joined(self, by_slice: FloatArray) -> FloatArray:
+        return joined_label_logits(by_slice) if self.spec.multi_label else joined_logits(by_slice)
 
     def _unnamed(self) -> Prediction:
         return Prediction(self.spec.task, self.spec.classes, self.bundle_id)
 
     def _classified(self, probabilities: FloatArray) -> Prediction:
         by_name = {name: float(value) for name, value in zip(self.spec.classes, probabilities, strict=True)}
+        if self.spec.multi_label:
+            chosen = self.calibration.thresholds if self.calibration else {}
+            thresholds = {name: chosen.get(name, FINDING_FROM) for name in by_name}
+            findings = tuple(name for name, value in by_name.items() if value >= thresholds[name])
+            return replace(self._unnamed(), probabilities=by_name, findings=findings, thresholds=thresholds)
         if self.calibration is None:
             return replace(self._unnamed(), probabilities=by_name)
         return replace(
@@ -226,9 +239,11 @@ class Predictor:
         return evidence[0][0] if self.spec.dims == 3 else np.moveaxis(np.concatenate(evidence), 0, 1)
 
     def _shown(self, evidence: FloatArray, class_name: str, prepared: Image, image: Image) -> Evidence:
-        cells = contrast(evidence, self.spec.classes.index(class_name))
+        index = self.spec.classes.index(class_name)
+        cells = evidence[index] if self.spec.multi_label else contrast(evidence, index)
         on_raw_grid = self._inverted(on_grid(cells, prepared.grid)[np.newaxis], prepared, image)
-        return exact_evidence(class_name, Image(on_raw_grid, image.geometry, source=image.source))
+        values = Image(on_raw_grid, image.geometry, source=image.source)
+        return exact_evidence(class_name, values, by_itself=self.spec.multi_label)
 
     def on_raw_grid(self, image: Image) -> FloatArray:
         """Segmentation: the probability of each class, (K, D, H, W) on the raw image's grid, for answers put together.

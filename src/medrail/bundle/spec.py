@@ -83,6 +83,8 @@ class NetworkSpec:
         How the raw training images were read, so that others are read in the same way.
     slide:
         How whole slides were cut into the tiles it was trained on; None where it was trained on something else.
+    multi_label:
+        Classification in which an image has none, one or several of the classes: a sigmoid of each logit, no softmax.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class NetworkSpec:
     grid: tuple[int, ...] = ()
     read_options: ReadOptions = READ_AS_STORED
     slide: SlideConfig | None = None
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         for name in ("classes", "pipeline", "patch", "grid"):
@@ -159,8 +162,11 @@ def _wrong(spec: NetworkSpec) -> str:
         return f"task {spec.task!r}"
     if spec.dims not in (2, 3):
         return f"dims {spec.dims!r}"
-    if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
-        return f"classes {list(spec.classes)} (at least two, all different)"
+    few = len(spec.classes) < (1 if spec.multi_label else 2)
+    if few or len(set(spec.classes)) != len(spec.classes):
+        return f"classes {list(spec.classes)} (at least {'one' if spec.multi_label else 'two'}, all different)"
+    if not isinstance(spec.multi_label, bool) or (spec.multi_label and spec.task != "classification"):
+        return f"multi_label {spec.multi_label!r} for task {spec.task}"
     if spec.task == "segmentation" and len(spec.classes) > LARGEST_MASK_CLASSES:
         return f"{len(spec.classes)} classes (masks are 8 bit: at most {LARGEST_MASK_CLASSES})"
     if not isinstance(spec.channels, int) or spec.channels < 1:

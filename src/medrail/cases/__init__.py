@@ -17,7 +17,7 @@ from medrail.cases.fingerprint import (
     source_fingerprint,
 )
 from medrail.cases.index import build_cases
-from medrail.cases.labels import class_names, target_index
+from medrail.cases.labels import class_names, labels_of, target_index, targets_of
 from medrail.cases.layouts.table import LAYOUTS
 from medrail.cases.leaked import Leaked, leak_sentence
 from medrail.cases.leaks import Leak
@@ -46,6 +46,7 @@ __all__ = [
     "drawn_fingerprint",
     "find_leaks_of",
     "image_fingerprint",
+    "labels_of",
     "leak_sentence",
     "read_record",
     "read_roi",
@@ -53,6 +54,7 @@ __all__ = [
     "read_target_mask",
     "source_fingerprint",
     "target_index",
+    "targets_of",
     "write_record",
     "write_table",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from medrail.cases.fingerprint import FileHashes
-from medrail.cases.labels import class_finding, misspelt_classes, misspelt_findings
+from medrail.cases.labels import class_finding, labels_of, misspelt_classes, misspelt_findings
 from medrail.cases.layouts.headers import with_headers
 from medrail.cases.layouts.ids import unique_ids
 from medrail.cases.layouts.table import LAYOUTS
@@ -86,9 +86,10 @@ def split_cases(
         If ``split.fold`` or ``split.centre`` is none that the data have.
     """
     if config.split.by == "given":
-        return assign_splits(cases, config.split, accept_leak=accept_leak)
+        return assign_splits(cases, config.split, accept_leak=accept_leak, multi_label=config.data.multi_label)
     with FileHashes.of(workspace) as hashes:
-        return assign_splits(cases, config.split, patients_with_copies(cases, hashes))
+        copies = patients_with_copies(cases, hashes)
+        return assign_splits(cases, config.split, copies, multi_label=config.data.multi_label)
 
 
 def split_or_say(
@@ -141,15 +142,15 @@ def _cases(listing: Listing, config: Config, misspelt: Mapping[str, str]) -> tup
     cases: list[Case] = []
     findings: dict[Finding, None] = {}  # a class folder of many images is one finding
     for entry, case_id, patient, centre in zip(entries, ids, patients, centres, strict=True):
-        if entry.target in misspelt:
+        if any(name in misspelt for name in labels_of(entry.target, config.data)):
             continue
         where = entry.where or str(entry.path)
-        wrong = class_finding(entry.target, where, config.data.classes) if config.task == "classification" else None
+        wrong = class_finding(entry.target, where, config.data) if config.task == "classification" else None
         if wrong:
             findings[wrong] = None
         else:
             cases.append(_case(entry, case_id, patient, centre))
-    findings |= dict.fromkeys(misspelt_findings(entries, misspelt))
+    findings |= dict.fromkeys(misspelt_findings(entries, misspelt, config.data))
     return tuple(cases), [*findings, *of_patients, *of_centres]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from medrail.cases.labels import named_target
 from medrail.cases.listing import Finding, short_name, shown
 from medrail.cases.near.pairs import NearPair, near_pairs
 from medrail.cases.near.signature import Signature
@@ -101,7 +102,7 @@ def duplicates(
             what = f"the same pixels as {shown(others, 4)}"
             findings.append(Finding("duplicate", first, what, "Keep one of them.", "warn", tuple(others)))
         if _contradicting(group, facts):
-            labels = shown(sorted({case.target for case in group if case.target is not None}))
+            labels = shown(sorted({named_target(case.target) for case in group if case.target is not None}))
             what = f"the same pixels have the labels {labels}: {shown(others, 4)}"
             findings.append(
                 Finding("contradicting_labels", first, what, "Correct the wrong label.", "warn", tuple(others))
@@ -120,7 +121,7 @@ def _near_duplicate(both: Sequence[Case], facts: Mapping[str, Known], pair: Near
         what = f"{nearly} as {other}"
         findings.append(Finding("near_duplicate", first, what, "Look at them; keep one.", "warn", (other,)))
     if pair.sure and _contradicting(both, facts):
-        labels = shown(sorted({case.target for case in both if case.target is not None}))
+        labels = shown(sorted({named_target(case.target) for case in both if case.target is not None}))
         what = f"{nearly} has the labels {labels}: {other}"
         remedy = "Look at them; correct the wrong label."
         findings.append(Finding("contradicting_labels", first, what, remedy, "warn", (other,)))

@@ -7,7 +7,8 @@ Each stage writes it anew from the data and ``split``, so what is changed in it 
 good as data of its own (``data.kind: csv``, ``data.path`` the copy, ``split.by: given``).
 
 Paths below the table's folder are written relative to it, so that a project folder can be moved. A mask (or any path)
-in the column ``target`` begins with ``./`` or is absolute; what does neither is a class name.
+in the column ``target`` begins with ``./`` or is absolute; what does neither is a class name. With ``data.multi_label``
+it is the labels with ``|`` between them, and a single ``|`` where an image has none of them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from medrail.workspace import keep_text
 HEADER = ("id", "patient", "image", "item", "target", "roi", "split", "centre", "fold", "defects")
 _NEEDED = HEADER[:7]  # what a table written before the others were known has
 _HERE = "./"
+_NONE = "|"  # a separator with no name on either side; an empty cell is a case without label
 
 
 def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
@@ -51,14 +53,12 @@ def write_table(cases: Iterable[Case], path: Path, root: Path) -> None:
     for case in cases:
         if len(case.paths) != 1:
             raise CaseError(f"{len(case.paths)} image paths", where=f"case {case.id}", needed="one file or folder")
-        if case.target is not None and (not case.target or case.target.startswith((_HERE, "../"))):
-            raise CaseError(
-                f"the class name {case.target!r} cannot be told from a path",
-                where=f"case {case.id}",
-                remedy="Rename it.",
-            )
+        if case.target is not None and (case.target == _NONE or case.target.startswith((_HERE, "../"))):
+            what = "none of the labels" if case.target == _NONE else "a path"
+            found = f"the class name {case.target!r} cannot be told from {what}"
+            raise CaseError(found, where=f"case {case.id}", remedy="Rename it.")
         image = written.path(case.paths[0])
-        target = written.target(case.target) if case.target else ""
+        target = "" if case.target is None else written.target(case.target) if case.target else _NONE
         roi = written.path(case.roi) if case.roi else ""
         cells = [case.id, case.patient, image, case.item, target, roi, case.split or ""]
         cells += [case.centre, "" if case.fold is None else str(case.fold), " ".join(case.defects)]
@@ -151,6 +151,7 @@ def _doubles(sheet: Sheet) -> list[Finding]:
 def _case(row: Row, folder: Path) -> Case:
     cells = row.cells
     target = cells.get("target") or None
+    target = "" if target == _NONE else target
     if target and target.startswith((_HERE, "../")):
         target = _absolute(target, folder)
     roi = cells.get("roi")

@@ -1,8 +1,8 @@
 """Prepared cases -> batches for a network (torch from here on).
 
 In: a ``Store`` and the cases of one split. Out: float32 images (N, C, [D,] H, W) and int64 targets, (N,) or
-(N, [D,] H, W), indexed a whole batch at once from arrays of the stored type in memory, and augmented by draws that can
-be recorded.
+(N, [D,] H, W) (of several labels float32, (N, K)), indexed a whole batch at once from arrays of the stored type in
+memory, and augmented by draws that can be recorded.
 The functions: ``load_samples(store, cases, needs)``, then ``batches(samples, settings, epoch)``.
 """
 

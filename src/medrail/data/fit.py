@@ -22,6 +22,8 @@ class Needs:
         2: every slice is a sample, 3: every volume; input channels.
     patch:
         ([D,] H, W) of random patches, or () for whole slices or volumes.
+    multi_label:
+        Whether a sample has any number of the classes.
     size_factor, smallest:
         Every spatial size must be a multiple of the one and at least the other.
     """
@@ -34,6 +36,7 @@ class Needs:
     patch: tuple[int, ...] = ()
     size_factor: int = 1
     smallest: int = 1
+    multi_label: bool = False
 
 
 def check_case(case: Case, voxels: Voxels, mask: Voxels | None, needs: Needs) -> None:

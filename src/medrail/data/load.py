@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from medrail.cases import target_index
+from medrail.cases import target_index, targets_of
 from medrail.data.compact import Levels
 from medrail.data.fit import Needs, check_case, check_same_size, check_size, spacing_of
 from medrail.data.memory import Array, Collected, as_tensor, fits, kept
@@ -72,16 +72,24 @@ def _load_wholes(store: Store, cases: Sequence[Case], needs: Needs, budget_bytes
         multiplies += [found.multiply] * len(rows)
         counts.append(len(rows))
     target = targets.array()
-    of_class = () if masked else tuple(np.bincount(target, minlength=len(needs.classes)).tolist())
+    of_class = () if masked else _class_counts(target, needs)
     together = _apart(pieces, counts) if in_place else Together(as_tensor(images.array()))
     return Wholes(together, Levels.of(subtracts, multiplies), as_tensor(target), _middle(spacings), of_class)
 
 
+def _class_counts(target: Array, needs: Needs) -> tuple[int, ...]:
+    if needs.multi_label:
+        return tuple(int(count) for count in np.asarray(target, dtype=np.int64).sum(axis=0))
+    return tuple(np.bincount(target, minlength=len(needs.classes)).tolist())
+
+
 def _rows(case: Case, found: Stored, needs: Needs) -> tuple[Array, Array]:
-    """The samples of a case: images (n, C, [D,] H, W) and targets (n,) or (n, [D,] H, W)."""
+    """The samples of a case: images (n, C, [D,] H, W) and targets (n,), (n, K) or (n, [D,] H, W)."""
     images = np.moveaxis(found.image, 1, 0) if needs.dims == 2 else found.image[np.newaxis]
     if needs.task == "segmentation" and found.mask is not None:
         return images, found.mask[0] if needs.dims == 2 else found.mask
+    if needs.multi_label:
+        return images, np.tile(targets_of(case, needs.classes).astype(np.float32), (len(images), 1))
     return images, np.full(len(images), target_index(case, needs.classes), np.int64)
 
 

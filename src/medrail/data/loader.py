@@ -26,7 +26,7 @@ def batches(
     Returns
     -------
     float32 images (N, C, [D,] H, W), 2-D ones with the channels last in memory, and int64 targets, (N,) or
-    (N, [D,] H, W), on ``device``.
+    (N, [D,] H, W), or of several labels float32 (N, K), on ``device``.
     """
     order = generator(settings.seed, "order", epoch)
     chosen = epoch_batches(samples.count, settings.step_size, settings.samples_per_epoch, order)
@@ -44,5 +44,5 @@ def _batch(
     taken, targets = taken.to(device), targets.to(device)
     source = generator(settings.seed, "augment", *place)
     draws = draw(settings.augment, len(indices), len(samples.size), source, samples.spacing_mm)
-    images, masks = augment(taken, targets if targets.ndim > 1 else None, draws, samples.spacing_mm)
-    return images, (targets if masks is None else masks).long()
+    images, masks = augment(taken, targets if targets.ndim > 2 else None, draws, samples.spacing_mm)
+    return images, targets if masks is None else masks.long()

@@ -25,7 +25,7 @@ class Samples(Protocol):
     spacing_mm:
         Of those axes, (1, ...) where there is no physical space.
     class_counts:
-        Classification: samples of each class; segmentation: ().
+        Classification: samples of each class (multi-label: that have it); segmentation: ().
     """
 
     @property
@@ -41,7 +41,8 @@ class Samples(Protocol):
     def class_counts(self) -> tuple[int, ...]: ...
 
     def take(self, indices: torch.Tensor, source: torch.Generator) -> tuple[Compact, torch.Tensor]:
-        """Images (N, C, [D,] H, W) as they are stored, and integer targets, (N,) or (N, [D,] H, W).
+        """Images (N, C, [D,] H, W) as they are stored, and integer targets, (N,) or (N, [D,] H, W), or of several
+        labels float32 (N, K).
 
         Both are in memory of their own. ``source``: for what is drawn.
         """

@@ -1,6 +1,7 @@
 """cases.csv: every evaluated case in a row, the worst answers first. ``medrail compare`` and people read it.
 
-Columns, in this order: id, patient; classification: truth, predicted, correct, p/CLASS...; segmentation: each metric;
+Columns, in this order: id, patient; classification: truth, predicted, correct, p/CLASS... (of several labels truth and
+predicted name any number of them, as ``a|b``, and correct is 1 where all are right); segmentation: each metric;
 then centre, defects, leaked (where leaks were accepted), what the calibration adds, and group/NAME.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 from medrail.bundle import Predictor
 from medrail.cases import Leaked
 from medrail.cases.groups import PREFIX
-from medrail.evaluate.scored import Scored
+from medrail.evaluate.scored import Scored, labels_told
 
 
 def case_table(worst_first: Sequence[Scored], predictor: Predictor, leaked: Leaked) -> str:
@@ -36,7 +37,11 @@ def case_table(worst_first: Sequence[Scored], predictor: Predictor, leaked: Leak
 def _row(one: Scored, predictor: Predictor, leaked: Leaked) -> dict[str, Any]:
     classes = predictor.spec.classes
     row: dict[str, Any] = {"id": one.case.id, "patient": one.case.patient}
-    if predictor.spec.task == "classification":
+    if predictor.spec.multi_label:
+        answer = {"truth": labels_told(one.labels, classes), "predicted": labels_told(one.findings, classes)}
+        row |= {**answer, "correct": int(one.findings == one.labels)}
+        row |= {f"p/{name}": f"{p:.6f}" for name, p in zip(classes, one.probabilities, strict=True)}
+    elif predictor.spec.task == "classification":
         answer = {"truth": classes[one.truth], "predicted": classes[one.predicted]}
         row |= {**answer, "correct": int(one.predicted == one.truth)}
         row |= {f"p/{name}": f"{p:.6f}" for name, p in zip(classes, one.probabilities, strict=True)}
@@ -45,7 +50,7 @@ def _row(one: Scored, predictor: Predictor, leaked: Leaked) -> dict[str, Any]:
     row |= {"centre": one.case.centre, "defects": " ".join(one.defects)}
     row |= {"leaked": leaked.kinds(one.case.id)} if leaked else {}
     calibration = predictor.calibration
-    if calibration and calibration.thresholds and len(classes) == 2:
+    if calibration and calibration.thresholds and len(classes) == 2 and not predictor.spec.multi_label:
         row["most_probable"] = classes[int(np.argmax(one.probabilities))]
     if one.possible is not None:
         row["conformal_set"] = "|".join(one.possible)

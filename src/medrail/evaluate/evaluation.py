@@ -226,6 +226,7 @@ def evaluation_fingerprint(
         "calibration": FileEntry.of(calibration).sha256 if calibration.is_file() else "",
         "split": wanted,
         "evaluate": config.evaluate.model_dump(mode="json"),
+        **({"ordered": True} if config.data.ordered else {}),
         "masks": [list(config.data.mask_values), config.data.foreground_nonzero],
         "cases": contents,
         "accepted_leaks": leaked.to_json(),

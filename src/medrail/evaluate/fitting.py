@@ -22,13 +22,15 @@ from medrail.bundle import Predictor, load_network
 from medrail.bundle.backend import FEATURES, LOGITS, fetch, outputs_of
 from medrail.bundle.calibration import CALIBRATION_FILE, LARGEST_FEATURES, Calibration, Conformal, Ood
 from medrail.bundle.manifest import FileEntry
-from medrail.cases import FileHashes, read_roi, target_index
+from medrail.bundle.probability import as_probabilities
+from medrail.cases import FileHashes, read_roi, target_index, targets_of
 from medrail.cases.listing import counted
 from medrail.config import Config
 from medrail.errors import BundleError, InputError, MedrailError
 from medrail.evaluate.calibration import fit_temperature, softmax
 from medrail.evaluate.coverage import conformal_quantile
 from medrail.evaluate.evaluation import content_of
+from medrail.evaluate.fitting_labels import label_thresholds
 from medrail.evaluate.ood import fit_ood, threshold_at
 from medrail.evaluate.operating import class_thresholds
 from medrail.prepare import Store, store_of
@@ -48,7 +50,11 @@ TOGETHER = 64
 
 @dataclass(frozen=True)
 class Material:
-    """What was found of the cases of one split: (n, K) logits, (n, F) features, (n,) truth (-1: none), patients."""
+    """What was found of the cases of one split: (n, K) logits, (n, F) features, truth, patients.
+
+    truth:
+        (n,) class indices, -1 where there is none; of several labels (n, K) 0 and 1.
+    """
 
     logits: FloatArray
     features: FloatArray
@@ -108,16 +114,12 @@ def _fitted(
     if patients < FEWEST_PATIENTS:
         said = f"nothing was calibrated: {_too_few(patients)}. Probabilities are the network's own"
         return Calibration("0" * 64, made_from={**made_from, "fitted": [], "said": [said]})
-    calibration, said_first = (
-        _of_answers(held_out, predictor, config)
-        if predictor.spec.task == "classification"
-        else (Calibration("0" * 64), [])
-    )
+    calibration, said_first = _of_task(held_out, predictor, config)
     ood, said_last = _ood(predictor, collecting, chosen["train"], held_out, config.evaluate.ood_alpha)
     fitted = [
         name
         for name, there in (
-            ("temperature", predictor.spec.task == "classification" and calibration.thresholds != {}),
+            ("temperature", _has_one_class(predictor) and calibration.thresholds != {}),
             ("thresholds", bool(calibration.thresholds)),
             ("conformal", calibration.conformal is not None),
             ("ood", ood is not None),
@@ -132,6 +134,21 @@ def _too_few(patients: int) -> str:
     if not patients:
         return "there are no validation cases"
     return f"there are validation cases of {counted(patients, 'patient')} only, at least {FEWEST_PATIENTS} are needed"
+
+
+def _has_one_class(predictor: Predictor) -> bool:
+    return predictor.spec.task == "classification" and not predictor.spec.multi_label
+
+
+def _of_task(held_out: Material, predictor: Predictor, config: Config) -> tuple[Calibration, list[str]]:
+    if _has_one_class(predictor):
+        return _of_answers(held_out, predictor, config)
+    if not predictor.spec.multi_label:
+        return Calibration("0" * 64), []
+    rule, classes = config.evaluate.operating_point, predictor.spec.classes
+    probabilities = as_probabilities(held_out.logits, multi_label=True).astype(np.float64)
+    thresholds, said = label_thresholds(held_out.truth > 0, probabilities, held_out.patients, classes, rule)
+    return Calibration("0" * 64, thresholds=thresholds, threshold_rule=rule if thresholds else ""), said
 
 
 def _of_answers(held_out: Material, predictor: Predictor, config: Config) -> tuple[Calibration, list[str]]:
@@ -220,11 +237,15 @@ class _Collecting:
             kept.append(case)
             logits.append(answer.get(LOGITS, np.empty(0, np.float32)))
             features.append(answer.get(FEATURES, np.empty(0, np.float32)))
-        classes = self.predictor.spec.classes
-        classifies = self.predictor.spec.task == "classification"
-        truth = [target_index(case, classes) if classifies else -1 for case in kept]
+        truth = [self._truth(case) for case in kept]
         patients = tuple(case.patient for case in kept)
         return Material(_stacked(logits), _stacked(features), np.array(truth, dtype=np.int64), patients)
+
+    def _truth(self, case: Case) -> int | list[int]:
+        spec = self.predictor.spec
+        if spec.multi_label:
+            return [int(has) for has in targets_of(case, spec.classes)]
+        return target_index(case, spec.classes) if spec.task == "classification" else -1
 
     def _answers(self, cases: Sequence[Case]) -> Iterator[tuple[Case, dict[str, FloatArray]]]:
         waiting: list[tuple[Case, FloatArray]] = []
@@ -277,7 +298,8 @@ def _stacked(arrays: Sequence[FloatArray]) -> FloatArray:
 
 def _evenly(cases: Sequence[Case], split: str, most: int) -> Sequence[Case]:
     """At most so many cases of a split, evenly taken in the order of their ids."""
-    members = sorted((case for case in cases if case.split == split and case.target), key=lambda case: case.id)
+    labelled = (case for case in cases if case.split == split and case.target is not None)
+    members = sorted(labelled, key=lambda case: case.id)
     if len(members) <= most:
         return members
     return [members[place * len(members) // most] for place in range(most)]

@@ -10,7 +10,7 @@ from medrail.bundle import Predictor, overlay_png
 from medrail.cases import read_roi, read_target_mask
 from medrail.config import Config
 from medrail.evaluate.heat import heat_png
-from medrail.evaluate.scored import Scored
+from medrail.evaluate.scored import Scored, labels_told
 from medrail.read import read, read_mask
 from medrail.workspace import Run
 
@@ -43,6 +43,9 @@ class Gallery:
 
     def _said(self, one: Scored) -> str:
         classes = self.predictor.spec.classes
+        if self.predictor.spec.multi_label:
+            found, truth = (labels_told(which, classes) or "none" for which in (one.findings, one.labels))
+            return f"{found}, truth: {truth}"
         if self.predictor.spec.task == "classification":
             return f"{classes[one.predicted]} {one.probabilities[one.predicted]:.3f}, truth: {classes[one.truth]}"
         return f"Dice {one.scores['dice']:.3f}; colour: prediction, white: reference"

@@ -214,6 +214,55 @@ SEGMENTATION: Mapping[str, Meaning] = {
         better="low",
     ),
 }
+SEVERAL_LABELS: Mapping[str, Meaning] = {
+    "auc_micro": Meaning(
+        ("AUC over all labels at once", "全部标签合并的 AUC"),
+        (
+            "As AUC, every label of every case as one question; frequent labels count most.",
+            "每个病例的每个标签各算一题的 AUC，常见标签权重更大。",
+        ),
+        "area under the ROC curve of all (case, label) pairs",
+        "micro average: Tsoumakas, Katakis and Vlahavas, Data Mining and Knowledge Discovery Handbook, 2010",
+    ),
+    "auprc_micro": Meaning(
+        ("AUPRC over all labels at once", "全部标签合并的 AUPRC"),
+        ("As AUPRC, every label of every case as one question.", "每个病例的每个标签各算一题的 AUPRC。"),
+        "average precision of all (case, label) pairs",
+        "as auc_micro",
+    ),
+    "f1_micro": Meaning(
+        ("F1 over all labels at once", "全部标签合并的 F1"),
+        ("As F1, every label of every case as one question.", "每个病例的每个标签各算一题的 F1。"),
+        "2 TP / (2 TP + FP + FN) of all (case, label) pairs",
+        "as auc_micro",
+    ),
+    "subset_accuracy": Meaning(
+        ("Cases with every label right", "全部标签正确的病例比例"),
+        ("Share of the cases of which every label is right.", "每个标签都正确的病例比例。"),
+        "share of the cases whose findings are exactly their labels",
+        "as auc_micro",
+        interval=f"{_BCA}; all right or all wrong: Wilson's score interval with each patient as one trial",
+    ),
+    "hamming_loss": Meaning(
+        ("Wrong labels (Hamming loss)", "标签错误率（汉明损失）"),
+        ("Share of all labels of all cases that are wrong.", "所有病例的所有标签中错误的比例。"),
+        "share of the (case, label) pairs that are wrong",
+        "as auc_micro",
+        better="low",
+    ),
+}
+GRADES: Mapping[str, Meaning] = {
+    "quadratic_kappa": Meaning(
+        ("Weighted kappa (quadratic)", "加权 Kappa（二次）"),
+        (
+            "Agreement on grades: 1 is perfect, 0 is chance; two grades off costs four times as much as one.",
+            "分级一致性：1 为完美，0 等同随机；相差两级的代价是相差一级的四倍。",
+        ),
+        "1 - observed / expected squared distance of grades, with the same totals",
+        "Cohen, Psychol Bull 70, 1968",
+        empty="all cases and answers of one grade: not defined",
+    ),
+}
 FURTHER: Mapping[str, Meaning] = {
     "coverage": Meaning(
         ("Coverage of the conformal sets", "保形预测集覆盖率"),
@@ -247,7 +296,7 @@ FURTHER: Mapping[str, Meaning] = {
         better="low",
     ),
 }
-MEANINGS: Mapping[str, Meaning] = {**CLASSIFICATION, **SEGMENTATION, **FURTHER}
+MEANINGS: Mapping[str, Meaning] = {**CLASSIFICATION, **SEVERAL_LABELS, **GRADES, **SEGMENTATION, **FURTHER}
 
 
 def meaning_of(name: str) -> Meaning | None:

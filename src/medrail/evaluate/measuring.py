@@ -19,6 +19,7 @@ from medrail.evaluate.coverage import abstention_curve
 from medrail.evaluate.curves import precision_recall, roc, shares_below, thinned
 from medrail.evaluate.evaluation import NOTHING_LEAKED, Evaluation, Points
 from medrail.evaluate.intervals import Resampling
+from medrail.evaluate.multilabel import measure_multilabel
 from medrail.evaluate.patients_needed import halving_sentence, more_patients
 from medrail.evaluate.scored import Scored
 from medrail.evaluate.subgroups import many_looked_at, subgroups, too_small
@@ -80,12 +81,19 @@ class Measuring:
             curves=self._ood_curves(scored),
             patients_needed=needed(metrics, scored),
         )
-        whole = self._of_answers(whole, scored) if self._classifies else self._of_masks(whole, scored)
+        if self.predictor.spec.multi_label:
+            whole = self._of_labels(whole, scored)
+        else:
+            whole = self._of_answers(whole, scored) if self._classifies else self._of_masks(whole, scored)
         warnings = (*self._fitted_on_these(split), *self._doubts(whole), many_looked_at(strata, small))
         return replace(whole, warnings=tuple(filter(None, warnings)))
 
     def metrics(self, scored: Sequence[Scored]) -> dict[str, Measured]:
         """The metrics of the task."""
+        if self.predictor.spec.multi_label:
+            truth, probabilities = [one.labels for one in scored], [one.probabilities for one in scored]
+            classes = self.predictor.spec.classes
+            return measure_multilabel(truth, probabilities, classes, self._how(scored), self._thresholds)
         if self._classifies:
             return measure_classification(self._answers(scored))
         scores = [one.scores for one in scored]
@@ -96,17 +104,36 @@ class Measuring:
         return Resampling([one.case.patient for one in scored], settings.resamples, settings.seed)
 
     def _answers(self, scored: Sequence[Scored]) -> Answers:
-        return Answers.of(
+        answers = Answers.of(
             [one.truth for one in scored],
             [one.probabilities for one in scored],
             self.predictor.spec.classes,
             self._how(scored),
             [one.predicted for one in scored],
         )
+        return replace(answers, ordered=self.config.data.ordered)
+
+    @property
+    def _thresholds(self) -> dict[str, float]:
+        return dict(self._calibration.thresholds) if self._calibration else {}
+
+    def _of_labels(self, whole: Evaluation, scored: Sequence[Scored]) -> Evaluation:
+        """Of several labels: the curves of each; each is a question of its own, so there is no table of confusion."""
+        truth = np.array([one.labels for one in scored], dtype=bool)
+        probabilities = np.array([one.probabilities for one in scored])
+        drawn = {"roc": roc, "precision_recall": precision_recall}
+        curves: dict[str, dict[str, Points]] = {
+            name: {
+                label: points
+                for index, label in enumerate(self.predictor.spec.classes)
+                if (points := curve(truth[:, index], probabilities[:, index]))
+            }
+            for name, curve in drawn.items()
+        }
+        return replace(whole, curves={**{name: of for name, of in curves.items() if of}, **whole.curves})
 
     def _of_answers(self, whole: Evaluation, scored: Sequence[Scored]) -> Evaluation:
-        answers, calibration = self._answers(scored), self._calibration
-        thresholds = dict(calibration.thresholds) if calibration else {}
+        answers, calibration, thresholds = self._answers(scored), self._calibration, self._thresholds
         if not thresholds and len(answers.classes) == 2:
             thresholds = {answers.classes[1]: HALF}
         conformal = calibration.conformal if calibration else None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from medrail.bundle import Predictor, write_mask
-from medrail.cases import read_roi, read_target_mask, target_index
+from medrail.cases import read_roi, read_target_mask, target_index, targets_of
+from medrail.cases.labels import joined_labels
 from medrail.config import Config
 from medrail.errors import CaseError, MedrailError
 from medrail.evaluate.metrics import IntArray
@@ -29,6 +30,8 @@ class Scored:
         What the table is sorted by, larger is worse.
     truth, predicted, probabilities:
         Classification: the true class's index, that of the answer, and the K probabilities.
+    labels, findings:
+        Of several labels: for each of the K whether the case has it, and whether it was found.
     possible:
         Classification: the classes of its conformal set, None where none was fitted.
     ood_score, unlike:
@@ -49,6 +52,8 @@ class Scored:
     truth: int = -1
     predicted: int = -1
     probabilities: tuple[float, ...] = ()
+    labels: tuple[bool, ...] = ()
+    findings: tuple[bool, ...] = ()
     possible: tuple[str, ...] | None = None
     ood_score: float = math.nan
     unlike: bool = False
@@ -74,6 +79,8 @@ def score_case(run: Run, config: Config, predictor: Predictor, case: Case) -> Sc
         raise CaseError("the case has no label", needed="a class or a mask", remedy="Label it or leave it out.")
     image = read(case.paths[0], case.item, config.read_options)
     prediction = predictor(image, read_roi(case, image) if predictor.spec.needs_roi else None)
+    if predictor.spec.multi_label:
+        return _labelled(case, image, prediction)
     if predictor.spec.task == "classification":
         return _classified(case, image, prediction, target_index(case, predictor.spec.classes))
     target = read_target_mask(case, image, config.data)
@@ -108,6 +115,29 @@ def _classified(case: Case, image: Image, prediction: Prediction, truth: int) ->
         unlike=bool(prediction.unlike_training),
         defects=_defects(case, image),
     )
+
+
+def _labelled(case: Case, image: Image, prediction: Prediction) -> Scored:
+    """Of several labels; worst is the case whose labels were thought least likely to be as they are."""
+    labels = tuple(targets_of(case, prediction.classes).tolist())
+    probabilities = tuple(prediction.probabilities[name] for name in prediction.classes)
+    wrong = [1 - p if has else p for has, p in zip(labels, probabilities, strict=True)]
+    return Scored(
+        case,
+        sum(wrong) / len(wrong),
+        prediction.timings_ms,
+        probabilities=probabilities,
+        labels=labels,
+        findings=tuple(name in (prediction.findings or ()) for name in prediction.classes),
+        ood_score=_score(prediction),
+        unlike=bool(prediction.unlike_training),
+        defects=_defects(case, image),
+    )
+
+
+def labels_told(which: Sequence[bool], classes: Sequence[str]) -> str:
+    """Of several labels those that are there, as a case's target has them; "" for none."""
+    return joined_labels((name for name, there in zip(classes, which, strict=True) if there), classes)
 
 
 def _score(prediction: Prediction) -> float:

@@ -27,6 +27,7 @@ from medrail.evaluate.intervals import (
 )
 from medrail.evaluate.metrics import BoolArray, IntArray, classification_statistics, dice, iou, mean_over_patients
 from medrail.evaluate.operating import at_class_thresholds
+from medrail.evaluate.ordinal import quadratic_kappa
 from medrail.evaluate.proportion import Share
 from medrail.evaluate.scoring import mean_of, probability_statistics
 
@@ -45,6 +46,8 @@ class Answers:
         (n, K).
     how:
         Whose cases they are, and how they are resampled.
+    ordered:
+        Whether the classes are grades in their order.
     """
 
     truth: IntArray
@@ -52,6 +55,7 @@ class Answers:
     probabilities: FloatArray
     classes: tuple[str, ...]
     how: Resampling
+    ordered: bool = False
 
     @staticmethod
     def of(
@@ -87,7 +91,7 @@ def measure_classification(answers: Answers) -> dict[str, Measured]:
     measuring = WithIntervals(answers.how, counted)
     measured = measuring.of(statistics, skip=("auc", "ece") if two else ("ece",))
     if two:
-        measured["auc"] = _area(answers)
+        measured["auc"] = measure_area(answers.truth == 1, answers.probabilities[:, 1], answers.how)
     error = point(statistics["ece"], len(answers.truth))
     interval = calibration_error_interval(answers.confidence, answers.correct, answers.how.groups, BINS)
     measured["ece"] = measuring.measured("ece", error, interval)
@@ -102,11 +106,11 @@ def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Count
     chances = probability_statistics(truth, answers.probabilities)
     statistics: dict[str, Statistic] = {"auc": found.pop("auc"), "auprc": chances.pop("auprc")}
     statistics["accuracy"] = found.pop("accuracy")
-    counted = {"accuracy": _share(answers.correct), "auprc": Counted(kind=Area())}
+    counted = {"accuracy": share_of_all(answers.correct), "auprc": Counted(kind=Area())}
     counted |= {"auc": Counted(kind=Area()), "balanced_accuracy": Counted(kind=_mean_sensitivity(answers))}
     if len(classes) == 2:
         statistics["accuracy_most_probable"] = mean_of(most_probable == truth)
-        counted["accuracy_most_probable"] = _share(most_probable == truth)
+        counted["accuracy_most_probable"] = share_of_all(most_probable == truth)
     statistics |= {"balanced_accuracy": found["balanced_accuracy"], "f1": found["f1"], "mcc": agreed["mcc"]}
     names = {name: f"{name}/{classes[1]}" for name in RATES} if len(classes) == 2 else {}
     names |= {f"sensitivity/{label}": f"sensitivity/{label}" for label in classes}
@@ -116,17 +120,19 @@ def _statistics(answers: Answers) -> tuple[dict[str, Statistic], dict[str, Count
         statistics[shown] = (found | agreed)[name]
         rate, _, label = name.partition("/")
         index = classes.index(label)
-        counted[shown] = _rate(rate, truth == index, predicted == index)
+        counted[shown] = share_of_class(rate, truth == index, predicted == index)
+    if answers.ordered:
+        statistics["quadratic_kappa"] = quadratic_kappa(truth, predicted, len(classes))
     sure = expected_calibration_error(answers.confidence, answers.correct, BINS)
     return {**statistics, **chances, "ece": sure}, counted
 
 
-def _share(right: BoolArray) -> Counted:
+def share_of_all(right: BoolArray) -> Counted:
     """A share of all cases."""
     return Counted(kind=Share.of_all(np.asarray(right, dtype=bool)))
 
 
-def _rate(rate: str, is_one: BoolArray, called: BoolArray) -> Counted:
+def share_of_class(rate: str, is_one: BoolArray, called: BoolArray) -> Counted:
     """A rate of one class: the cases that it is a share of, and which of them are right."""
     right, counts = {
         "sensitivity": (called, is_one),
@@ -143,13 +149,14 @@ def _mean_sensitivity(answers: Answers) -> MeanShare:
     return MeanShare(tuple(Share(answers.predicted == index, answers.truth == index) for index in occurring))
 
 
-def _area(answers: Answers) -> Measured:
-    positive, scores, groups = answers.truth == 1, answers.probabilities[:, 1], answers.how.groups
+def measure_area(positive: BoolArray, scores: FloatArray, how: Resampling) -> Measured:
+    """AUC of cases that are positive or not, with DeLong's interval by patient."""
+    groups = how.groups
     found = delong_interval(positive, scores, groups)
-    method = answers.how.in_words(delong_method(positive, scores, groups))
+    method = how.in_words(delong_method(positive, scores, groups))
     if math.isfinite(found.low):
-        units = min(answers.how.units(positive), answers.how.units(~positive))
-        method = f"over all cases; {method}{doubt(answers.how.unit, units)}"
+        units = min(how.units(positive), how.units(~positive))
+        method = f"over all cases; {method}{doubt(how.unit, units)}"
     return Measured(found.auc, found.low, found.high, len(positive), method)
 
 
@@ -160,7 +167,9 @@ def measure_operating_points(answers: Answers, thresholds: Mapping[str, float]) 
     for name in statistics:
         rate, _, label = name.partition("@/")
         index = answers.classes.index(label)
-        counted[name] = _rate(rate, answers.truth == index, answers.probabilities[:, index] >= thresholds[label])
+        counted[name] = share_of_class(
+            rate, answers.truth == index, answers.probabilities[:, index] >= thresholds[label]
+        )
     measured = WithIntervals(answers.how, counted).of(statistics)
     return {
         label: {rate: measured[f"{rate}@/{label}"] for rate in RATES}
@@ -174,12 +183,12 @@ def measure_conformal(answers: Answers, quantile: float) -> dict[str, Measured]:
     found = set_statistics(answers.probabilities, answers.truth, quantile)
     statistics = {"coverage": found["set_coverage"], "mean_size": found["set_size"]}
     holds = conformal_sets(answers.probabilities, quantile)[np.arange(len(answers.truth)), answers.truth]
-    return WithIntervals(answers.how, {"coverage": _share(holds)}).of(statistics)
+    return WithIntervals(answers.how, {"coverage": share_of_all(holds)}).of(statistics)
 
 
 def measure_share(name: str, values: npt.ArrayLike, how: Resampling) -> dict[str, Measured]:
     """The share of the cases for which something is so."""
-    return WithIntervals(how, {name: _share(np.asarray(values, dtype=bool))}).of({name: mean_of(values)})
+    return WithIntervals(how, {name: share_of_all(np.asarray(values, dtype=bool))}).of({name: mean_of(values)})
 
 
 def measure_segmentation(

@@ -47,7 +47,12 @@ def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
 def _purpose(spec: NetworkSpec) -> str:
     size = spec.patch or spec.grid
     shown = f" of {' x '.join(map(str, size))} ({' x '.join('DHW'[-len(size) :])})" if size else ""
-    if spec.task == "classification":
+    if spec.multi_label:
+        what = (
+            f"Tells which of {len(spec.classes)} findings an image has: none, one or several, each with a probability "
+            f"of its own. They are {', '.join(spec.classes)}."
+        )
+    elif spec.task == "classification":
         what = f"Tells which of {len(spec.classes)} classes an image is: {', '.join(spec.classes)}."
     else:
         what = f"Marks each voxel of an image as one of: {', '.join(spec.classes)} (the first is the background)."

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from medrail.bundle import Predictor
+from medrail.bundle import NetworkSpec, Predictor
 from medrail.bundle.backend import EVIDENCE, LOGITS, fetch
+from medrail.bundle.calibration import FINDING_FROM
 from medrail.bundle.sliding import SLICES_A_BATCH
-from medrail.cases import target_index
+from medrail.cases import target_index, targets_of
 from medrail.errors import ExportError
 from medrail.evaluate.metrics import dice, slice_confusion
 from medrail.prepare import Store
@@ -29,9 +30,9 @@ class Parity:
     max_abs_difference:
         Of any probability.
     labels_changed:
-        Share of the answers that differ: of the cases' classes, or of all voxels' classes.
+        Share of the answers that differ: of the cases' classes, their labels, or of all voxels' classes.
     metric, metric_change:
-        Accuracy or mean Dice over these cases, and by how much it differs.
+        Accuracy (of several labels: of each) or mean Dice over these cases, and by how much it differs.
     """
 
     cases: int
@@ -82,10 +83,15 @@ def measure_parity(trained: Predictor, exported: Predictor, store: Store, cases:
         image, mask = store.load(case.id)
         theirs, ours = trained.probabilities(image), exported.probabilities(image)
         largest = max(largest, _largest_difference(theirs, ours))
-        labels = theirs.argmax(axis=0), ours.argmax(axis=0)
+        labels = _labels(theirs, trained.spec), _labels(ours, trained.spec)
         changed += int(np.count_nonzero(labels[0] != labels[1]))
         answers += int(np.size(labels[0]))
-        if trained.spec.task == "classification":
+        if trained.spec.multi_label:
+            known = case.target is not None
+            scores = [
+                float((label == targets_of(case, trained.spec.classes)).mean()) if known else 0.0 for label in labels
+            ]
+        elif trained.spec.task == "classification":
             truth = target_index(case, trained.spec.classes) if case.target is not None else None
             scores = [0.0 if truth is None else float(label == truth) for label in labels]
         else:
@@ -96,9 +102,17 @@ def measure_parity(trained: Predictor, exported: Predictor, store: Store, cases:
         cases=len(cases),
         max_abs_difference=largest,
         labels_changed=changed / answers,
-        metric="accuracy" if trained.spec.task == "classification" else "dice",
+        metric=_METRIC["multi_label" if trained.spec.multi_label else trained.spec.task],
         metric_change=abs(sum(before) - sum(after)) / len(cases),
     )
+
+
+_METRIC = {"classification": "accuracy", "multi_label": "label_accuracy", "segmentation": "dice"}
+
+
+def _labels(probabilities: np.typing.NDArray[np.float32], spec: NetworkSpec) -> np.typing.NDArray[Any]:
+    """The answer: of several labels which are found, (K,); else the class, of the case or of each voxel."""
+    return probabilities >= FINDING_FROM if spec.multi_label else np.asarray(probabilities.argmax(axis=0))
 
 
 def evidence_gap(

@@ -34,7 +34,8 @@ or with the splits above: scans/train/normal/a.png, scans/test/normal/b.png, ...
 scans/
     table.csv      path,label,patient,split        or  path,mask,patient,split
                    images/a.png,normal,p01,train       images/a.png,masks/a.png,p01,train
-    images/        a.png  b.png  ...""",
+    images/        a.png  b.png  ...
+several labels an image: Effusion|Mass in the column label, or a column of 0 and 1 for each label""",
     ),
     "pairs": Drawing(
         "an image and its mask",

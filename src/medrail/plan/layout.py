@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrail.cases import LAYOUTS
+from medrail.cases import LAYOUTS, labels_of
 from medrail.cases.listing import Entry, Finding, Listing
 from medrail.config import Config, DataConfig, ModelConfig, Task
 from medrail.errors import ConfigError, DataError
@@ -59,11 +59,11 @@ class Layout:
 
     @property
     def targets(self) -> dict[str, int]:
-        """Classification: images of each class."""
+        """Classification: images of each class, or that have each label."""
         counts: dict[str, int] = {}
         for entry in self.entries:
-            if entry.target is not None:
-                counts[entry.target] = counts.get(entry.target, 0) + 1
+            for name in labels_of(entry.target, self.data):
+                counts[name] = counts.get(name, 0) + 1
         return dict(sorted(counts.items()))
 
 

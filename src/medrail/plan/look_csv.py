@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from medrail.cases.layouts.rows import Sheet, read_sheet
 from medrail.cases.listing import Listing, counted
@@ -12,9 +13,11 @@ from medrail.config import DataConfig, Task
 from medrail.errors import CaseError
 from medrail.plan.layout import Layout, list_entries, stopping, told, too_many_classes
 from medrail.plan.listing import FolderListing, list_files
+from medrail.plan.look_labels import columns_of_labels, doubts_about_labels, several_in_a_cell, why_several
 from medrail.plan.pairing import says_mask
 
 _MOST_TABLES = 6
+_MOST_LABELS = 50
 # A table whose rows name fewer of their images than this is about something else.
 _LEAST_FOUND = 0.5
 
@@ -33,7 +36,7 @@ def csv_layouts_of(path: Path) -> list[Layout]:
         return []
     if not sheet.rows or not sheet.column("path"):
         return []
-    found = [_masks(path, sheet), _labels(path, sheet)]
+    found = [_masks(path, sheet), _labels(path, sheet), _columns(path, sheet)]
     return [layout for layout in found if layout is not None]
 
 
@@ -53,9 +56,12 @@ def _labels(path: Path, sheet: Sheet) -> Layout | None:
     column = sheet.column("label")
     if not column:
         return None
-    best = _best("classification", path, sheet)
+    several = several_in_a_cell(sheet, column)
+    best = _best("classification", path, sheet, several)
     if best is None:
         return None
+    if several:
+        return _several(path, best, f"the column {column!r} names several labels an image")
     data, listing = best
     why = f"{path.name} gives {counted(len(listing.entries), 'image')} a label each (column {column!r})"
     layout = Layout("classification", data, listing.entries, why, rank=4)
@@ -72,11 +78,32 @@ def _labels(path: Path, sheet: Sheet) -> Layout | None:
     return Layout("classification", data, listing.entries, why, rank=rank, unsure=tuple(unsure))
 
 
-def _best(task: Task, path: Path, sheet: Sheet) -> tuple[DataConfig, Listing] | None:
+def _columns(path: Path, sheet: Sheet) -> Layout | None:
+    settings = columns_of_labels(sheet)
+    best = _best("classification", path, sheet, settings) if settings else None
+    if settings is None or best is None:
+        return None
+    return _several(path, best, f"{counted(len(settings['label_columns']), 'column')} hold 0 and 1")
+
+
+def _several(path: Path, best: tuple[DataConfig, Listing], seen: str) -> Layout | None:
+    data, listing = best
+    why = f"{path.name}: {seen}. {why_several(data, listing.entries)}"
+    layout = Layout("classification", data, listing.entries, why, rank=4)
+    if len(layout.targets) < 2:
+        return None
+    unsure = (*told(stopping(listing.findings), path.parent), *doubts_about_labels(data, listing.entries))
+    rank = 8 if len(layout.targets) > _MOST_LABELS else 4
+    return Layout("classification", data, listing.entries, why, rank=rank, unsure=unsure)
+
+
+def _best(
+    task: Task, path: Path, sheet: Sheet, settings: dict[str, Any] | None = None
+) -> tuple[DataConfig, Listing] | None:
     """The pattern with which most rows find their image; none if the paths are right as they stand."""
     best: tuple[DataConfig, Listing] | None = None
     for pattern in _patterns(path):
-        data = DataConfig(kind="csv", path=str(path), pattern=pattern)
+        data = DataConfig(kind="csv", path=str(path), pattern=pattern, **(settings or {}))
         listing = list_entries(task, data)
         if listing is not None and (best is None or len(listing.entries) > len(best[1].entries)):
             best = (data, listing)

@@ -12,6 +12,7 @@ from medrail.config import DataConfig
 from medrail.plan.dicom_folders import dicom_folders
 from medrail.plan.layout import Layout, list_entries, stopping, told, too_many_classes
 from medrail.plan.listing import FolderListing, folder_of, stem
+from medrail.plan.look_labels import why_several
 from medrail.plan.pairing import IMAGE_WORDS, says_mask
 
 _FEWEST_IMAGES_A_CLASS = 2
@@ -59,14 +60,17 @@ def medmnist_layouts_of(path: Path) -> list[Layout]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = set(archive.files)
+            several = "train_labels" in names and archive["train_labels"][:1].size > 1
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
         return []
     if not {"train_images", "train_labels"} <= names:
         return []
-    data = DataConfig(kind="medmnist", path=str(path))
+    data = DataConfig(kind="medmnist", path=str(path), multi_label=several)
     found = list_entries("classification", data)
     if found is None or not found.entries:
         return []
     unsure = told(stopping(found.findings), path.parent)
     why = f"{path.name} holds the arrays train_images and train_labels, as MedMNIST's files do"
+    if several:
+        why += f"; a column a label. {why_several(data, found.entries)}"
     return [Layout("classification", data, found.entries, why, rank=6, unsure=unsure)]

@@ -167,7 +167,9 @@ def _with_class_names(data: DataConfig, found: Fingerprint, notes: Notes) -> Dat
     if "?" in counts:  # a table that is still to be filled in
         return data
     names = tuple(counts)
-    if len(names) > 1 and max(counts.values()) > 3 * min(counts.values()):
+    if data.multi_label:
+        _note_labels(counts, found.cases, notes)
+    elif len(names) > 1 and max(counts.values()) > 3 * min(counts.values()):
         rare = min(counts, key=lambda name: counts[name])
         notes.inferred.append(f"classes are of unequal size ({rare}: {counts[rare]}): the loss is weighted by class")
     few = [name for name, count in counts.items() if count < 3]
@@ -178,6 +180,15 @@ def _with_class_names(data: DataConfig, found: Fingerprint, notes: Notes) -> Dat
         if data.kind == "medmnist" and names == tuple(str(number) for number in range(len(names))):
             notes.unsure[-1] += " Write their names into data.classes, in this order"
     return data.model_copy(update={"classes": names})
+
+
+def _note_labels(counts: dict[str, int], cases: int, notes: Notes) -> None:
+    rare = min(counts, key=lambda name: counts[name])
+    if 3 * counts[rare] < cases:
+        notes.inferred.append(
+            f"labels are rare ({rare}: {counts[rare]} of {cases}): in the loss the images that have a label count as "
+            "much as those that do not, but none more than 20 times"
+        )
 
 
 def mask_classes(masks: MaskFacts | None, notes: Notes, names: dict[int, str]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def fingerprint(layout: Layout, pattern: PatientPattern | None, progress: Progre
 
 def _class_counts(layout: Layout) -> tuple[tuple[str, int], ...]:
     """In the order that the cases room gives the network's outputs."""
-    counts = layout.targets
+    counts = layout.targets | {name: 0 for name in layout.data.label_columns if name not in layout.targets}
     cases = [Case(name, name, (), target=name) for name in counts]
     return tuple((name, counts[name]) for name in class_names(draft(layout.task, layout.data), cases))
 
@@ -219,7 +219,7 @@ def facts_of(
         facts.append(("Spacing", f"{_times(spacing_mm)} mm median (S-I, A-P, R-L)"))
     facts.append(("Values", _values(found)))
     if found.classes:
-        facts.append(("Classes", _counts(dict(found.classes))))
+        facts.append(("Labels" if config.data.multi_label else "Classes", _counts(dict(found.classes))))
     if found.masks is not None:
         facts.append(("Masks", _masks(found)))
     elif layout.task == "segmentation":

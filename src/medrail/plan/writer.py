@@ -49,6 +49,12 @@ _BEHIND = {
     "data.labels": "CSV with the columns patient and label (or mask)",
     "data.patient_pattern": "regular expression; its first group is the patient",
     "data.classes": "in the order of the network's outputs",
+    "data.multi_label": "none, one or several of the classes an image",
+    "data.label_columns": "columns of 0 and 1; what is named as none_label is no class",
+    "data.none_label": "stands for none of the labels",
+    "data.uncertain": "what -1 counts as: negative, positive, leave_out or refuse",
+    "data.blank": "what an empty cell counts as: negative, leave_out or refuse",
+    "data.ordered": "grades in this order: adds the weighted kappa",
     "data.mask_values": "the mask's value for each class",
     "data.foreground_nonzero": "every value above 0 is the second class",
     "data.slide.um_per_px": "micrometres a pixel of a tile",
@@ -129,7 +135,7 @@ def _head(plan: Plan) -> list[str]:
 def _measured(section: str, plan: Plan) -> list[str]:
     """The facts that a section's values follow from."""
     wanted = {
-        "data": ("Images", "Classes", "Masks", "Splits given"),
+        "data": ("Images", "Classes", "Labels", "Masks", "Splits given"),
         "prepare": ("Kind", "Size", "Spacing", "Values"),
         "train": ("Machine", "Training"),
     }

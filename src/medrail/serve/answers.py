@@ -136,8 +136,10 @@ def _document(
         return SegmentationAnswer.model_validate(common | {"mask": mask})
     answered = {
         "class_name": prediction.class_name,
-        "confidence": _fraction(prediction.confidence or 0.0),
+        "confidence": None if prediction.confidence is None else _fraction(prediction.confidence),
         "probabilities": {name: _fraction(value) for name, value in prediction.probabilities.items()},
+        "findings": None if prediction.findings is None else list(prediction.findings),
+        "thresholds": dict(prediction.thresholds) or None,
         "conformal_set": prediction.conformal_set,
         "abstain": prediction.abstain,
     }

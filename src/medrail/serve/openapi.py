@@ -40,6 +40,19 @@ _CLASSIFICATION = {
     "probabilities": {"normal": 0.07, "pneumonia": 0.93},
     "conformal_set": ["pneumonia"],
     "abstain": False,
+    "findings": None,
+    "thresholds": None,
+}
+_FINDINGS = {
+    **_CLASSIFICATION,
+    "model_name": "chest-findings",
+    "bundle_id": "chest-findings/1@0c7d52ab9f13",
+    "class_name": None,
+    "confidence": None,
+    "probabilities": {"effusion": 0.81, "mass": 0.12, "nodule": 0.56},
+    "findings": ["effusion", "nodule"],
+    "conformal_set": None,
+    "thresholds": {"effusion": 0.5, "mass": 0.5, "nodule": 0.5},
 }
 _SEGMENTATION = {
     "model_name": "brain",
@@ -62,6 +75,7 @@ _SEGMENTATION = {
 
 _ANSWERS = {
     "classification": {"summary": "A classifier", "value": _CLASSIFICATION},
+    "findings": {"summary": "A classifier of several labels", "value": _FINDINGS},
     "segmentation": {"summary": "A segmenter", "value": _SEGMENTATION},
 }
 

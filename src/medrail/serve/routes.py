@@ -142,6 +142,7 @@ def _card(model: ServedModel, *, default: bool) -> ModelCard:
         default=default,
         task=spec.task,
         classes=list(spec.classes),
+        multi_label=spec.multi_label,
         dims=spec.dims,
         input=str(spec.input_kind),
         needs_roi=spec.needs_roi,

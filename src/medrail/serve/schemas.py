@@ -40,17 +40,28 @@ class _Answer(BaseModel):
 
 
 class ClassificationAnswer(_Answer):
-    """The class decided for, and the probability of every class."""
+    """The class decided for, or of several labels those that were found; and the probability of every class."""
 
     task: Literal["classification"]
-    class_name: str = Field(description="by the model's threshold where it has one, else the most probable class")
-    confidence: Fraction = Field(description="the probability of class_name")
-    probabilities: dict[str, Fraction] = Field(description="class name -> probability; they sum to 1")
+    class_name: str | None = Field(
+        description="by the model's threshold where it has one, else the most probable class; null where an image may"
+        " have several of the classes: see findings"
+    )
+    confidence: Fraction | None = Field(description="the probability of class_name")
+    probabilities: dict[str, Fraction] = Field(
+        description="class name -> probability; they sum to 1, except where an image may have several of the classes"
+    )
     conformal_set: list[str] | None = Field(
         None, description="the classes that cannot be ruled out, maybe none; null where the model has no such sets"
     )
     abstain: bool = Field(
         False, description="whether to leave it to a person: class_name is not all of conformal_set, or unlike training"
+    )
+    findings: list[str] | None = Field(
+        None, description="the classes at or above their thresholds, perhaps none; null where an image has one class"
+    )
+    thresholds: dict[str, Fraction] | None = Field(
+        None, description="class name -> the probability from which it is a finding; null where an image has one class"
     )
 
 
@@ -91,6 +102,7 @@ class ModelCard(BaseModel):
     default: bool = Field(description="whether requests that name no model are answered by it")
     task: Literal["classification", "segmentation"]
     classes: list[str]
+    multi_label: bool = Field(description="whether an image may have none, one or several of the classes")
     dims: Literal[2, 3]
     input: str = Field(description="what the training images were, in words")
     needs_roi: bool = Field(description="whether a mask of the region of interest must come with each image")

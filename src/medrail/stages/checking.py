@@ -41,7 +41,7 @@ def check(project: Project, make_progress: MakeProgress = lambda _: None, out: P
         f"{counted(values['cases'], 'case')} of {counted(values['patients'], 'patient')}: {values['verdict']}"
         + (" (LEAK ACCEPTED)" if report.verdict == "stop" and not stopped else "")
         + "".join(f"; {finding.what}" for finding in report.findings if finding.defect == "unusable_cases"),
-        facts=(*_columns(report.table), *report.summary.lines()),
+        facts=(*_columns(report.table), *report.measured()),
         notes=project.bare.assumed if project.bare else (),
         files=files,
         warnings=report.lines("warn"),
@@ -117,7 +117,7 @@ def fix(project: Project, out: Path, make_progress: MakeProgress = lambda _: Non
         facts=(*_columns(then.table), ("left out", str(left)), ("other split", str(correction.moved))),
         notes=(
             f"to use it: data.kind: csv, data.path: {table_path(files[0], project.workspace)}, split.by: given, and "
-            "clear data.patient_pattern",
+            "clear data.patient_pattern" + (" and data.label_columns" if project.config.data.label_columns else ""),
         ),
         files=files,
         warnings=then.lines("warn"),

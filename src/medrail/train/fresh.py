@@ -55,5 +55,6 @@ def step_of(material: Material, samples: Samples, settings: TrainConfig, state: 
     network, optimizer = fabric.setup(trained, state.optimizer)
     if state.average:
         state.average.network.to(fabric.device)
-    loss_of = make_loss(settings, material.config.task, samples.class_counts, fabric.device)
+    several_of = samples.count if material.config.data.multi_label else None
+    loss_of = make_loss(settings, material.config.task, samples.class_counts, fabric.device, several_of=several_of)
     return Step(fabric, network, optimizer, loss_of, state.parts)

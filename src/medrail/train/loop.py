@@ -30,6 +30,7 @@ from medrail.train.state import State
 from medrail.train.step import mean_of
 from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
 from medrail.train.trial import schedule_by_trial
+from medrail.train.validate import select_by
 from medrail.train.weights import weights_sha256
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, write_json
@@ -132,7 +133,7 @@ def carry_out(order: Order) -> Run:
         with _status_told(tracker):
             _epochs(Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress), state)
         if fabric.is_global_zero:
-            outcome = result(state, schedule, config.task, validated=bool(material.validation))
+            outcome = result(state, schedule, select_by(config), validated=bool(material.validation))
             write_json(place.run.passport, passport.finish(begun, **outcome, weights_sha256=weights_sha256(place.run)))
     return place.run
 

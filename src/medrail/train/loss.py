@@ -13,9 +13,11 @@ from medrail.config import Task, TrainConfig
 from medrail.errors import ConfigError
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits (N, K, ...), int64 targets (N, ...)) -> scalar."""
+"""(logits (N, K, ...), int64 targets (N, ...), or of several labels float32 (N, K)) -> scalar."""
 
 WARM_UP_SHARE = 0.05
+LARGEST_WEIGHT = 20.0
+"""Of an image that has a rare label. One in a thousand would count a thousand times, and every step be about it."""
 
 
 def amount(loss_of: Loss, targets: torch.Tensor) -> torch.Tensor:
@@ -27,8 +29,16 @@ def amount(loss_of: Loss, targets: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def make_loss(config: TrainConfig, task: Task, class_counts: Sequence[int], device: torch.device) -> Loss:
-    """Cross entropy for classification, Dice + cross entropy for segmentation, unless configured otherwise.
+def make_loss(
+    config: TrainConfig,
+    task: Task,
+    class_counts: Sequence[int],
+    device: torch.device,
+    *,
+    several_of: int | None = None,
+) -> Loss:
+    """Cross entropy for classification (of several labels: binary, of each by itself), Dice + cross entropy for
+    segmentation, unless configured otherwise.
 
     Dice (Milletari et al., 3DV 2016) is taken over the whole batch, so that slices without foreground do not count as
     samples of their own, and without the background.
@@ -36,7 +46,9 @@ def make_loss(config: TrainConfig, task: Task, class_counts: Sequence[int], devi
     Parameters
     ----------
     class_counts:
-        Samples of each class, for weights of inverse frequency (classification).
+        Samples of each class, for weights of inverse frequency (classification); of several labels: that have it.
+    several_of:
+        Where a sample may have several labels: how many samples there are; else None.
 
     Raises
     ------
@@ -55,6 +67,11 @@ def make_loss(config: TrainConfig, task: Task, class_counts: Sequence[int], devi
             )
         dice_ce = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         return lambda logits, targets: dice_ce(logits, targets[:, None])
+    if several_of is not None:
+        if config.class_weights == "none":
+            return nn.BCEWithLogitsLoss()
+        positive = torch.tensor(positive_weights(class_counts, several_of), dtype=torch.float32, device=device)
+        return nn.BCEWithLogitsLoss(pos_weight=positive)
     weights = None
     if task == "classification" and config.class_weights == "auto":
         weights = torch.tensor(inverse_frequency(class_counts), dtype=torch.float32, device=device)
@@ -70,6 +87,18 @@ def inverse_frequency(class_counts: Sequence[int]) -> tuple[float, ...]:
     present = sum(count > 0 for count in class_counts)
     total = sum(class_counts)
     return tuple(total / (present * count) if count else 1.0 for count in class_counts)
+
+
+def positive_weights(positives: Sequence[int], samples: int) -> tuple[float, ...]:
+    """For each label what a sample that has it counts beside one that has not, so that both sides count the same.
+
+    At most 20 times as much, or as little; of a label that none or all have: 1.
+
+    >>> positive_weights([25, 1, 80, 0], 100)
+    (3.0, 20.0, 0.25, 1.0)
+    """
+    ratios = ((samples - count) / count if 0 < count < samples else 1.0 for count in positives)
+    return tuple(min(LARGEST_WEIGHT, max(1 / LARGEST_WEIGHT, ratio)) for ratio in ratios)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:

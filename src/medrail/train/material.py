@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from medrail.bundle import InputKind, NetworkSpec
-from medrail.cases import class_names, target_index
+from medrail.cases import class_names, target_index, targets_of
 from medrail.config import Config
 from medrail.data import Needs, check_augment
 from medrail.errors import CaseError
@@ -52,6 +54,7 @@ class Material:
             patch=_patch(self.config),
             size_factor=architecture.size_factor,
             smallest=architecture.smallest,
+            multi_label=self.config.data.multi_label,
         )
 
     def spec(self, size: tuple[int, ...]) -> NetworkSpec:
@@ -75,6 +78,7 @@ def network_spec(
         grid=() if patch else size,
         read_options=config.read_options,
         slide=config.data.slide if config.data.kind == "slides" else None,
+        multi_label=config.data.multi_label,
     )
 
 
@@ -118,6 +122,9 @@ def _patch(config: Config) -> tuple[int, ...]:
 
 
 def _check_labels(material: Material) -> None:
+    if material.config.data.multi_label:
+        _check_several(material)
+        return
     found = {target_index(case, material.classes) for case in material.cases}
     trained = {target_index(case, material.classes) for case in material.training}
     if len(trained) < 2:
@@ -129,4 +136,16 @@ def _check_labels(material: Material) -> None:
             remedy="Add cases of the other classes to the training split."
             if len(found) > 1
             else "Label the data with at least two classes.",
+        )
+
+
+def _check_several(material: Material) -> None:
+    """Of several labels: one at least that some training cases have and others have not."""
+    found = np.stack([targets_of(case, material.classes) for case in material.cases])[: len(material.training)]
+    if not (found.any(axis=0) & ~found.all(axis=0)).any():
+        raise CaseError(
+            f"no label tells the {len(material.training)} training cases apart: each is in all of them or in none",
+            needed="a label that some of them have and others have not",
+            where=str(material.workspace.case_table),
+            remedy="Add cases with and without each label to the training split.",
         )

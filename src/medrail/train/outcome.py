@@ -16,7 +16,7 @@ from medrail.train.material import Material
 from medrail.train.passport import now
 from medrail.train.schedule import Schedule
 from medrail.train.state import State
-from medrail.train.validate import SELECT_BY, Score, validate
+from medrail.train.validate import Score, validate
 from medrail.workspace import Run
 
 log = logging.getLogger("medrail.train")
@@ -55,7 +55,7 @@ def epoch_line(run: Run, state: State, train_loss: float, images_per_s: float) -
     }
 
 
-def result(state: State, schedule: Schedule, task: str, *, validated: bool) -> dict[str, Any]:
+def result(state: State, schedule: Schedule, metric: str, *, validated: bool) -> dict[str, Any]:
     """For the passport: which weights were chosen, and by what; ``notes`` are for whoever reads the result."""
     seconds = round(sum(float(line["seconds"]) for line in state.history), 3)
     found: dict[str, Any] = {"epochs": state.epoch, "train_seconds": seconds}
@@ -69,7 +69,6 @@ def result(state: State, schedule: Schedule, task: str, *, validated: bool) -> d
         notes.append(chosen)
         log.info("%s", chosen)
         return {**found, "best_epoch": state.epoch, "chosen_by": chosen, "notes": notes}
-    metric = SELECT_BY[task]
     if state.epoch < schedule.epochs:
         notes.append(
             f"stopped after epoch {state.epoch} of {schedule.epochs}: none of the last "

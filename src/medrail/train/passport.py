@@ -70,6 +70,7 @@ def fingerprint(
         "train": train,
         "data": store.fingerprint(case.id for case in cases),
         "split": sorted([case.id, case.split] for case in cases),
+        **({"multi_label": True} if config.data.multi_label else {}),
         "targets": sorted([case.id, case.target] for case in cases) if config.task == "classification" else [],
     }
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()

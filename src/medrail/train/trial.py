@@ -12,8 +12,8 @@ from lightning_fabric import Fabric
 from medrail.data import Samples, batches
 from medrail.train.fresh import fresh, step_of
 from medrail.train.material import Material
-from medrail.train.schedule import Schedule, fitting, measured
 from medrail.train.outcome import score_of
+from medrail.train.schedule import Schedule, fitting, measured
 
 log = logging.getLogger("medrail.train")
 

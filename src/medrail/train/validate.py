@@ -10,16 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.bundle import Predictor
-from medrail.bundle.predictor import softmax
-from medrail.cases import target_index
+from medrail.bundle.probability import as_probabilities
+from medrail.cases import target_index, targets_of
+from medrail.config import Config
 from medrail.errors import CaseError
-from medrail.evaluate.metrics import classification_statistics, dice, slice_confusion
+from medrail.evaluate.metrics import area_under_roc, classification_statistics, dice, slice_confusion
 from medrail.prepare import Store
 from medrail.types import Case
 
 SLICES_TOGETHER = 64
-SELECT_BY = {"classification": "val_balanced_accuracy", "segmentation": "val_dice"}
+SELECT_BY = {"classification": "val_balanced_accuracy", "multi_label": "val_auc", "segmentation": "val_dice"}
 """What the best epoch is chosen by; the lower ``val_loss`` decides a tie."""
+
+
+def select_by(config: Config) -> str:
+    """The metric of that table by which this configuration's best epoch is chosen."""
+    return SELECT_BY["multi_label" if config.data.multi_label else config.task]
+
+
 _SMALLEST = 1e-7
 
 
@@ -37,7 +45,8 @@ class Score:
 def validate(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score:
     """Judge a network on the prepared grid.
 
-    Classification: balanced accuracy, accuracy and mean cross entropy over the cases. Segmentation: mean over the cases
+    Classification: balanced accuracy, accuracy and mean cross entropy over the cases; of several labels the mean AUC of
+    those that some cases have and others have not, and the mean binary cross entropy. Segmentation: mean over the cases
     of the mean Dice of the foreground classes, and of Dice loss + cross entropy on the probabilities (``val_loss``),
     which tells networks apart before the first voxel is found.
 
@@ -46,6 +55,8 @@ def validate(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score
     CaseError
         If a case has no label or mask.
     """
+    if predictor.spec.multi_label:
+        return _several_labels(predictor, store, cases)
     if predictor.spec.task == "classification":
         return _classification(predictor, store, cases)
     scores, losses, hits, present = [], [], 0, 0
@@ -99,6 +110,18 @@ def _classification(predictor: Predictor, store: Store, cases: Sequence[Case]) -
     return Score(metrics, (balanced, _rank_of(loss)))
 
 
+def _several_labels(predictor: Predictor, store: Store, cases: Sequence[Case]) -> Score:
+    truth = np.stack([targets_of(case, predictor.spec.classes) for case in cases])
+    probabilities = np.stack([*_class_probabilities(predictor, store, cases)])
+    every_case_once = np.ones((1, len(cases)))
+    areas = [float(area_under_roc(t, p, every_case_once)[0]) for t, p in zip(truth.T, probabilities.T, strict=True)]
+    defined = [area for area in areas if math.isfinite(area)]
+    auc = sum(defined) / len(defined) if defined else 0.5  # nothing to tell apart: the loss alone decides
+    of_truth = np.where(truth, probabilities, 1 - probabilities)
+    loss = float(-np.log(np.maximum(of_truth, _SMALLEST)).mean())
+    return Score({SELECT_BY["multi_label"]: auc, "val_loss": loss}, (auc, _rank_of(loss)))
+
+
 def _class_probabilities(
     predictor: Predictor, store: Store, cases: Sequence[Case]
 ) -> Iterator[npt.NDArray[np.float32]]:
@@ -112,7 +135,8 @@ def _class_probabilities(
     for position, case in enumerate(cases, 1):
         waiting.append(np.moveaxis(store.load(case.id)[0].voxels.astype(np.float32), 1, 0))
         if position == len(cases) or sum(map(len, waiting)) >= SLICES_TOGETHER:
-            answers = softmax(predictor.backend(np.concatenate(waiting)).T).T
+            logits = predictor.backend(np.concatenate(waiting)).T
+            answers = as_probabilities(logits, multi_label=predictor.spec.multi_label).T
             ends = np.cumsum([len(slices) for slices in waiting])
             yield from (part.mean(axis=0) for part in np.split(answers, ends[:-1]))
             waiting.clear()

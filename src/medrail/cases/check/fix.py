@@ -22,6 +22,7 @@ from pathlib import Path
 
 from medrail.cases.check import judge
 from medrail.cases.check.report import CheckReport, Examined
+from medrail.cases.labels import named_target
 from medrail.cases.leaks import near_of, same_pixels
 from medrail.cases.listing import Finding, counted
 from medrail.cases.look.examine import place_of
@@ -131,7 +132,7 @@ def table_path(table: Path, workspace: Workspace) -> str:
 def fixed_config(config: Config, table: Path) -> Config:
     """The configuration that reads a corrected table."""
     plain = {name: "" for name in type(config.data).model_fields if name.endswith("pattern")}
-    kind = {"kind": "csv", "path": str(table), "labels": "", "mask_path": "", "mask_suffix": ""}
+    kind = {"kind": "csv", "path": str(table), "labels": "", "mask_path": "", "mask_suffix": "", "label_columns": ()}
     data = config.data.model_copy(update={**plain, **kind})
     split = config.split.model_copy(update={"by": "given"})
     return config.model_copy(update={"data": data, "split": split})
@@ -201,7 +202,7 @@ def _copies(cases: Sequence[Case], examined: Examined) -> tuple[list[LeftOut], _
         for other in others:
             leader.join(first.patient, other.patient)
         if _contradicting(group, examined):
-            labels = ", ".join(sorted({str(case.target) for case in group}))
+            labels = ", ".join(sorted({named_target(case.target) for case in group}))
             reason = f"the same pixels have different labels ({labels}): "
             for case in group:
                 rest = ", ".join(place_of(other) for other in group if other is not case)
@@ -240,14 +241,15 @@ def _divided(cases: Sequence[Case], config: Config) -> tuple[Case, ...]:
         return kept
     if split.by in ("folds", "centre"):
         try:
-            return assign_splits(cases, split)
+            return assign_splits(cases, split, multi_label=config.data.multi_label)
         except DataError:  # a patient in two centres, say: then by patient
             pass
     val, test = (split.val, split.test) if split.by != "given" else _given_shares(cases)
     needed = {"val": val, "test": test}
     if not needed[config.evaluate.split]:
         needed[config.evaluate.split] = _SHARE
-    return assign_splits(cases, SplitConfig(by="patient", seed=split.seed, **needed))
+    drawn = SplitConfig(by="patient", seed=split.seed, **needed)
+    return assign_splits(cases, drawn, multi_label=config.data.multi_label)
 
 
 def _mostly_as_given(cases: Sequence[Case], config: Config) -> tuple[Case, ...]:
@@ -286,7 +288,7 @@ def _left_out_csv(left_out: Iterable[LeftOut]) -> str:
 
 def _markdown(correction: Correction, path: str, config: Config) -> str:
     data = config.data
-    clearable = ("patient_pattern", "centre_pattern", "pattern", "labels", "mask_path", "mask_suffix")
+    clearable = ("patient_pattern", "centre_pattern", "pattern", "labels", "mask_path", "mask_suffix", "label_columns")
     unused = [name for name in clearable if getattr(data, name)]
     clear = f" Clear {' and '.join(f'data.{name}' for name in unused)}: the table says all of it." if unused else ""
     patients = len({case.patient for case in correction.cases})

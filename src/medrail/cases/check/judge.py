@@ -9,6 +9,7 @@ from dataclasses import replace
 from medrail.cases.check.report import PatternProposal
 from medrail.cases.check.summary import is_tile, tiles_of_slides
 from medrail.cases.index import empty_splits, give_split
+from medrail.cases.labels import labels_of
 from medrail.cases.leaks import Leak
 from medrail.cases.listing import Entry, Finding, Severity, counted, short_name, shown
 from medrail.cases.look.burned_in import rule_for
@@ -165,7 +166,9 @@ def unusable_cases(cases: Sequence[Case], usable: Sequence[Case], config: Config
     total, loses = Counter(case.split for case in counted_cases), Counter(case.split for case in lost)
     parts = [f"{name} loses {loses[name]} of {total[name]}" for name in SPLITS if loses[name]]
     what = "; ".join((f"{len(lost)} of {counted(len(counted_cases), 'case')} cannot be used", *parts))
-    classes, of_class = (Counter(case.target for case in some) for some in (counted_cases, lost))
+    classes, of_class = (
+        Counter(name for case in some for name in labels_of(case.target, config.data)) for some in (counted_cases, lost)
+    )
     gone = any(loses[name] == total[name] for name in SPLITS if total[name])
     gone = gone or (config.task == "classification" and any(of_class[name] == classes[name] for name in of_class))
     many = gone or len(lost) > _MOST_LOST * len(counted_cases)

@@ -20,6 +20,7 @@ from medrail import __version__
 from medrail.cases.check.charts import bars, histogram
 from medrail.cases.check.report import CheckReport, Examined, alike
 from medrail.cases.check.words import WORDS, called, in_both, measured
+from medrail.cases.labels import named_target
 from medrail.cases.listing import Finding
 from medrail.types import SPLITS, Case
 
@@ -125,7 +126,9 @@ class _Pictures:
     def of(self, case: Case) -> str:
         """One picture with the name of its file, its split and its label."""
         split = f'<span class="tag {case.split}">{case.split}</span> ' if case.split else ""
-        label = "" if case.target is None or self.examined.facts[case.id].classes else f" {safe(case.target)}"
+        label = (
+            "" if case.target is None or self.examined.facts[case.id].classes else f" {safe(named_target(case.target))}"
+        )
         if PurePath(case.target or "").is_absolute():
             label = ""
         name = case.item or PurePath(case.paths[0]).name
@@ -229,7 +232,12 @@ def _counts(report: CheckReport) -> str:
         by_split = {row[0]: {"": int(row[1])} for row in rows}
     parts = [f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>']
     parts.append(f"<h3>{_both('per_split')}</h3>{bars(by_split, WORDS['per_split'][0])}")
+    if report.labels:
+        told = report.labels
+        said = _both("labels_of_cases", none=f"{told.none:,}", cases=f"{told.cases:,}", several=f"{told.several:,}")
+        parts.append(f"<p>{said}</p>")
     for word, counts in (
+        ("together", {" + ".join(pair): count for pair, count in report.labels.pairs.items()} if report.labels else {}),
         ("scanners", report.summary.scanners),
         ("centres", report.summary.centres),
         ("modalities", report.summary.modalities),
@@ -293,7 +301,7 @@ def _outliers(report: CheckReport, pictures: _Pictures) -> str:
 def _sheet(report: CheckReport, pictures: _Pictures) -> str:
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in report.examined.cases:
-        label = "" if PurePath(case.target or "").is_absolute() else case.target or ""
+        label = "" if PurePath(case.target or "").is_absolute() or case.target is None else named_target(case.target)
         groups.setdefault((case.split or "none", label), []).append(case)
     order = {name: place for place, name in enumerate((*SPLITS, "none"))}
     each = max(2, min(_PER_GROUP, _IN_SHEET // max(1, len(groups))))

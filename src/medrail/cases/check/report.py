@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from medrail.cases.check.summary import Summary
+from medrail.cases.check.together import Together
 from medrail.cases.leaks import Leak
 from medrail.cases.listing import Entry, Finding, Severity, short_name
 from medrail.cases.look.examine import Facts, place_of
@@ -78,6 +79,8 @@ class CheckReport:
         column a class.
     findings:
         What is wrong; what stops comes first.
+    labels:
+        Where an image may have several labels: which occur together; else None.
     """
 
     cases: int
@@ -89,6 +92,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     summary: Summary
     pattern: PatternProposal | None = None
+    labels: Together | None = None
     examined: Examined = field(default_factory=lambda: Examined((), {}), repr=False, compare=False)
 
     @property
@@ -112,6 +116,10 @@ class CheckReport:
         """(case or file, what is wrong, remedy) of each finding."""
         return tuple((finding.where, finding.what, finding.remedy) for finding in self.findings)
 
+    def measured(self) -> tuple[tuple[str, str], ...]:
+        """(what, value) rows for a person: the labels where there may be several, then the images."""
+        return (*(self.labels.lines() if self.labels else ()), *self.summary.lines())
+
     def lines(self, severity: Severity) -> tuple[str, ...]:
         """The findings of a severity for a person: many alike ones are one line with their number and the first few."""
         found = [finding for finding in self.findings if finding.severity == severity]
@@ -134,6 +142,7 @@ class CheckReport:
                 for kind in kinds
             },
             "verdict": self.verdict,
+            **({"labels": self.labels.to_json()} if self.labels else {}),
             **self.summary.to_json(),
             "by_split": self._by_split(),
             "patient_pattern": self.pattern.to_json() if self.pattern else None,

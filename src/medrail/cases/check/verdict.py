@@ -11,9 +11,10 @@ from typing import Protocol
 from medrail.cases.check import judge
 from medrail.cases.check.report import CheckReport, Examined, PatternProposal, table_of
 from medrail.cases.check.summary import summarise
+from medrail.cases.check.together import Together, rare_labels
 from medrail.cases.fingerprint import FileHashes
 from medrail.cases.index import Index, index_cases, split_or_say
-from medrail.cases.labels import class_names
+from medrail.cases.labels import class_names, labels_of
 from medrail.cases.leaks import Leak, doubtful_leaks, duplicates, find_leaks
 from medrail.cases.listing import Entry, Finding, Severity
 from medrail.cases.look.examine import Facts, place_of
@@ -112,7 +113,7 @@ def _report(
         pairs = near_pairs_of(cases, seen, hashes)
     leaks = find_leaks(cases, seen, pairs)
     names = class_names(config, cases)
-    has = {case.id: _classes_of(case, facts[case.id], names) for case in cases}
+    has = {case.id: _classes_of(case, facts[case.id], names, config) for case in cases}
     pattern = None if index.patients_known or propose is None else _proposal(cases, index.entries, propose)
     findings = [
         *judge.unusable_cases(cases, usable, config),
@@ -131,6 +132,8 @@ def _report(
         findings += judge.split_findings(cases, usable, config)
     findings += [] if index.patients_known or not cases else [judge.patients_unknown(pattern, cases, index.entries)]
     findings += judge.class_findings(usable, has, [name for name in names if name not in index.misspelt])
+    findings += rare_labels(usable, has, names) if config.data.multi_label else []
+    labelled = [case for case in cases if case.target is not None]
     return CheckReport(
         cases=len(cases),
         patients=len({case.patient for case in cases}),
@@ -141,6 +144,7 @@ def _report(
         findings=tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.severity != "stop")),
         summary=summarise(cases, facts, index.entries),
         pattern=pattern,
+        labels=Together.of([has[case.id] for case in labelled], names) if config.data.multi_label else None,
         examined=Examined(cases, facts, index.entries),
     )
 
@@ -155,7 +159,9 @@ def _seen(facts: Facts) -> Facts:
     return Facts() if facts.findings else facts
 
 
-def _classes_of(case: Case, facts: Facts, names: Sequence[str]) -> set[str]:
+def _classes_of(case: Case, facts: Facts, names: Sequence[str], config: Config) -> set[str]:
+    if config.data.multi_label:
+        return set(labels_of(case.target, config.data))
     return {names[index] for index in facts.classes} if facts.classes else {case.target or ""}
 
 

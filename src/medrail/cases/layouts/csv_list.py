@@ -1,4 +1,4 @@
-"""A CSV of images: columns path and label (or mask); patient, split, fold, centre, roi, item, id where known."""
+"""A CSV of images: columns path and label (or mask, or one a label); patient, split, fold, ..., id where known."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from medrail.cases.groups import groups_of_row
 from medrail.cases.layouts.ids import is_safe_id, safe_id
+from medrail.cases.layouts.label_cells import labels_in_cell, labels_in_columns, need_label_columns
 from medrail.cases.layouts.rows import Row, Sheet, read_sheet
 from medrail.cases.listing import (
     Entry,
@@ -116,7 +117,10 @@ def list_csv(config: Config, workspace: Workspace) -> Listing:
         raise CaseError("there is no such file", where=str(path), needed="a CSV file", remedy=remedy)
     sheet = read_sheet(path)
     sheet.need("path")
-    sheet.need(TARGET_COLUMN[config.task])
+    if config.data.label_columns:
+        need_label_columns(sheet, config.data)
+    else:
+        sheet.need(TARGET_COLUMN[config.task])
     reader = _RowReader(sheet, config, Lookup(path.parent, config.data.pattern))
     for row in sheet.rows:
         reader.take(row)
@@ -143,6 +147,7 @@ class _RowReader:
 
     def __init__(self, sheet: Sheet, config: Config, lookup: Lookup) -> None:
         self.sheet, self.lookup = sheet, lookup
+        self.data = config.data
         self.segmentation = config.task == "segmentation"
         self.needs_fold = config.split.by == "folds"
         self.divided_by = config.evaluate.subgroups
@@ -156,7 +161,10 @@ class _RowReader:
         before = len(self.findings)
         path = self._file(row, "path", "missing_file")
         split, fold = self._split(row), self._fold(row)
-        target, roi = self._target(row), self._file(row, "roi", "missing_file") if self._cell(row, "roi") else None
+        target, roi = (
+            self._labels(row) if self.data.multi_label else self._target(row),
+            self._file(row, "roi", "missing_file") if self._cell(row, "roi") else None,
+        )
         item, given_id = self._cell(row, "item"), self._id(row)
         if path is not None:
             self._refuse_repeat(row, str(path), item)
@@ -182,6 +190,14 @@ class _RowReader:
         if found is None:
             self._add(row, defect, f"there is no file {text!r}", self.lookup.remedy(text, column))
         return found
+
+    def _labels(self, row: Row) -> str | None:
+        if self.data.label_columns:
+            found = labels_in_columns(self.sheet, row, self.data)
+        else:
+            found = labels_in_cell(self.sheet, row, self.columns["target"], self.data)
+        self.findings += [found.finding] if found.finding else []
+        return found.target
 
     def _target(self, row: Row) -> str | None:
         column, text = self.columns["target"], self._cell(row, "target")

@@ -1,12 +1,16 @@
-"""A MedMNIST npz: the arrays SPLIT_images (N, H, W[, C]) or (N, D, H, W) and SPLIT_labels (N, 1)."""
+"""A MedMNIST npz: the arrays SPLIT_images (N, H, W[, C]) or (N, D, H, W) and SPLIT_labels (N, 1), or with
+``data.multi_label`` (N, K) of 0 and 1, as in ChestMNIST.
+"""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from medrail.cases.labels import joined_labels
 from medrail.cases.listing import Entry, Finding, Listing, correct_path, counted
 from medrail.config import Config
 from medrail.errors import CaseError, ConfigError, CorruptFile
@@ -35,7 +39,9 @@ def list_medmnist(config: Config, workspace: Workspace) -> Listing:
         raise CaseError("there is no such file", where=str(path), needed="a MedMNIST .npz", remedy=remedy)
     entries: list[Entry] = []
     findings: list[Finding] = []
-    for split, labels in _labels(path).items():
+    if config.data.multi_label:
+        return Listing(tuple(_multi_label(path, config.data.classes)))
+    for split, labels in _labels(path, _one_each).items():
         for index, label in enumerate(labels):
             item = f"{split}_images/{index}"
             name = _class_name(int(label), config.data.classes)
@@ -44,6 +50,22 @@ def list_medmnist(config: Config, workspace: Workspace) -> Listing:
             else:
                 entries.append(Entry(path, f"{split}-{index:06d}", target=name, split=split, item=item))
     return Listing(tuple(entries), tuple(findings))
+
+
+def _multi_label(path: Path, classes: tuple[str, ...]) -> Iterator[Entry]:
+    """One entry an image; without ``data.classes`` the columns' numbers are the names."""
+    for split, labels in _labels(path, _several_each).items():
+        names = classes or tuple(str(column) for column in range(labels.shape[1]))
+        if len(names) != labels.shape[1]:
+            raise CaseError(
+                f"{split}_labels has {counted(labels.shape[1], 'column')}",
+                where=str(path),
+                needed=f"one for each of the {len(names)} names in data.classes",
+                remedy="Give data.classes a name for every column, in their order.",
+            )
+        for index, row in enumerate(labels.tolist()):
+            target = joined_labels((name for name, has in zip(names, row, strict=True) if has), names)
+            yield Entry(path, f"{split}-{index:06d}", target=target, split=split, item=f"{split}_images/{index}")
 
 
 def _class_name(label: int, classes: tuple[str, ...]) -> str | None:
@@ -58,7 +80,7 @@ def _no_name(path: Path, item: str, label: int, classes: tuple[str, ...]) -> Fin
     return Finding("unknown_class", f"{path}, {item}", what, "Give data.classes a name for every label.")
 
 
-def _labels(path: Path) -> dict[SplitName, Voxels]:
+def _labels(path: Path, checked: Callable[[Voxels, Path, str], Voxels]) -> dict[SplitName, Voxels]:
     try:
         # The file is opened here because numpy leaves it open when it turns out to be no archive.
         with path.open("rb") as file, zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
@@ -73,7 +95,7 @@ def _labels(path: Path) -> dict[SplitName, Voxels]:
             missing = [f"{split}_labels" for split in present if f"{split}_labels" not in names]
             if missing:
                 raise CaseError(f"no {', '.join(missing)}", where=str(path), needed="a label for every image")
-            return {split: _one_each(archive[f"{split}_labels"], path, split) for split in present}
+            return {split: checked(archive[f"{split}_labels"], path, split) for split in present}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         reason = f"not readable as npz ({type(error).__name__})"
         raise CorruptFile(reason, where=str(path), remedy="Download it again.") from None
@@ -86,8 +108,16 @@ def _one_each(labels: Voxels, path: Path, split: str) -> Voxels:
             f"{split}_labels has {columns} labels an image",
             where=str(path),
             needed="one class an image",
-            remedy="Sets with several findings an image (as ChestMNIST) are not supported.",
+            remedy="Set data.multi_label: true where an image may have several of them, as in ChestMNIST.",
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise CaseError(f"{split}_labels holds {labels.dtype}", where=str(path), needed="whole numbers")
     return labels.reshape(len(labels))
+
+
+def _several_each(labels: Voxels, path: Path, split: str) -> Voxels:
+    found = labels.reshape(len(labels), -1)
+    if not np.isin(found, (0, 1)).all():
+        remedy = "Set data.multi_label: false where each image has one class."
+        raise CaseError(f"{split}_labels holds other values", where=str(path), needed="0 and 1", remedy=remedy)
+    return found

@@ -20,7 +20,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("image_file", "image_name", "image_filename", "image_id", "image_index", "images", "scan", "volume"),
         *("slide", "slide_path", "slide_file", "slide_name", "slide_id", "wsi"),
     ),
-    "label": ("label", "class", "class_name", "class_label", "target", "diagnosis", "category", "labels", "finding"),
+    "label": (
+        *("label", "class", "class_name", "class_label", "target", "diagnosis", "category", "labels", "finding"),
+        *("findings", "finding_label", "finding_labels"),
+    ),
     "mask": (
         *("mask", "mask_path", "segmentation", "seg", "annotation", "mask_file", "mask_name", "label_path", "labelmap"),
         *("label", "target"),

@@ -23,7 +23,7 @@ def draw(classes: Mapping[str, Classes], val: float, test: float, seed: int) -> 
     and a class that has two patients keeps one in train unless the other splits would be left empty.
     """
     ranked = sorted(classes, key=lambda patient: rank(seed, patient))
-    n_test, n_val = _counts(len(ranked), val, test)
+    n_test, n_val = split_sizes(len(ranked), val, test)
     kept = _kept_in_train(ranked, classes, n_test, n_val)
     free = len(ranked) - len(kept)
     n_test, n_val = _shrink(n_test, n_val, free)
@@ -47,7 +47,7 @@ def rank(seed: int, text: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{text}".encode("utf-8", "surrogateescape")).digest()
 
 
-def _counts(n: int, val: float, test: float) -> tuple[int, int]:
+def split_sizes(n: int, val: float, test: float) -> tuple[int, int]:
     """Patients for test and val: their shares, but one at least and never the last one of train; test before val."""
     n_test = min(max(1, round(test * n)), max(0, n - 1)) if test else 0
     n_val = min(max(1, round(val * n)), max(0, n - 1 - n_test)) if val else 0

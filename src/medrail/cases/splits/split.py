@@ -11,20 +11,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medrail.cases.labels import SEPARATOR
 from medrail.cases.listing import counted, shown
 from medrail.cases.splits.draw import Classes, draw
 from medrail.cases.splits.folds import assign_folds
+from medrail.cases.splits.spread import spread
 from medrail.config import SplitConfig, did_you_mean
 from medrail.errors import CaseError, ConfigError, LeakError
 from medrail.types import SPLITS, Case, SplitName
 
 
 def assign_splits(
-    cases: Sequence[Case], split: SplitConfig, same_as: Mapping[str, str] | None = None, *, accept_leak: bool = False
+    cases: Sequence[Case],
+    split: SplitConfig,
+    same_as: Mapping[str, str] | None = None,
+    *,
+    accept_leak: bool = False,
+    multi_label: bool = False,
 ) -> tuple[Case, ...]:
     """The same cases in the same order, each with its split; with ``by: folds`` each with its fold too.
 
-    ``same_as`` (patient -> patient) names those that must stay together because they share a file.
+    ``same_as`` (patient -> patient) names those that must stay together because they share a file; ``multi_label``:
+    targets hold several labels, and each of them is spread over the splits (``medrail.cases.splits.spread``).
 
     ``by: patient``: ``split.val`` and ``split.test`` are shares of the patients (``medrail.cases.splits.draw``).
     ``by: folds``: those of ``medrail.cases.splits.folds``, or of the data's column ``fold`` if every case has one; they
@@ -49,10 +57,11 @@ def assign_splits(
     together = same_as or {}
     groups = [together.get(case.patient, case.patient) for case in cases]
     grouped = [replace(case, patient=group) for case, group in zip(cases, groups, strict=True)]
-    classes = _classes_by_patient(grouped)
+    classes = _classes_by_patient(grouped, multi_label)
+    divide = spread if multi_label else draw
     folds: Mapping[str, int] = {}
     if split.by == "patient":
-        assignment = draw(classes, split.val, split.test, split.seed)
+        assignment = divide(classes, split.val, split.test, split.seed)
     else:
         if split.by == "folds":
             folds = _folds(grouped, classes, split)
@@ -60,7 +69,7 @@ def assign_splits(
         else:
             tested = _of_the_centre(grouped, split)
         rest = {group: names for group, names in classes.items() if group not in tested}
-        assignment = {**draw(rest, split.val, 0, split.seed), **dict.fromkeys(tested, "test")}
+        assignment = {**divide(rest, split.val, 0, split.seed), **dict.fromkeys(tested, "test")}
     rows = zip(cases, groups, strict=True)
     return tuple(replace(case, split=assignment[group], fold=folds.get(group)) for case, group in rows)
 
@@ -193,10 +202,12 @@ def _place(case: Case, what: str) -> str:
     return f"{case.paths[0]}{item} ({value if what == 'split' else f'{what} {value}'})"
 
 
-def _classes_by_patient(cases: Iterable[Case]) -> dict[str, Classes]:
+def _classes_by_patient(cases: Iterable[Case], multi_label: bool) -> dict[str, Classes]:
     classes: dict[str, set[str]] = defaultdict(set)
     for case in cases:
         found = classes[case.patient]
-        if case.target is not None and not Path(case.target).is_absolute():  # a mask's path is no class
+        if multi_label and case.target is not None:
+            found |= set(case.target.split(SEPARATOR))  # "" is those without any finding
+        elif case.target is not None and not Path(case.target).is_absolute():  # a mask's path is no class
             found.add(case.target)
     return {patient: frozenset(names) for patient, names in classes.items()}

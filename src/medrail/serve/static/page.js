@@ -219,11 +219,12 @@ function showDoubts(answer) {
 
 function showClasses(answer) {
   const ranked = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
-  $("headline").replaceChildren(
+  const several = answer.findings; // null where an image has one class
+  $("headline").replaceChildren(...(several ? findingsHeadline(answer) : [
     element("span", { text: word(answer.class_name === ranked[0][0] ? "found" : "byThreshold"), className: "over" }),
     element("span", { text: answer.class_name, className: "big" }),
-    element("span", { text: `${percent(answer.confidence)} ${word("confidence")}`, className: "pill" }));
-  const rows = ranked.map(([name, value], rank) => bar(name, value, rank === 0));
+    element("span", { text: `${percent(answer.confidence)} ${word("confidence")}`, className: "pill" })]));
+  const rows = ranked.map(([name, value], rank) => bar(name, value, several ? several.includes(name) : rank === 0));
   const list = element("ul", { className: "bars" }, ...rows.slice(0, SHOWN_CLASSES));
   const rest = rows.slice(SHOWN_CLASSES);
   $("details").replaceChildren(list);
@@ -231,6 +232,15 @@ function showClasses(answer) {
     const summary = element("summary", { text: word("more", { count: rest.length }) });
     $("details").append(element("details", {}, summary, element("ul", { className: "bars" }, ...rest)));
   }
+}
+
+function findingsHeadline(answer) {
+  const limits = [...new Set(Object.values(answer.thresholds))];
+  const from = limits.length === 1 ? word("findingFrom", { threshold: percent(limits[0]) }) : word("findingFromOwn");
+  return [
+    element("span", { text: word("findings"), className: "over" }),
+    element("span", { text: answer.findings.join(" · ") || word("noFinding"), className: "big" }),
+    element("span", { text: from, className: "pill" })];
 }
 
 function bar(name, value, first) {
