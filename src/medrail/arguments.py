@@ -49,6 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_deidentify(verbs)
     training = _add_stage(verbs, "train", "prepared cases -> a run with its passport; resumes after a kill", _TRAIN)
     training.add_argument("--run", metavar="NAME", help="name of the run's folder below runs/ (default: counted on)")
+    tuning = _add_stage(
+        verbs, "tune", "look for better settings, a training each; never looks at the test split", _TUNE
+    )
+    tuning.add_argument("--trials", metavar="N", help="trainings of the study in all (default: tune.trials)")
+    tuning.add_argument("--minutes", metavar="M", help="begin none that would go on for longer (default: tune.minutes)")
     evaluating = _add_stage(
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
@@ -56,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
-    for parser_of_verb in (preparing, training, evaluating, exporting, running):
+    for parser_of_verb in (preparing, training, tuning, evaluating, exporting, running):
         parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
     _add_demo(verbs)
     return parser
@@ -97,6 +102,19 @@ A run that was interrupted goes on; a finished one with the same configuration a
 networks (model.name): tiny_cnn for small pictures and quick looks; resnet18 a strong default for classification;
 resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; unet the default for
 segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture, slowest and strongest.
+"""
+_TUNE = """\
+Each trial is a training on the prepared cases, with settings drawn from `tune.space` (empty: a default one), and judged
+on the val split; hopeless ones are ended early. The first trial is the configuration as it stands. What it finds lies
+in tune/STUDY/: best.yaml, trials.csv, pictures, and a run a trial.
+
+It may be interrupted or killed at any time: the same command goes on. Start it twice, and both work on one study;
+`tune.storage` puts the study on a PostgreSQL server for several machines (its URL in MEDRAIL_TUNE_STORAGE, so that no
+password stands in a file).
+
+  medrail tune my-project
+  medrail tune my-project --trials 50 --minutes 60
+  medrail tune my-project --set tune.second=latency_ms
 """
 _EVALUATE = """\
 PATH is a run's folder, or a project (its newest run). What is evaluated is the exported network with the bundle's own

@@ -1,4 +1,4 @@
-"""The verbs of runs: train, evaluate, export."""
+"""The verbs of runs: train, tune, evaluate, export."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def train(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.console import shown
 
     console.next_command(leaky("medrail evaluate", arguments), shown(run.folder))
+    return OK
+
+
+def tune(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import stages
+
+    given = {name: getattr(arguments, name) for name in ("trials", "minutes")}
+    sets = [f"tune.{name}={value}" for name, value in given.items() if value is not None]
+    project = stages.open_project(arguments.path, [*arguments.set, *sets], accept_leak=arguments.accept_leak)
+    with console.progress() as bars:
+        result = stages.tune_project(project, bars)
+    console.stage(result)
+    if console.as_json:
+        console.json(result.values)
+    if result.failed:
+        return FAILED
+    console.grid(*stages.ranking(result.values))
+    found = result.values["sets"]
+    kept = [entry for entry in arguments.set if not entry.startswith("tune.")]
+    console.next_command(leaky("medrail train", arguments), arguments.path, sets=[*kept, *found])
     return OK
 
 

@@ -11,6 +11,7 @@ from medrail.stages.exporting import export_run
 from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
 from medrail.stages.training import train_run
+from medrail.stages.tuning import ranking, tune_project
 from medrail.stages.whole import run_all
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "open_project",
     "open_run",
     "prepare_cases",
+    "ranking",
     "run_all",
     "stop_on",
     "train_run",
+    "tune_project",
     "usable_cases",
     "write_cases",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +27,15 @@ from medrail.train.loss import learning_rate, make_loss
 from medrail.train.material import Material, gather
 from medrail.train.runs import claim, open_place
 from medrail.train.state import State
-from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
+from medrail.train.track import TRACKERS, Ended, Guarded, History, Tracker
 from medrail.train.validate import SELECT_BY, Score, validate
 from medrail.train.weights import start_from
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, write_json
 
 log = logging.getLogger("medrail.train")
+OnEpoch = Callable[[History], None]
+"""Told after each whole epoch, with the lines of metrics.jsonl so far; what it raises ends the training."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Job:
     passport: dict[str, Any]
     tracker: Tracker
     progress: Progress | None
+    on_epoch: OnEpoch | None = None
 
 
 def train(
@@ -56,6 +59,7 @@ def train(
     run_name: str | None = None,
     progress: Progress | None = None,
     table: Sequence[Case] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Train a network on the prepared cases of the training split; choose the epoch by the validation split.
 
@@ -73,6 +77,8 @@ def train(
     table:
         All cases, with those that could not be prepared: the run's record of whom it was trained, validated and is to
         be tested on (cases.csv and images.json in its folder). None: ``cases``.
+    on_epoch:
+        Told after each epoch; what it raises ends the training, and the run can be taken up again.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def train(
             begun = open_place(place, config, {"fingerprint": fingerprint, **begun})
             tracker = Guarded(TRACKERS["mlflow" if config.train.track else "none"]())
             with _status_told(tracker):
-                _epochs(Job(material, samples, place.run, begun, tracker, progress), state, fabric)
+                _epochs(Job(material, samples, place.run, begun, tracker, progress, on_epoch), state, fabric)
         write_json(place.run.passport, passport.finish(begun, **_result(material, state)))
     return place.run
 
@@ -133,6 +139,8 @@ def _epochs(job: Job, state: State, fabric: Fabric) -> None:
         line |= (score.metrics if score else {}) | {"seconds": round(time.perf_counter() - began, 3)}
         state.save(job.run, job.passport["fingerprint"], best=state.take(line, score))
         job.tracker.epoch(line)
+        if job.on_epoch:
+            job.on_epoch(state.history)
         if job.progress:
             job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
     if not job.material.validation:
