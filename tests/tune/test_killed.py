@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from medrail.workspace import read_json
 from tuning_project import make_project, only_study, rows_of, start
 
 pytestmark = [
@@ -45,3 +46,4 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path):
         row.pop("seconds")
     assert first == second
     assert len(first) == 3
+    assert read_json(only_study(root) / "trial-0001" / "passport.json")["resumed"] == 1

@@ -166,6 +166,19 @@ def test_a_measured_cost_is_a_number(root, second):
     assert 0 < values["best"]["second"] < 1000
 
 
+def test_the_same_settings_are_not_trained_twice(root):
+    values = tuned(root, "tune.space={train.batch_size: [4, 8]}", "tune.trials=6").values
+    rows = rows_of(only_study(root))
+    trained = {path.name for path in only_study(root).glob("trial-*")}
+    assert values["complete"] == len(rows) == 6
+    assert len(trained) == 2
+    by_size = {}
+    for row in rows:
+        by_size.setdefault(row["train.batch_size"], set()).add(row["val_balanced_accuracy"])
+        assert bool(row["reason"]) == (f"trial-{int(row['trial']):04d}" not in trained)
+    assert all(len(found) == 1 for found in by_size.values())
+
+
 def test_all_weights_are_kept_where_wanted(root):
     tuned(root, "tune.keep=all", "tune.trials=2")
     assert len(list(only_study(root).glob("trial-*/checkpoints/best.pt"))) == 2

@@ -98,11 +98,19 @@ class DatabaseClaims:
         digest = hashlib.sha256(f"medrail\0{self._study}\0{name}".encode()).digest()
         return int.from_bytes(digest[:8], "big", signed=True)
 
-    def _ask(self, statement: str, key: int | None = None) -> object:
+    def _ask(self, statement: str, key: int | None = None, *, again: bool = True) -> object:
+        """The answer; by a new connection where the server has ended this one, and with it what it held."""
         from sqlalchemy import text
+        from sqlalchemy.exc import DBAPIError
 
-        result = self._connection.execute(text(statement), {} if key is None else {"key": key})
-        return result.scalar() if result.returns_rows else None
+        try:
+            result = self._connection.execute(text(statement), {} if key is None else {"key": key})
+            return result.scalar() if result.returns_rows else None
+        except DBAPIError as error:
+            self._connection.rollback()
+            if again and error.connection_invalidated:
+                return self._ask(statement, key, again=False)
+            raise
 
     def _let_go(self, name: str) -> None:
         from sqlalchemy.exc import SQLAlchemyError

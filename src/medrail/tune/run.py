@@ -101,8 +101,13 @@ class Session:
         while self._time_for_another() and (started := self.study.next(self.config.tune.trials)):
             with started.claim:
                 begin = time.monotonic()
-                outcome = run_trial(self.study, started, self.given, self._told)
-                seconds = round(time.monotonic() - begin, 3)
+                twin = self.study.twin(started)
+                outcome = (
+                    _as_before(twin, self.study.goal)
+                    if twin
+                    else run_trial(self.study, started, self.given, self._told)
+                )
+                seconds = 0.0 if twin else round(time.monotonic() - begin, 3)
                 self.study.note(started, seconds=seconds, **outcome.facts)
                 self.study.finish(started, outcome.values, outcome.state)
             self._settle()
@@ -168,6 +173,13 @@ class Session:
                 where=str(self.folder),
                 remedy="See that `medrail train` works with the configuration as it is.",
             )
+
+
+def _as_before(twin: TrialRecord, goal: Goal) -> Outcome:
+    facts = {"epochs": twin.epochs, "same_as": twin.number, "reason": f"not trained: the same as trial {twin.number}"}
+    if twin.state == "pruned":
+        return Outcome("pruned", facts=facts)
+    return Outcome("complete", (twin.value, twin.cost) if goal.two else (twin.value,), facts)
 
 
 def _left_s(records: Sequence[TrialRecord], asked: int) -> float:

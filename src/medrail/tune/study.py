@@ -122,14 +122,23 @@ class Study:
             for name, value in facts.items():
                 started.trial.set_user_attr(name, value)
 
+    def reported(self, number: int) -> Mapping[int, float]:
+        """Step -> value, of the epochs of a trial that are in the database."""
+        return next(one.intermediate_values for one in self._frozen() if one.number == number)
+
+    def twin(self, started: Started) -> TrialRecord | None:
+        """The first finished trial with these very settings: from the same seed it would be the same training."""
+        same = (one for one in self.records() if one.settings == started.settings and one.same_as is None)
+        return next((one for one in same if one.state in ("complete", "pruned")), None)
+
     def records(self) -> list[TrialRecord]:
         """All trials that have begun, by number."""
         return [self._record(frozen) for frozen in self._frozen() if frozen.state.name != "WAITING"]
 
     def front(self) -> list[TrialRecord]:
         """With two objectives: the trials that no other one beats in both."""
-        found = self.study.best_trials if self.goal.two else []
-        return sorted((self._record(frozen) for frozen in found), key=self.goal.rank)
+        found = [self._record(frozen) for frozen in self.study.best_trials] if self.goal.two else []
+        return sorted((trial for trial in found if trial.same_as is None), key=self.goal.rank)
 
     def _frozen(self) -> list[FrozenTrial]:
         return sorted(self.study.get_trials(deepcopy=False), key=lambda frozen: frozen.number)
@@ -185,6 +194,7 @@ class Study:
             epochs,
             float(facts.get("seconds", 0.0)),
             str(facts.get("reason", "")),
+            facts.get("same_as"),
         )
 
 

@@ -82,7 +82,7 @@ class Watch:
 
         try:
             with self.study.claims.alone():
-                known = self.study.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+                known = self.study.reported(trial.number)
                 best = -math.inf if goal.larger_is_better else math.inf
                 for step, value in enumerate(values):
                     best = max(best, value) if goal.larger_is_better else min(best, value)

@@ -53,6 +53,8 @@ class TrialRecord:
         Dotted keys -> values.
     reason:
         Of a failed one: why.
+    same_as:
+        The trial that had the same settings before, whose result this one took without a training.
     """
 
     number: int
@@ -63,6 +65,7 @@ class TrialRecord:
     epochs: int = 0
     seconds: float = 0.0
     reason: str = ""
+    same_as: int | None = None
 
     @property
     def name(self) -> str:
