@@ -78,6 +78,7 @@ def read_yaml(path):
     return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_trial_is_a_run_that_can_be_evaluated(root):
     result = tuned(root, "tune.trials=1")
     folder = only_study(root) / "trial-0000"
@@ -109,6 +110,7 @@ def test_the_test_split_changes_nothing_and_is_given_to_nobody(tmp_path, monkeyp
     assert splits == {"train", "val"}
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_with_the_same_study(root):
     first = tuned(root, "tune.trials=1").values
     second = tuned(root, "tune.trials=2", "train.threads=2").values
@@ -142,6 +144,7 @@ def test_hopeless_trials_are_ended_and_their_weights_dropped(root, monkeypatch):
         assert not (folder / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_second_objective_gives_a_front_and_prunes_nothing(root):
     space = "tune.space={model.name: [tiny_cnn, resnet18], train.lr: [0.003, 0.001]}"
     result = tuned(root, "tune.trials=4", "tune.second=parameters", space, "train.epochs=1")
@@ -166,6 +169,7 @@ def test_a_measured_cost_is_a_number(root, second):
     assert 0 < values["best"]["second"] < 1000
 
 
+@pytest.mark.slow
 def test_the_same_settings_are_not_trained_twice(root):
     values = tuned(root, "tune.space={train.batch_size: [4, 8]}", "tune.trials=6").values
     rows = rows_of(only_study(root))
@@ -179,6 +183,7 @@ def test_the_same_settings_are_not_trained_twice(root):
     assert all(len(found) == 1 for found in by_size.values())
 
 
+@pytest.mark.slow
 def test_all_weights_are_kept_where_wanted(root):
     tuned(root, "tune.keep=all", "tune.trials=2")
     assert len(list(only_study(root).glob("trial-*/checkpoints/best.pt"))) == 2
@@ -240,6 +245,7 @@ def test_an_unknown_metric_is_a_mistake_with_a_suggestion(root, capsys):
     assert "Did you mean 'val_accuracy'?" in error
 
 
+@pytest.mark.slow
 def test_a_loss_is_made_small(root):
     values = tuned(root, "tune.metric=val_loss").values
     assert values["direction"] == "minimize"
