@@ -31,6 +31,16 @@ def test_broken_json_is_named(tmp_path, content):
         read_json(tmp_path / "b.json")
 
 
+@pytest.mark.parametrize("project", ["x", "tune", "runs"])
+def test_a_run_and_a_trial_know_their_project(tmp_path, project):
+    workspace = Workspace(tmp_path / project)
+    assert workspace.run("m-001").workspace == workspace
+    trial = Workspace(workspace.root, "tune/study").run("trial-0001")
+    assert trial.folder == workspace.study("study") / "trial-0001"
+    assert trial.workspace.root == workspace.root
+    assert trial.workspace.run("trial-0001") == trial
+
+
 def test_the_newest_run_and_bundle_are_found(tmp_path):
     workspace = Workspace(tmp_path)
     with pytest.raises(RunError, match="medrail train"):

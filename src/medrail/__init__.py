@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medrail.stages import export_run as export
     from medrail.stages import prepare_cases as prepare
     from medrail.stages import train_run as train
+    from medrail.stages import tune_project as tune
     from medrail.types import Case, Geometry, Image, Prediction
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "read",
     "run_all",
     "train",
+    "tune",
 ]
 
 _HOME = {
@@ -63,6 +65,7 @@ _HOME = {
     "read": ("medrail.read", "read"),
     "run_all": ("medrail.stages", "run_all"),
     "train": ("medrail.stages", "train_run"),
+    "tune": ("medrail.stages", "tune_project"),
 }
 
 

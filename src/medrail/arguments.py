@@ -57,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     several = training.add_mutually_exclusive_group()
     several.add_argument("--seeds", metavar="N", type=_several, help="a group of N runs: train.seed and the next ones")
     several.add_argument("--folds", metavar="K", type=_several, help="a group of K runs: each case in the test once")
+    tuning = _add_stage(
+        verbs, "tune", "look for better settings, a training each; never looks at the test split", _TUNE
+    )
+    tuning.add_argument("--trials", metavar="N", help="trainings of the study in all (default: tune.trials)")
+    tuning.add_argument("--minutes", metavar="M", help="begin none that would go on for longer (default: tune.minutes)")
     evaluating = _add_stage(
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
@@ -69,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
-    for parser_of_verb in (preparing, training, evaluating, exporting, running):
+    for parser_of_verb in (preparing, training, tuning, evaluating, exporting, running):
         parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
     _add_demo(verbs)
     return parser
@@ -116,6 +121,19 @@ networks (model.name): tiny_cnn for small pictures and quick looks; resnet18 a s
 resnet50 with much data; densenet121 the chest X-ray classic; efficientnet_b0 small to deploy; vit to compare with
 a transformer; unet the default for segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architecture;
 resenc_unet a deep residual encoder, slowest and strongest. dynunet and resenc_unet are trained with deep supervision.
+"""
+_TUNE = """\
+Each trial is a training on the prepared cases, with settings drawn from `tune.space` (empty: a default one), and judged
+on the val split; hopeless ones are ended early. The first trial is the configuration as it stands. What it finds lies
+in tune/STUDY/: best.yaml, trials.csv, pictures, and a run a trial.
+
+It may be interrupted or killed at any time: the same command goes on. Start it twice, and both work on one study;
+`tune.storage` puts the study on a PostgreSQL server for several machines (its URL in MEDRAIL_TUNE_STORAGE, so that no
+password stands in a file).
+
+  medrail tune my-project
+  medrail tune my-project --trials 50 --minutes 60
+  medrail tune my-project --set tune.second=latency_ms
 """
 _EVALUATE = """\
 PATH is a run's folder, a project (its newest run), or a group's folder (train --seeds, --folds): then each member is

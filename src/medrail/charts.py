@@ -132,6 +132,7 @@ def draw_points(
             axes.plot([at for at, _ in ordered], [height for _, height in ordered], color="#888888", linewidth=1)
         if log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # the usual one writes mathematics, which is not parsed here
         axes.set_title(title)
         axes.set_xlabel(x)
         axes.set_ylabel(y)

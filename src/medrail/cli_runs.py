@@ -1,4 +1,4 @@
-"""The verbs of runs: train, evaluate, export, compare, reproduce."""
+"""The verbs of runs: train, tune, evaluate, export, compare, reproduce."""
 
 from __future__ import annotations
 
@@ -58,6 +58,26 @@ def _train_group(arguments: argparse.Namespace, project: Project, console: Conso
     if console.as_json:
         console.json(result.values)
     console.next_command(leaky("medrail evaluate", arguments), shown(group.folder))
+    return OK
+
+
+def tune(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import stages
+
+    given = {name: getattr(arguments, name) for name in ("trials", "minutes")}
+    sets = [f"tune.{name}={value}" for name, value in given.items() if value is not None]
+    project = stages.open_project(arguments.path, [*arguments.set, *sets], accept_leak=arguments.accept_leak)
+    with console.progress() as bars:
+        result = stages.tune_project(project, bars)
+    console.stage(result)
+    if console.as_json:
+        console.json(result.values)
+    if result.failed:
+        return FAILED
+    console.grid(*stages.ranking(result.values))
+    found = result.values["sets"]
+    kept = [entry for entry in arguments.set if not entry.startswith("tune.")]
+    console.next_command(leaky("medrail train", arguments), arguments.path, sets=[*kept, *found])
     return OK
 
 

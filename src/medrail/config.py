@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -16,11 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from medrail.errors import ConfigError, Problem
+from medrail.errors import did_you_mean as did_you_mean
+from medrail.search_space import read_space
 from medrail.types import FourD, OnDefect, ReadOptions, VoiLut
 
 Task = Literal["classification", "segmentation"]
@@ -305,6 +306,78 @@ class TrainConfig(_Stage):
         return self.batch_size * self.accumulate
 
 
+class TuneConfig(_Stage):
+    """`medrail tune`: trainings with other settings, judged on the validation split. The test split is not looked at.
+
+    `space` maps keys of `model` and `train` to a list of choices, or to a range `{low: ..., high: ...}` with
+    `log: true` or `step: ...`. Empty: learning rate, weight decay, augmentation, the width of segmentation networks.
+    """
+
+    trials: Annotated[int, Field(ge=1)] = Field(30, description="trainings of the study in all, whoever does them")
+    minutes: Annotated[float, Field(ge=0)] = Field(
+        0, description="no training is begun that would go on for longer, by those before it; 0: no limit"
+    )
+    study: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
+        description="name, and folder below tune/; empty: the model's name and a hash of what makes results comparable",
+    )
+    storage: str = Field(
+        "",
+        description="postgresql://USER@HOST/DATABASE, for several machines, without a password; empty: SQLite in the"
+        " study's folder, for several processes of one machine. MEDRAIL_TUNE_STORAGE overrides it",
+    )
+    metric: str = Field(
+        "",
+        pattern=r"^(val_[a-z0-9_]+)?$",
+        description="of metrics.jsonl, as val_loss; empty: the one that trainings choose their epoch by",
+    )
+    second: Literal["none", "latency_ms", "memory_mb", "parameters"] = Field(
+        "none", description="a cost to be small as well: the answer is the trials that nothing beats in both"
+    )
+    sampler: Literal["tpe", "random", "gp", "nsga2"] = Field(
+        "tpe", description="how values are chosen: tpe suits nearly all; gp for few, long trials; nsga2 for hundreds"
+    )
+    pruner: Literal["median", "halving", "none"] = Field(
+        "median",
+        description="which trials are ended early: worse than the median at the same epoch; all but the best third at a"
+        " time; none. With `second` none is",
+    )
+    keep: Literal["best", "all"] = Field("best", description="whose weights are kept; the figures of all are")
+    seed: int = Field(0, description="of the sampler; trainings have train.seed, all the same")
+    space: dict[str, Any] = Field({}, description="what is tried")
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_without_secret(cls, storage: str) -> str:
+        if problem := storage_problem(storage, may_hold_password=False):
+            raise ValueError(problem)
+        return storage
+
+    @field_validator("study")
+    @classmethod
+    def _study_is_no_runs(cls, study: str) -> str:
+        if study == "runs":
+            raise ValueError("'runs' is the folder of other trainings; choose another name")
+        return study
+
+
+def storage_problem(url: str, *, may_hold_password: bool) -> str:
+    """What is wrong with the URL of a study's database, without showing it: it may hold a password."""
+    if not url:
+        return ""
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres") or not rest:
+        return "not a URL of PostgreSQL, as postgresql://USER@HOST/DATABASE (empty: SQLite in the study's folder)"
+    user, _, place = rest.rpartition("@")  # of the whole: an unquoted "?" or "/" in a password hides nothing
+    if not may_hold_password and (":" in user or "password" in place.lower().partition("?")[2]):
+        return (
+            "holds a password, which every run's config.yaml would copy. Give the whole URL in MEDRAIL_TUNE_STORAGE, or"
+            " the password in PGPASSWORD or ~/.pgpass"
+        )
+    return ""
+
+
 class EvaluateConfig(_Stage):
     """Numbers with intervals."""
 
@@ -372,6 +445,7 @@ class Config(_Stage):
     prepare: PrepareConfig = PrepareConfig()
     model: ModelConfig
     train: TrainConfig = TrainConfig()
+    tune: TuneConfig = TuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     slim: SlimConfig = SlimConfig()
     export: ExportConfig = ExportConfig()
@@ -480,6 +554,8 @@ def parse(
     steps = values.get("prepare", {}).get("steps", []) if isinstance(values.get("prepare", {}), Mapping) else []
     if step_check and isinstance(steps, Sequence) and all(isinstance(step, Mapping) for step in steps):
         found += step_check(steps)
+    tune = values.get("tune", {})
+    found += read_space(tune.get("space", {}), Config)[1] if isinstance(tune, Mapping) else []
     if found or config is None:
         count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
         raise ConfigError(count, problems=tuple(found), where=where)
@@ -570,11 +646,3 @@ def _fields_at(location: Sequence[str]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
-
-
-def did_you_mean(given: str, choices: Sequence[str], *, or_else: bool = True) -> str:
-    """A suggestion for a mistyped name; without a near one, the list of names (or nothing, with ``or_else=False``)."""
-    near = difflib.get_close_matches(given.lower(), choices, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    return f"Known: {', '.join(choices)}" if or_else and choices else ""

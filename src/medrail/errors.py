@@ -24,6 +24,8 @@ The library raises these; only the command line turns them into exit codes.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -80,6 +82,14 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.key}: {self.message}" if self.key else self.message
         return f"{text}. {self.suggestion}" if self.suggestion else text
+
+
+def did_you_mean(given: str, choices: Sequence[str], *, or_else: bool = True) -> str:
+    """A suggestion for a mistyped name; without a near one, the list of names (or nothing, with ``or_else=False``)."""
+    near = difflib.get_close_matches(given.lower(), choices, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known: {', '.join(choices)}" if or_else and choices else ""
 
 
 class ConfigError(MedrailError):

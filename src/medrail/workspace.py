@@ -9,6 +9,8 @@
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl curves.png
                                 checkpoints/ network.onnx evaluation/
+    DIR/tune/STUDY/             what `medrail tune` found: best.yaml trials.csv study.json *.png, and trial-0000/ ...,
+                                each a Run
     DIR/bundles/NAME/VERSION/   what is served
     DIR/comparisons/NAME/       compare.json compare.csv compare.md and pictures
     DIR/predictions/            what `medrail predict` wrote
@@ -36,9 +38,14 @@ from medrail.errors import BundleError, ConfigError, RunError
 
 @dataclass(frozen=True)
 class Workspace:
-    """A project folder; the properties are its fixed names. Nothing is created until something is written."""
+    """A project folder; the properties are its fixed names. Nothing is created until something is written.
+
+    runs_in:
+        Where trainings put their runs, below the root: trials of a study have a folder of their own.
+    """
 
     root: Path
+    runs_in: str = "runs"
 
     @staticmethod
     def of_config(config_path: str | Path) -> Workspace:
@@ -68,7 +75,11 @@ class Workspace:
 
     @property
     def runs(self) -> Path:
-        return self.root / "runs"
+        return self.root / self.runs_in
+
+    def study(self, name: str) -> Path:
+        """The folder of a study of ``medrail tune``."""
+        return self.root / "tune" / name
 
     @property
     def bundles(self) -> Path:
@@ -162,8 +173,11 @@ class Run:
 
     @property
     def workspace(self) -> Workspace:
-        """The project folder this run lies in (``DIR/runs/NAME``)."""
-        return Workspace(self.folder.resolve().parent.parent)
+        """The project folder this run lies in (``DIR/runs/NAME``, of a trial ``DIR/tune/STUDY/NAME``)."""
+        runs = self.folder.resolve().parent
+        if runs.name != "runs" and runs.parent.name == "tune":
+            return Workspace(runs.parent.parent, f"tune/{runs.name}")
+        return Workspace(runs.parent)
 
     @property
     def config_file(self) -> Path:

@@ -17,6 +17,7 @@ from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
 from medrail.stages.reproducing import reproduce_run
 from medrail.stages.training import train_run
+from medrail.stages.tuning import ranking, tune_project
 from medrail.stages.whole import run_all
 
 __all__ = [
@@ -39,11 +40,13 @@ __all__ = [
     "open_project",
     "open_run",
     "prepare_cases",
+    "ranking",
     "reproduce_run",
     "run_all",
     "stop_on",
     "train_group",
     "train_run",
+    "tune_project",
     "usable_cases",
     "write_cases",
 ]

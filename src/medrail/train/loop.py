@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,12 +28,15 @@ from medrail.train.runs import Place, claim, open_place
 from medrail.train.schedule import Schedule, configured, fixed
 from medrail.train.state import State
 from medrail.train.step import mean_of
-from medrail.train.track import TRACKERS, Ended, Guarded, Tracker
+from medrail.train.track import TRACKERS, Ended, Guarded, History, Tracker
 from medrail.train.trial import schedule_by_trial
 from medrail.train.validate import select_by
 from medrail.train.weights import weights_sha256
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, write_json
+
+OnEpoch = Callable[[History], None]
+"""Told after each whole epoch, with the lines of metrics.jsonl so far; what it raises ends the training."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Order:
     run_name: str | None = None
     table: tuple[Case, ...] = ()
     progress: Progress | None = None
+    on_epoch: OnEpoch | None = None
     began_s: float = field(default_factory=time.perf_counter)
 
 
@@ -62,6 +66,7 @@ class Job:
     fabric: Fabric
     tracker: Tracker
     progress: Progress | None
+    on_epoch: OnEpoch | None = None
 
 
 def train(
@@ -72,6 +77,7 @@ def train(
     run_name: str | None = None,
     progress: Progress | None = None,
     table: Sequence[Case] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Train a network on the prepared cases of the training split; choose the epoch by the validation split.
 
@@ -89,6 +95,8 @@ def train(
     table:
         All cases, with those that could not be prepared: the run's record of whom it was trained, validated and is to
         be tested on (cases.csv and images.json in its folder). None: ``cases``.
+    on_epoch:
+        Told after each epoch; what it raises ends the training, and the run can be taken up again.
 
     Raises
     ------
@@ -105,7 +113,7 @@ def train(
     record = tuple(cases if table is None else table)
     order = Order(config, workspace, tuple(cases), machine, run_name, record)
     with companions(config.train, order):
-        return carry_out(replace(order, progress=progress))
+        return carry_out(replace(order, progress=progress, on_epoch=on_epoch))
 
 
 def carry_out(order: Order) -> Run:
@@ -131,7 +139,8 @@ def carry_out(order: Order) -> Run:
         tracker = Guarded(TRACKERS["mlflow" if config.train.track and fabric.is_global_zero else "none"]())
         progress = order.progress if fabric.is_global_zero else None
         with _status_told(tracker):
-            _epochs(Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress), state)
+            job = Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress, order.on_epoch)
+            _epochs(job, state)
         if fabric.is_global_zero:
             outcome = result(state, schedule, select_by(config), validated=bool(material.validation))
             write_json(place.run.passport, passport.finish(begun, **outcome, weights_sha256=weights_sha256(place.run)))
@@ -172,6 +181,8 @@ def _epochs(job: Job, state: State) -> None:
                 state.save(job.run, job.passport["fingerprint"], best=best)
                 job.tracker.epoch(line)
                 curves.epoch(state.history, state.best_epoch)
+            if job.on_epoch:
+                job.on_epoch(state.history)
             if job.progress:
                 job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
     if not material.validation and fabric.is_global_zero:
