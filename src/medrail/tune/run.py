@@ -15,7 +15,7 @@ from medrail.config import Config
 from medrail.errors import CaseError, RunError
 from medrail.train import passport
 from medrail.train.material import gather
-from medrail.train.validate import SELECT_BY
+from medrail.train.validate import select_by
 from medrail.tune.importance import LEAST, importance_of
 from medrail.tune.keeping import drop_weights
 from medrail.tune.report import draw, write_results
@@ -73,7 +73,7 @@ def tune(
             remedy="Raise split.val, or give some cases the split val.",
         )
     space = space_of(config)
-    goal = Goal(config.tune.metric or SELECT_BY[config.task], config.tune.second)
+    goal = Goal(config.tune.metric or select_by(config), config.tune.second)
     identity = _identity(config, workspace, learned, space, goal)
     name = config.tune.study or f"{config.name}-{identity[:6]}"
     folder = workspace.study(name)

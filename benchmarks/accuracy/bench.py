@@ -1,0 +1,169 @@
+"""What the default configuration reaches on real, public data: accuracy with intervals, five seeds, and the time.
+
+Usage: bench.py [FOLDER] [NAME ...]. FOLDER has the sets of ``SETS``; default: the shared data beside the checkout. Each
+set goes the way a user goes: init, check, prepare, train, evaluate. Where the check says stop (patients or images stand
+in training and in the test) its corrected table is used, as `medrail check --fix` writes it. Nothing but the names of
+the classes is set by hand. Timed is the first seed, from prepare to evaluate; the other seeds follow.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import record
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Set:
+    """One data set: where it lies below FOLDER, what its classes are called, and what is wanted of it.
+
+    external:
+        Another set of the same kind that the first seed's network is judged on, too.
+    """
+
+    path: str
+    classes: str
+    metric: str
+    least: float | None
+    most_minutes: float | None
+    source: str
+    external: str = ""
+    shown: tuple[str, ...] = field(default=())
+
+
+SETS = {
+    "pneumonia28": Set(
+        "pneumonia28/pneumonia28.npz",
+        "[normal, pneumonia]",
+        "auc",
+        0.96,
+        3,
+        "Kermany et al. via MedMNIST, a balanced re-split (not comparable with the published table)",
+        shown=("accuracy",),
+    ),
+    "chestxray": Set(
+        "chestxray", "[NORMAL, PNEUMONIA]", "auc", None, None, "Kermany et al., 360 pictures", shown=("accuracy",)
+    ),
+    "wbc": Set(
+        "wbc/dataset1",
+        "[background, cytoplasm, nucleus]",
+        "dice",
+        0.90,
+        None,
+        "Zheng et al. 2018, dataset 1; external: dataset 2, of another laboratory and stain",
+        "wbc/dataset2",
+        shown=("dice/cytoplasm", "dice/nucleus"),
+    ),
+    "nuclei": Set("nuclei", "[background, nucleus]", "dice", 0.88, 15, "DSB 2018, 220 pictures", shown=("iou",)),
+}
+
+
+def medrail(*arguments: str | Path, allowed: tuple[int, ...] = (0,)) -> tuple[int, dict[str, Any]]:
+    """Run one command with --json; its exit code and its object."""
+    command = [record.medrail_command(), *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in allowed:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
+
+
+def project_of(one: Set, data: Path, folder: Path) -> tuple[Path, list[str], str]:
+    """A project that the check lets through, what is set in every command, and whether the table was corrected."""
+    names = ["--set", f"data.classes={one.classes}"]
+    project = folder / "project"
+    medrail("init", project, "--data", data / one.path)
+    code, _ = medrail("check", project, *names, allowed=(0, 1))
+    if code == 0:
+        return project, names, ""
+    fixed = folder / "fixed"
+    medrail("check", project, *names, "--fix", "-o", fixed)
+    project = folder / "fixed-project"
+    medrail("init", project, "--data", fixed / "cases-fixed.csv")
+    medrail("check", project, *names)
+    return project, names, "; the check found leaks, the corrected table is used"
+
+
+def measures_of(name: str, one: Set, data: Path, folder: Path) -> tuple[list[record.Measure], list[str]]:
+    project, names, corrected = project_of(one, data, folder)
+    began = time.perf_counter()
+    medrail("prepare", project, *names)
+    _, trained = medrail("train", project, *names)
+    _, first = medrail("evaluate", trained["run"])
+    minutes = (time.perf_counter() - began) / 60
+    _, group = medrail("train", project, *names, "--seeds", str(SEEDS))
+    _, seeds = medrail("evaluate", group["group"])
+    prefix, wanted = f"accuracy/{name}", one.least
+    aim = f"at least {wanted} is the aim" if wanted else "no aim"
+    measures = [
+        record.Measure(
+            f"{prefix}/minutes", round(minutes, 2), round(minutes, 2), round(minutes, 2), "min", 1,
+            f"at most {one.most_minutes} is the aim" if one.most_minutes else "no aim",
+        )
+    ]  # fmt: skip
+    for metric in (one.metric, *one.shown):
+        held = aim if metric == one.metric else "no aim"
+        measures.append(interval(f"{prefix}/{metric}/first_seed", first["metrics"][metric], metric, held))
+        spread = seeds["metrics"][metric]
+        measures.append(
+            record.Measure(
+                f"{prefix}/{metric}/seeds", round(spread["value"], 4), round(spread["low"], 4),
+                round(spread["high"], 4), metric, SEEDS, f"SD over the seeds {spread['sd']:.4f}; {held}",
+            )
+        )  # fmt: skip
+    if one.external:
+        _, outside = medrail("evaluate", trained["run"], "--data", data / one.external)
+        measures += external(prefix, one, outside)
+    what = f"{name}: {one.source}; {first['n']} test cases of {first['patients']} patients{corrected}."
+    return measures, [what]
+
+
+def interval(name: str, measured: dict[str, Any], unit: str, baseline: str) -> record.Measure:
+    """A metric of one run with its interval over patients."""
+    low, high = (measured[key] if measured[key] is not None else float("nan") for key in ("low", "high"))
+    return record.Measure(
+        name, round(measured["value"], 4), round(low, 4), round(high, 4), unit, measured["n"], baseline
+    )
+
+
+def external(prefix: str, one: Set, outside: dict[str, Any]) -> list[record.Measure]:
+    drop = outside["drops"][one.metric]["difference"]
+    return [
+        interval(f"{prefix}/external/{one.metric}", outside["external"]["metrics"][one.metric], one.metric, one.external),
+        interval(
+            f"{prefix}/external/drop", drop, one.metric, "external minus internal",
+        ),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    given = sys.argv[1:]
+    data = Path(given.pop(0)) if given and Path(given[0]).is_dir() else SHARED
+    if not data.is_dir():
+        raise SystemExit(f"{data} is not there: give the folder of the sets ({', '.join(SETS)}).")
+    measures, notes = [], []
+    for name in given or SETS:
+        with tempfile.TemporaryDirectory(prefix=f"medrail-{name}-") as folder:
+            found, said = measures_of(name, SETS[name], data, Path(folder))
+        measures += found
+        notes += said
+    notes.append(
+        "first_seed: one training, its 95 % interval over patients. seeds: mean over five trainings that differ in "
+        "train.seed alone, its 95 % t interval. minutes: prepare, train and evaluate of the first seed. For research "
+        "and education only: no result of a medical device."
+    )
+    record.write("accuracy", measures, notes)
+
+
+if __name__ == "__main__":
+    main()
