@@ -9,6 +9,7 @@ the classes is set by hand. Timed is the first seed, from prepare to evaluate; t
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -78,30 +79,35 @@ def medrail(*arguments: str | Path, allowed: tuple[int, ...] = (0,)) -> tuple[in
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
 
 
-def project_of(one: Set, data: Path, folder: Path) -> tuple[Path, list[str], str]:
-    """A project that the check lets through, what is set in every command, and whether the table was corrected."""
-    names = ["--set", f"data.classes={one.classes}"]
-    project = folder / "project"
-    medrail("init", project, "--data", data / one.path)
-    code, _ = medrail("check", project, *names, allowed=(0, 1))
+def init(project: Path, data: Path, classes: str) -> Path:
+    """A project as `medrail init` makes it, with the classes' names written into it as a person would."""
+    medrail("init", project, "--data", data)
+    file = project / "medrail.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(re.sub(r"(?m)^  classes: \[[^]]*\]", f"  classes: {classes}", text), encoding="utf-8")
+    return project
+
+
+def project_of(one: Set, data: Path, folder: Path) -> tuple[Path, str]:
+    """A project that the check lets through, and whether its table was corrected."""
+    project = init(folder / "project", data / one.path, one.classes)
+    code, _ = medrail("check", project, allowed=(0, 1))
     if code == 0:
-        return project, names, ""
-    fixed = folder / "fixed"
-    medrail("check", project, *names, "--fix", "-o", fixed)
-    project = folder / "fixed-project"
-    medrail("init", project, "--data", fixed / "cases-fixed.csv")
-    medrail("check", project, *names)
-    return project, names, "; the check found leaks, the corrected table is used"
+        return project, ""
+    medrail("check", project, "--fix", "-o", folder / "fixed")
+    project = init(folder / "fixed-project", folder / "fixed" / "cases-fixed.csv", one.classes)
+    medrail("check", project)
+    return project, "; the check found leaks, the corrected table is used"
 
 
 def measures_of(name: str, one: Set, data: Path, folder: Path) -> tuple[list[record.Measure], list[str]]:
-    project, names, corrected = project_of(one, data, folder)
+    project, corrected = project_of(one, data, folder)
     began = time.perf_counter()
-    medrail("prepare", project, *names)
-    _, trained = medrail("train", project, *names)
+    medrail("prepare", project)
+    _, trained = medrail("train", project)
     _, first = medrail("evaluate", trained["run"])
     minutes = (time.perf_counter() - began) / 60
-    _, group = medrail("train", project, *names, "--seeds", str(SEEDS))
+    _, group = medrail("train", project, "--seeds", str(SEEDS))
     _, seeds = medrail("evaluate", group["group"])
     prefix, wanted = f"accuracy/{name}", one.least
     aim = f"at least {wanted} is the aim" if wanted else "no aim"
@@ -122,7 +128,8 @@ def measures_of(name: str, one: Set, data: Path, folder: Path) -> tuple[list[rec
             )
         )  # fmt: skip
     if one.external:
-        _, outside = medrail("evaluate", trained["run"], "--data", data / one.external)
+        others = init(folder / "external", data / one.external, one.classes)
+        _, outside = medrail("evaluate", trained["run"], "--data", others)
         measures += external(prefix, one, outside)
     what = f"{name}: {one.source}; {first['n']} test cases of {first['patients']} patients{corrected}."
     return measures, [what]
@@ -137,13 +144,13 @@ def interval(name: str, measured: dict[str, Any], unit: str, baseline: str) -> r
 
 
 def external(prefix: str, one: Set, outside: dict[str, Any]) -> list[record.Measure]:
-    drop = outside["drops"][one.metric]["difference"]
+    """The metric on the other set, and how far it is from the one on the set's own test split."""
+    metric, there = one.metric, outside["external"]["metrics"]
+    drop = outside["drops"][metric]["difference"]
     return [
-        interval(f"{prefix}/external/{one.metric}", outside["external"]["metrics"][one.metric], one.metric, one.external),
-        interval(
-            f"{prefix}/external/drop", drop, one.metric, "external minus internal",
-        ),
-    ]  # fmt: skip
+        interval(f"{prefix}/external/{metric}", there[metric], metric, one.external),
+        interval(f"{prefix}/external/drop", drop, metric, "external minus internal"),
+    ]
 
 
 def main() -> None:
