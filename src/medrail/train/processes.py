@@ -23,7 +23,7 @@ from medrail.errors import ConfigError, RunError
 _SLURM, _TORCHRUN = ("SLURM_NTASKS", "SLURM_PROCID"), ("WORLD_SIZE", "RANK")
 _CHILD = "from medrail.train.processes import follow; follow()"
 _HANDED_OVER = "MEDRAIL_TRAIN_PROCESS"
-_END_S = 30
+_END_S = 120
 
 
 def launched() -> bool:
@@ -112,6 +112,9 @@ def follow() -> None:
     from medrail.train.loop import carry_out
 
     carry_out(pickle.loads(Path(os.environ[_HANDED_OVER]).read_bytes()))  # noqa: S301 - our own parent wrote it
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # nothing of it is needed any more, and torch takes seconds to leave properly
 
 
 def _start(handed_over: Path, world: int, rank: int, port: str) -> subprocess.Popen[bytes]:

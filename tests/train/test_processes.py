@@ -1,0 +1,165 @@
+"""Several processes give what one gives; which GPU is taken, with a made-up CUDA."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medrail.config import TrainConfig
+from medrail.errors import ConfigError, RunError
+from medrail.train import processes, train
+from medrail.train.checkpoint import load
+from medrail.train.device import choose
+from medrail.workspace import Run, read_json
+
+GB = 2**30
+
+
+def agree(first: Run, second: Run) -> None:
+    """Weights within what adding in another order gives."""
+    for key in ("network", "average"):
+        one, other = load(first.last)[key], load(second.last)[key]
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name], atol=2e-4, rtol=1e-3, msg=lambda text, at=name: f"{at}: {text}")
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(volumes: Any) -> None:
+    """U-Net without batch normalisation, cross entropy without a view of the whole batch; uneven shares, too."""
+    small = volumes.with_settings(epochs=2, loss="cross_entropy", batch_size=5, accumulate=1, precision="32-true")
+    alone = train(small.config, small.workspace, small.cases, run_name="alone")
+    both = small.with_settings(devices=2)
+    together = train(both.config, both.workspace, both.cases, run_name="together")
+    agree(alone, together)
+    for one, other in zip(lines(alone), lines(together), strict=True):
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+        assert other["val_dice"] == pytest.approx(one["val_dice"], abs=0.02)
+    assert read_json(together.passport)["machine"]["processes"] == 2
+    assert read_json(together.passport)["fingerprint"] == read_json(alone.passport)["fingerprint"]
+    assert not torch.distributed.is_initialized()
+    again = train(both.config, both.workspace, both.cases, run_name="together")
+    assert again == together, "a finished run is known to all processes"
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes(volumes: Any) -> None:
+    small = volumes.with_settings(epochs=1, loss="cross_entropy", batch_size=6, precision="32-true")
+    alone = train(small.config, small.workspace, small.cases, run_name="alone")
+    script = Path(__file__).with_name("processes_script.py")
+    started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    arguments = [json.dumps(small.config.to_dict()), str(small.workspace.root), "torchrun"]
+    done = subprocess.run([*started, *arguments], capture_output=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    run = small.workspace.run("torchrun")
+    assert read_json(run.passport)["finished"]
+    assert read_json(run.passport)["machine"]["processes"] == 2
+    agree(alone, run)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_process_is_the_error_of_all(volumes: Any) -> None:
+    both = volumes.with_settings(epochs=1, devices=2)
+    taken = volumes.workspace.run("taken")
+    taken.folder.mkdir(parents=True)
+    taken.passport.write_text('{"fingerprint": "another"}')
+    with pytest.raises(RunError, match="another configuration"):
+        train(both.config, both.workspace, both.cases, run_name="taken")
+
+
+def test_more_processes_than_samples_a_step_are_refused(volumes: Any) -> None:
+    many = volumes.with_settings(devices=8, batch_size=2)
+    with pytest.raises(ConfigError, match="2 samples a step for 8 processes"):
+        train(many.config, many.workspace, many.cases)
+
+
+def test_several_machines_are_told_how_to_begin(volumes: Any) -> None:
+    many = volumes.with_settings(nodes=2)
+    with pytest.raises(ConfigError, match="torchrun --nnodes"):
+        train(many.config, many.workspace, many.cases)
+
+
+def test_who_follows_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not processes.launched()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for rank in (0, 3):
+        monkeypatch.setenv("RANK", str(rank))
+        assert processes.launched()
+        assert processes.is_follower() == (rank > 0)
+        assert (processes.world_size(TrainConfig()), processes.nodes_of(TrainConfig())) == (4, 2)
+
+
+# --- which GPU
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """Three GPUs with 10, 70 and 40 GB free; change the numbers to change the machine."""
+    free = {0: 10 * GB, 1: 70 * GB, 2: 40 * GB}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(free))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (free[number], 80 * GB))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU model {number}")
+    return free
+
+
+def test_auto_takes_the_gpu_with_most_free_memory_and_says_so(gpus: dict[int, int]) -> None:
+    machine = choose(TrainConfig(), "segmentation")
+    assert (machine.device, machine.numbers, machine.precision) == ("cuda", (1,), "bf16-mixed")
+    assert machine.note == "GPU 1 of 3, with most free memory (GB free: 0: 10.0, 1: 70.0, 2: 40.0)"
+    assert machine.device_names == "GPU model 1"
+    two = choose(TrainConfig(devices=2), "segmentation")
+    assert (two.numbers, two.processes) == ((1, 2), 2)
+
+
+def test_of_equal_gpus_the_first_is_taken(gpus: dict[int, int]) -> None:
+    gpus.update({0: 40 * GB, 1: 40 * GB})
+    assert choose(TrainConfig(), "segmentation").numbers == (0,)
+
+
+def test_one_gpu_is_taken_without_asking(gpus: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where CUDA_VISIBLE_DEVICES shows one: asking a GPU for its memory takes some of it."""
+    gpus.clear()
+    gpus[0] = 5
+    monkeypatch.delattr(torch.cuda, "mem_get_info")
+    assert choose(TrainConfig(), "classification").numbers == (0,)
+    assert choose(TrainConfig(), "classification").note == ""
+
+
+def test_a_gpu_can_be_named(gpus: dict[int, int]) -> None:
+    assert choose(TrainConfig(device="cuda:2"), "classification").numbers == (2,)
+    with pytest.raises(ConfigError, match="at most 3"):
+        choose(TrainConfig(device="cuda:3"), "classification")
+    with pytest.raises(ConfigError, match=r"train\.devices"):
+        choose(TrainConfig(devices=4), "classification")
+
+
+@pytest.mark.parametrize("name", ["cuda:x", "cpu:1", "tpu", "cuda:-1"])
+def test_a_device_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        choose(TrainConfig(device=name), "classification")
+
+
+def test_what_was_chosen_stands_in_the_passport(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from medrail.train import loop
+
+    real = choose
+    note = "GPU 1 of 3, with most free memory (GB free: ...)"
+    monkeypatch.setattr(loop, "choose", lambda config, task: replace(real(config, task), note=note))
+    run = train(pictures.config, pictures.workspace, pictures.cases)
+    assert note in read_json(run.passport)["result"]["notes"]
+    assert read_json(run.passport)["machine"]["device_chosen"] == note
