@@ -278,7 +278,8 @@ class TrainConfig(_Stage):
     )
     loss: Literal["auto", "cross_entropy", "dice_ce"] = Field("auto", description="auto: by task")
     class_weights: Literal["auto", "none"] = Field(
-        "auto", description="auto: inverse frequency, for imbalance (classification)"
+        "auto",
+        description="auto: inverse frequency, for imbalance (classification); of several labels at most 20 times",
     )
     patience: Annotated[int, Field(ge=0)] = Field(
         10, description="epochs without a better validation, counted once anything is found; 0: never stop early"

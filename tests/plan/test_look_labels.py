@@ -93,3 +93,31 @@ def test_medmnist_with_a_column_a_label(tmp_path: Path, laptop: Machine) -> None
     assert proposal.config.data.classes == tuple("01234")
     assert any("a column a label" in sentence for sentence in proposal.inferred)
     assert any("Write their names into data.classes" in sentence for sentence in proposal.unsure)
+
+
+def test_columns_of_zero_and_one_beside_class_folders_are_no_labels(
+    tmp_path: Path, picture: Maker, laptop: Machine
+) -> None:
+    rows = ["image,smoker,diabetic"]
+    for number in range(24):
+        name = f"{('ill', 'well')[number % 2]}/{number:02d}.png"
+        picture(tmp_path / "data" / name, seed=number)
+        rows.append(f"{name},{number % 3 % 2},{number % 5 % 2}")
+    (tmp_path / "data" / "persons.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    made_plan = plan(tmp_path / "data", machine=laptop)
+    assert made_plan.config.data.kind == "class_folders"
+    assert made_plan.config.data.classes == ("ill", "well")
+    assert any("2 columns hold 0 and 1" in sentence for sentence in made_plan.alternatives)
+
+
+def test_paths_that_begin_with_the_tables_own_folder(tmp_path: Path, picture: Maker, laptop: Machine) -> None:
+    """As in CheXpert: one view in each study has the same name, so that the path alone says which is meant."""
+    root, rows = tmp_path / "small", ["Path,No Finding,Edema,Mass"]
+    for number in range(24):
+        name = f"train/patient{number // 2:05d}/study{number % 2}/view1_frontal.jpg"
+        picture(root / name, seed=number)
+        rows.append(f"small/{name},{int(number % 4 == 0)},{number % 2},{int(number % 4 == 2)}")
+    (root / "train.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = plan(root / "train.csv", machine=laptop)
+    assert found.cases == 24
+    assert found.config.data.classes == ("Edema", "Mass")

@@ -122,6 +122,32 @@ def test_what_speaks_against_the_answer_stands_before_it(start, calibrated_class
     assert visitor.complaints == []
 
 
+def test_several_labels(start, findings_classifier, visit, encode, blob, tmp_path) -> None:
+    service = start(findings_classifier)
+    visitor = visit(url_of(service))
+    page = visitor.page
+    page.wait_for_selector("#model-facts dd")
+    seen = set()
+    for number, colours in enumerate([(blob, blob // 2, 255 - blob), (255 - blob, blob, blob // 3)]):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(encode(np.stack(colours, axis=-1)))
+        visitor.send(path)
+        expected = service.predict(path.read_bytes()).json()
+        page.wait_for_function(
+            "text => document.querySelector('#headline .big').textContent === text",
+            arg=" · ".join(expected["findings"]) or "None of the findings",
+        )
+        assert "from a probability of 50.0% on" in page.inner_text("#headline")
+        assert page.locator(".bars li").count() == 3
+        marked = page.locator(".bars li.first .bar-name").all_inner_texts()
+        assert sorted(marked) == sorted(expected["findings"])
+        seen.add(tuple(marked))
+    assert len(seen) == 2, "the pictures do not tell the answers apart"
+    visitor.shoot("findings-en")
+    page.click("#language")
+    assert "检出结果" in page.inner_text("#headline")
+
+
 def test_segmentation_of_a_volume_and_its_download(start, volume_segmenter, visit, head_nifti, tmp_path) -> None:
     from medrail.read import read_mask
 

@@ -83,17 +83,18 @@ def _columns(path: Path, sheet: Sheet) -> Layout | None:
     best = _best("classification", path, sheet, settings) if settings else None
     if settings is None or best is None:
         return None
-    return _several(path, best, f"{counted(len(settings['label_columns']), 'column')} hold 0 and 1")
+    # Behind class folders: beside those, such columns say what else is known of a person.
+    return _several(path, best, f"{counted(len(settings['label_columns']), 'column')} hold 0 and 1", rank=7)
 
 
-def _several(path: Path, best: tuple[DataConfig, Listing], seen: str) -> Layout | None:
+def _several(path: Path, best: tuple[DataConfig, Listing], seen: str, rank: int = 4) -> Layout | None:
     data, listing = best
     why = f"{path.name}: {seen}. {why_several(data, listing.entries)}"
-    layout = Layout("classification", data, listing.entries, why, rank=4)
+    layout = Layout("classification", data, listing.entries, why, rank=rank)
     if len(layout.targets) < 2:
         return None
     unsure = (*told(stopping(listing.findings), path.parent), *doubts_about_labels(data, listing.entries))
-    rank = 8 if len(layout.targets) > _MOST_LABELS else 4
+    rank = 8 if len(layout.targets) > _MOST_LABELS else rank
     return Layout("classification", data, listing.entries, why, rank=rank, unsure=unsure)
 
 

@@ -57,7 +57,8 @@ class Lookup:
 
     def find(self, text: str) -> Path | None:
         """The file or folder that is meant, or None (nothing, or more than one)."""
-        found = existing(self.folder, text)
+        # Archives are made one folder higher, so that paths in them begin with the name of the table's own folder.
+        found = existing(self.folder, text) or existing(self.folder, text.removeprefix(f"{self.folder.name}/"))
         if found is not None:
             return found
         named = self._by_name.get(text) or self._by_name.get(stem(text)) or self._by_name.get(_number(text)) or []

@@ -22,7 +22,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "label": (
         *("label", "class", "class_name", "class_label", "target", "diagnosis", "category", "labels", "finding"),
-        *("findings", "finding_label", "finding_labels"),
+        *("findings", "finding_labels"),
     ),
     "mask": (
         *("mask", "mask_path", "segmentation", "seg", "annotation", "mask_file", "mask_name", "label_path", "labelmap"),
