@@ -27,7 +27,9 @@ def agree(first: Run, second: Run) -> None:
         one, other = load(first.last)[key], load(second.last)[key]
         assert one.keys() == other.keys()
         for name, value in one.items():
-            torch.testing.assert_close(value, other[name], atol=2e-4, rtol=1e-3, msg=lambda text, at=name: f"{at}: {text}")
+            torch.testing.assert_close(
+                value, other[name], atol=2e-4, rtol=1e-3, msg=lambda text, at=name: f"{at}: {text}"
+            )
 
 
 def lines(run: Run) -> list[dict[str, Any]]:
