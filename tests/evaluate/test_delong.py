@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from medrail.evaluate.bootstrap import wilson
 from medrail.evaluate.delong import auc_components, delong_difference, delong_interval, delong_method
@@ -32,8 +33,11 @@ def psi(up: float, down: float) -> float:
     return 1.0 if up > down else 0.5 if up == down else 0.0
 
 
-def variance_by_the_book(positive: np.ndarray, columns: list[np.ndarray], patients: list[str]) -> tuple[float, float]:
-    """Difference of the areas (or the area) and its variance as Obuchowski writes it: loops over pairs and clusters."""
+def by_the_book(positive: np.ndarray, columns: list[np.ndarray], patients: list[str]) -> tuple[float, float, float]:
+    """Difference of the areas (or the area), its variance as Obuchowski writes it, and 1.96 for few patients.
+
+    By loops over pairs and clusters.
+    """
     signs, total, by_patient = [1, -1], 0.0, {name: [0.0, 0.0] for name in patients}
     up_cases = [i for i, label in enumerate(positive) if label]
     down_cases = [i for i, label in enumerate(positive) if not label]
@@ -49,23 +53,28 @@ def variance_by_the_book(positive: np.ndarray, columns: list[np.ndarray], patien
     i10, i01 = len({patients[i] for i in up_cases}), len({patients[j] for j in down_cases})
     i = len(by_patient)
     if i10 < 2 or i01 < 2:
-        return float(total), math.nan
+        return float(total), math.nan, math.nan
     s10 = i10 / ((i10 - 1) * m) * (sums[:, 0] ** 2).sum()
     s01 = i01 / ((i01 - 1) * n) * (sums[:, 1] ** 2).sum()
     s11 = i / (i - 1) * (sums[:, 0] * sums[:, 1]).sum()
-    return float(total), float(s10 / m + s01 / n + 2 * s11 / (m * n))
+    alone = s10 / m + s01 / n
+    variance = float(alone + 2 * s11 / (m * n))
+    if variance < 1e-12:
+        return float(total), variance, math.nan
+    freedom = alone**2 / ((s10 / m) ** 2 / (i10 - 1) + (s01 / n) ** 2 / (i01 - 1))
+    return float(total), variance, float(stats.t.ppf(0.975, freedom))
 
 
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_interval_as_by_the_book(given_cases: Cases) -> None:
     positive, scores, _, patients = given_cases
-    area, variance = variance_by_the_book(positive, [scores], patients)
+    area, variance, quantile = by_the_book(positive, [scores], patients)
     found = delong_interval(positive, scores, patients)
     assert found.auc == pytest.approx(area)
     if 0 < area < 1 and variance > 1e-12:
         logits = [math.log(bound / (1 - bound)) for bound in found]
-        half = 1.959964 * math.sqrt(variance) / (area * (1 - area))
+        half = quantile * math.sqrt(variance) / (area * (1 - area))
         assert [after - before for before, after in pairwise((logits[1], logits[0], logits[2]))] == pytest.approx(
             [half, half], rel=1e-5
         )
@@ -78,7 +87,7 @@ def test_interval_as_by_the_book(given_cases: Cases) -> None:
 @given(cases())
 def test_difference_as_by_the_book(given_cases: Cases) -> None:
     positive, first, second, patients = given_cases
-    difference, variance = variance_by_the_book(positive, [first, second], patients)
+    difference, variance, _ = by_the_book(positive, [first, second], patients)
     found = delong_difference(positive, first, second, patients)
     assert found.difference == pytest.approx(difference)
     if variance > 1e-12:
@@ -102,8 +111,6 @@ def test_area_as_scikit_learn(given_cases: Cases) -> None:
 
 def test_p_and_interval_agree_on_one_case_a_patient() -> None:
     """The published example's form: z = difference / SE, and p is two-sided normal."""
-    from scipy import stats
-
     generator = np.random.default_rng(0)
     positive = np.arange(80) % 2 == 0
     first = positive + generator.normal(size=80)
@@ -132,8 +139,6 @@ def test_repeated_cases_of_a_patient_are_no_new_witnesses() -> None:
 @pytest.mark.parametrize("clusters", [1, 3])
 def test_interval_covers(clusters: int) -> None:
     """600 experiments with 60 patients: about 95 % hold the true area (SD of the share 0.9 %)."""
-    from scipy import stats
-
     truth = stats.norm.cdf(1.5 / math.sqrt(2))
     generator = np.random.default_rng(clusters)
     patients = np.repeat(np.arange(60), clusters)

@@ -14,7 +14,6 @@ from medrail.evaluate.bootstrap import (
     FloatArray,
     Statistic,
     left_out,
-    membership,
     percentiles,
     point,
     resampled,
@@ -61,25 +60,28 @@ def bca_intervals(
 
     Returns
     -------
-    NaN where the statistic is undefined in the sample or in more than half of the resamples. The plain percentile
-    interval where the acceleration cannot be told: the statistic is undefined without some patient, or is the same
-    without any of them, or all resamples lie on one side of the sample's value.
+    NaN where the statistic is undefined in the sample or in more than half of the resamples, or the same
+    in all. The plain percentile interval where the acceleration cannot be told: the statistic is undefined without some
+    patient, or is the same without any of them, or all resamples lie on one side of the sample's value.
     """
-    _, n_groups = membership(groups)
     drawn = resampled(statistics, groups, resamples=resamples, seed=seed)
     without = left_out(statistics, groups)
     return {
-        name: _interval(point(statistic, len(groups)), drawn[name], without[name], n_groups)
+        name: bca_of(point(statistic, len(groups)), drawn[name], without[name])
         for name, statistic in statistics.items()
     }
 
 
-def _interval(value: float, drawn: FloatArray, without: FloatArray, n_groups: int) -> Interval:
+def bca_of(value: float, drawn: FloatArray, without: FloatArray) -> Interval:
+    """The interval from the sample's value, its resamples (R,), and its values without each of the groups (G,)."""
+    n_groups = len(without)
     if n_groups < 2 or not math.isfinite(value):
         return Interval(math.nan, math.nan, "no interval: " + ("one group" if n_groups < 2 else "not defined"))
     plain = percentiles(drawn)
     if math.isnan(plain[0]):
         return Interval(math.nan, math.nan, "no interval: not defined in most of the resamples")
+    if plain[0] == plain[1] == value:
+        return Interval(math.nan, math.nan, "no interval: all bootstrap resamples are alike")
     bias, acceleration = _bias(value, drawn), _acceleration(without)
     if not math.isfinite(bias) or not math.isfinite(acceleration):
         return Interval(*plain, "percentile bootstrap, as BCa is not defined here")
@@ -88,6 +90,15 @@ def _interval(value: float, drawn: FloatArray, without: FloatArray, n_groups: in
     if not 0 < shares[0] < shares[1] < 1:
         return Interval(*plain, "percentile bootstrap, as BCa is not defined here")
     return Interval(*percentiles(drawn, (shares[0], shares[1])), "BCa bootstrap")
+
+
+def in_words(interval: Interval, n_groups: int, resamples: int) -> Interval:
+    """The interval with its level, patients and resamples in its method."""
+    if math.isnan(interval.low):
+        return interval
+    method, _, why = interval.method.partition(", ")
+    said = f"{LEVEL:.0%} {method} over {n_groups} patients, {resamples} resamples" + (f" ({why})" if why else "")
+    return Interval(interval.low, interval.high, said)
 
 
 def _bias(value: float, drawn: FloatArray) -> float:

@@ -55,7 +55,7 @@ def reliability(
     """
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     edges = bin_edges(sure, bins, equal_mass=equal_mass)
-    places = _places(sure, edges)
+    places = bin_of(sure, edges)
     found = []
     for index, (low, high) in enumerate(pairwise(edges)):
         here = places == index
@@ -76,17 +76,22 @@ def bin_edges(confidence: FloatArray, bins: int, *, equal_mass: bool = False) ->
     return np.concatenate([[0.0], np.unique(inner[(inner > 0) & (inner < confidence.max())]), [1.0]])
 
 
+def bin_of(confidence: FloatArray, edges: FloatArray) -> IntArray:
+    """For each confidence the number of its bin (n,)."""
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2).astype(np.int64)
+
+
 def expected_calibration_error(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10, *, equal_mass: bool = False
 ) -> Statistic:
     """Mean over the cases of their bin's gap between confidence and accuracy (Naeini and others, AAAI 2015).
 
     A function of the cases' weights; the bins are those of the given cases. Chance alone makes gaps: a perfectly
-    calibrated model has an error above 0, the more so the fewer cases a bin holds (``expected_by_chance``).
+    calibrated model has an error above 0, the more so the fewer cases a bin holds (``by_chance.expected_by_chance``).
     """
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     edges = bin_edges(sure, bins, equal_mass=equal_mass)
-    in_bin = np.eye(len(edges) - 1)[_places(sure, edges)]
+    in_bin = np.eye(len(edges) - 1)[bin_of(sure, edges)]
     gaps = in_bin * (sure - right)[:, np.newaxis]
     return lambda weights: ratio(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
 
@@ -101,21 +106,6 @@ def classwise_calibration_error(
         for index in range(given.shape[1])
     ]
     return lambda weights: np.asarray(np.mean([error(weights) for error in of_class], axis=0))
-
-
-def expected_by_chance(confidence: npt.ArrayLike, bins: int = 10, *, equal_mass: bool = False, seed: int = 0) -> float:
-    """The mean calibration error that a perfectly calibrated model would show on cases of these confidences.
-
-    From 1,000 draws in which each case is right with the probability of its confidence, independently of the others
-    (Vaicenavicius et al., AISTATS 2019, section 5). An error that is not clearly above it says nothing.
-    """
-    sure = np.asarray(confidence, dtype=np.float64)
-    if not len(sure):
-        return math.nan
-    edges = bin_edges(sure, bins, equal_mass=equal_mass)
-    in_bin = np.eye(len(edges) - 1)[_places(sure, edges)]
-    right = np.random.default_rng(seed).random((1000, len(sure))) < sure
-    return float(np.abs((sure - right) @ in_bin).sum(axis=1).mean() / len(sure))
 
 
 def fit_temperature(logits: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -169,10 +159,6 @@ def named_class(
     given, true = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.int64)
     predicted = given.argmax(axis=1)
     return given[np.arange(len(true)), predicted], predicted == true
-
-
-def _places(confidence: FloatArray, edges: FloatArray) -> IntArray:
-    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2).astype(np.int64)
 
 
 def _log_sum_exp(values: FloatArray) -> FloatArray:

@@ -20,6 +20,8 @@ from medrail.evaluate.bootstrap import LEVEL, FloatArray, wilson
 from medrail.evaluate.metrics import BoolArray, IntArray
 
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+_ROUNDING = 1e-20
+"""Where every component is the same, rounding leaves a variance of about 1e-33."""
 
 
 class Components(NamedTuple):
@@ -45,6 +47,18 @@ class AreaDifference(NamedTuple):
     low: float
     high: float
     p: float
+
+
+class _Variance(NamedTuple):
+    """Of an area or of a difference, and the degrees of freedom that stand behind it."""
+
+    value: float
+    freedom: float
+
+    def half_width(self) -> float:
+        from scipy import special
+
+        return float(special.stdtrit(self.freedom, (1 + LEVEL) / 2)) * math.sqrt(self.value)
 
 
 def auc_components(positive: npt.ArrayLike, scores: npt.ArrayLike) -> Components:
@@ -76,8 +90,9 @@ def delong_interval(positive: npt.ArrayLike, scores: npt.ArrayLike, patients: Se
     """The area with its 95 % interval, clustered by patient.
 
     The interval is made on the logit scale, where it cannot leave 0 to 1 and leans the right way near 1 (Pepe, The
-    Statistical Evaluation of Medical Tests, 2003, section 5.2). An area of exactly 1 (or 0) has components without any
-    spread, so DeLong's interval would be empty: see ``delong_method``.
+    Statistical Evaluation of Medical Tests, 2003, section 5.2), with Student's t in place of the normal: by simulation
+    the normal one is too narrow where a class has few patients (docs/explanation/statistics.md). An area of exactly 1
+    (or 0) has components without any spread, so DeLong's interval would be empty: see ``delong_method``.
 
     Parameters
     ----------
@@ -97,10 +112,10 @@ def delong_interval(positive: npt.ArrayLike, scores: npt.ArrayLike, patients: Se
     if found.auc in (0.0, 1.0) and pairs >= 1:
         return AreaInterval(found.auc, *wilson(found.auc, pairs))
     variance = _clustered_variance(found, is_positive, members)
-    if not variance > 0:
+    if not variance.value > 0:
         return AreaInterval(found.auc, math.nan, math.nan)
     centre = math.log(found.auc / (1 - found.auc))
-    half = _Z * math.sqrt(variance) / (found.auc * (1 - found.auc))
+    half = variance.half_width() / (found.auc * (1 - found.auc))
     return AreaInterval(found.auc, _expit(centre - half), _expit(centre + half))
 
 
@@ -120,7 +135,7 @@ def delong_method(positive: npt.ArrayLike, scores: npt.ArrayLike, patients: Sequ
         return (
             f"{LEVEL:.0%} Wilson interval for {_count(pairs, 'separate pair')} of patients, as no pair is ranked wrong"
         )
-    if not math.isfinite(_clustered_variance(found, is_positive, members)):
+    if not math.isfinite(_clustered_variance(found, is_positive, members).value):
         return "no interval: one of the classes has cases of one patient only"
     if math.isnan(delong_interval(is_positive, scores, patients).low):
         return "no interval: the scores rank nothing"
@@ -147,7 +162,8 @@ def delong_difference(
 
     Returns
     -------
-    The difference with its 95 % interval on the plain scale and the two-sided p of the normal approximation. Where the
+    The difference with its 95 % interval on the plain scale and its two-sided p, both by the normal approximation:
+    where the models are equally good it is below 0.05 in 3 to 6 % of the simulations (Student's t: 2 to 5 %). Where the
     two models rank every case alike the components' difference has no spread: p is 1 and there is no interval. Where
     they differ by the same amount for every case (one perfect, the other constant), interval and p are NaN: a
     permutation test can still answer.
@@ -156,28 +172,31 @@ def delong_difference(
     one, other = auc_components(is_positive, first), auc_components(is_positive, second)
     gap = Components(one.auc - other.auc, one.of_positives - other.of_positives, one.of_negatives - other.of_negatives)
     variance = _clustered_variance(gap, is_positive, members)
-    if not variance > 0:
+    if not variance.value > 0:
         alike = gap.auc == 0 and not gap.of_positives.any() and not gap.of_negatives.any()
         return AreaDifference(gap.auc, math.nan, math.nan, 1.0 if alike else math.nan)
-    deviation = math.sqrt(variance)
+    deviation = math.sqrt(variance.value)
     p = math.erfc(abs(gap.auc) / deviation / math.sqrt(2))
     return AreaDifference(gap.auc, gap.auc - _Z * deviation, gap.auc + _Z * deviation, p)
 
 
-def _clustered_variance(found: Components, positive: BoolArray, members: IntArray) -> float:
+def _clustered_variance(found: Components, positive: BoolArray, members: IntArray) -> _Variance:
     """Obuchowski's variance; DeLong's where every patient has one case. NaN if a class has fewer than two patients."""
     n_patients = int(members.max()) + 1 if len(members) else 0
     up, of_up = members[positive], np.bincount(members[positive], minlength=n_patients)
     down, of_down = members[~positive], np.bincount(members[~positive], minlength=n_patients)
     with_up, with_down = int((of_up > 0).sum()), int((of_down > 0).sum())
     if with_up < 2 or with_down < 2:
-        return math.nan
+        return _Variance(math.nan, math.nan)
     gain = np.bincount(up, weights=found.of_positives - found.auc, minlength=n_patients) / len(up)
     loss = np.bincount(down, weights=found.of_negatives - found.auc, minlength=n_patients) / len(down)
-    alone = with_up / (with_up - 1) * (gain @ gain) + with_down / (with_down - 1) * (loss @ loss)
-    variance = alone + 2 * n_patients / (n_patients - 1) * (gain @ loss)
-    # Rounding leaves about 1e-33 where every component is the same.
-    return float(variance) if variance > 1e-20 else 0.0
+    parts = np.array([gain @ gain, loss @ loss]) * [with_up / (with_up - 1), with_down / (with_down - 1)]
+    variance = float(parts.sum() + 2 * n_patients / (n_patients - 1) * (gain @ loss))
+    if not variance > _ROUNDING:
+        return _Variance(0.0, math.nan)
+    # Welch and Satterthwaite: the class of few patients decides, where it makes most of the variance.
+    freedom = float(parts.sum() ** 2 / (parts**2 / [with_up - 1, with_down - 1]).sum())
+    return _Variance(variance, freedom)
 
 
 def _share_below(values: FloatArray, ranked: FloatArray) -> FloatArray:

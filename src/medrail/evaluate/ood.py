@@ -57,19 +57,19 @@ def fit_ood(features: npt.ArrayLike) -> OodModel:
     Parameters
     ----------
     features:
-        (n, F), n >= 2, of training cases.
+        (n, F), n >= 3, of training cases: with two the shrinkage sees no noise.
 
     Raises
     ------
     InputError
-        Fewer than two cases, values that are not finite, or features that do not vary at all.
+        Fewer than three cases, values that are not finite, or features that do not vary at all.
     """
     given = np.asarray(features, dtype=np.float64)
-    if given.ndim != 2 or len(given) < 2 or not given.shape[1] or not np.isfinite(given).all():
+    if given.ndim != 2 or len(given) < 3 or not given.shape[1] or not np.isfinite(given).all():
         raise InputError(
             f"features of shape {given.shape}"
             + ("" if np.isfinite(given).all() else " with values that are not finite"),
-            needed="two or more cases with the same finite features each (n, F)",
+            needed="three or more cases with the same finite features each (n, F)",
         )
     mean = given.mean(axis=0)
     centred = given - mean
