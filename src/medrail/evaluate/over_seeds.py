@@ -62,7 +62,7 @@ class Doubt:
     def degrees(self) -> float:
         """Of freedom, after Satterthwaite (Biometrics Bulletin 2:110, 1946).
 
-        Of the variance as it is used: with the two sources' plain sum above the line, three seeds gave 8 % false alarms.
+        Of the variance as it is used: with the sources' plain sum above the line, three seeds gave 8 % false alarms.
         """
         below = (self.of_seeds**2 / self.freedom if self.freedom else 0.0) + self.of_patients**2 / self.patients_freedom
         return float(self.variance**2 / below)
