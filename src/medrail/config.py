@@ -182,7 +182,11 @@ class ModelConfig(_Stage):
     dims: Literal[2, 3] = Field(description="2: each slice or picture by itself; 3: volumes")
     channels: Annotated[int, Field(ge=1)] = Field(1, description="input channels")
     width: Annotated[int, Field(ge=4)] = Field(16, description="channels of the first level (segmentation networks)")
-    weights: str = Field("", description="local file of weights to start from; empty: from random ones")
+    weights: str = Field(
+        "",
+        description="weights to start from: a local file, hf://OWNER/REPOSITORY/FILE or https://.../FILE#sha256=HEX;"
+        " empty: random ones",
+    )
     patch: tuple[int, ...] = Field(
         (), description="dims: 3 segmentation: patch (D, H, W) in voxels of the prepared grid"
     )
@@ -238,9 +242,12 @@ class TrainConfig(_Stage):
     )
     samples_per_epoch: Annotated[int, Field(ge=0)] = Field(0, description="0: every sample once; else drawn at random")
     seed: int = Field(0, description="of the first weights, the order of samples and their augmentation")
-    device: str = Field("auto", description="auto (the GPU with most free memory, else the CPU), cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        "auto", description="auto (the GPU with most free memory, else the CPU), cpu, cuda, cuda:1, mps"
+    )
     devices: Annotated[int, Field(ge=1)] = Field(
-        1, description="processes on this machine that share each batch, one a GPU (or on the CPU); torchrun overrides it"
+        1,
+        description="processes on this machine that share each batch, one a GPU (or on the CPU); torchrun overrides it",
     )
     nodes: Annotated[int, Field(ge=1)] = Field(1, description="machines, where Slurm or torchrun starts the processes")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(

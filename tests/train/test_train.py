@@ -120,7 +120,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(project: Any, batch: int)
     assert resumed == halfway
     for which in ("last", "best"):
         assert same(weights(undisturbed, which), weights(resumed, which))
-    without_clock = [[{**line, "time": "", "seconds": 0, "images_per_s": 0} for line in lines(run)] for run in (undisturbed, resumed)]
+    without_clock = [
+        [{**line, "time": "", "seconds": 0, "images_per_s": 0} for line in lines(run)] for run in (undisturbed, resumed)
+    ]
     assert without_clock[0] == without_clock[1]
     assert read_json(resumed.passport)["resumed"] == 1
 

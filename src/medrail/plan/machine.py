@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from medrail.machine import memory_limits_bytes, processors
 
-
 BUDGET_MINUTES = 30.0
 """What a first training on one's own data should take at most."""
 _TOLD_WITHIN_S = 10

@@ -121,7 +121,7 @@ def carry_out(order: Order) -> Run:
         state = fresh(material, samples)
         state.notes += [note for note in (machine.note, _split_norm(state, fabric)) if note]
         exact = fixed(config, schedule)
-        begun = passport.begin(config, order.workspace, material.store, material.cases, machine)
+        begun = passport.begin(config, order.workspace, material.store, material.cases, machine, material.weights)
         planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact)}
         begun = {"fingerprint": fingerprint, "schedule": planned, **begun}
         if fabric.is_global_zero:
@@ -160,7 +160,9 @@ def _epochs(job: Job, state: State) -> None:
                 if job.progress and len(losses) < per_epoch:
                     job.progress(number + 1, steps, f"{pace.note(state.epoch)}; {state.note_of_last(settings.epochs)}")
             line = epoch_line(job.run, state, mean_of(losses, fabric), pace.images_per_s)
-            score = fabric.broadcast(score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None)
+            score = fabric.broadcast(
+                score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None
+            )
             line |= (score.metrics if score else {}) | {"seconds": pace.epoch_s}
             best = state.take(line, score)
             state.parts, state.notes = step.parts, [*state.notes, *step.new_notes()]

@@ -61,7 +61,9 @@ def result(state: State, schedule: Schedule, task: str, *, validated: bool) -> d
     found: dict[str, Any] = {"epochs": state.epoch, "train_seconds": seconds}
     notes = list(state.notes)
     if schedule.minutes:
-        notes.append(f"{schedule.minutes:g} minutes: {schedule.epochs} epochs were planned, {seconds / 60:.1f} min used")
+        notes.append(
+            f"{schedule.minutes:g} minutes: {schedule.epochs} epochs were planned, {seconds / 60:.1f} min used"
+        )
     if not validated:
         chosen = "no validation cases: all epochs were trained and the last weights were kept"
         notes.append(chosen)

@@ -76,7 +76,12 @@ def fingerprint(
 
 
 def begin(
-    config: Config, workspace: Workspace, store: Store, cases: Sequence[Case], machine: Machine
+    config: Config,
+    workspace: Workspace,
+    store: Store,
+    cases: Sequence[Case],
+    machine: Machine,
+    weights: Path | None = None,
 ) -> dict[str, Any]:
     """Everything but the fingerprint and the result, as JSON values."""
     return {
@@ -90,6 +95,7 @@ def begin(
             **{f"{split}_cases": sum(case.split == split for case in cases) for split in ("train", "val")},
             **{f"{split}_patients": _patients(cases, split) for split in ("train", "val")},
         },
+        "weights": {"name": config.model.weights, "sha256": _sha256(weights)} if weights else None,
         "project": project_code(workspace.root),
         "medrail": {"version": __version__, "source_sha256": source_sha256()},
         "packages": {name: _version(name) for name in PACKAGES},

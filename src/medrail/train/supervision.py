@@ -48,7 +48,9 @@ class Supervised(nn.Module):
         return [logits, *(head(map_) for head, map_ in zip(self.heads, found, strict=True))]
 
 
-def supervised_loss(loss_of: Loss, answers: torch.Tensor | Sequence[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+def supervised_loss(
+    loss_of: Loss, answers: torch.Tensor | Sequence[torch.Tensor], targets: torch.Tensor
+) -> torch.Tensor:
     """The loss of the finest answer; of several their mean, each next one counting half (Isensee et al., Nature Methods
     18, 2021). Masks become coarser by taking the nearest voxel.
     """

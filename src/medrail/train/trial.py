@@ -12,8 +12,8 @@ from lightning_fabric import Fabric
 from medrail.data import Samples, batches
 from medrail.train.fresh import fresh, step_of
 from medrail.train.material import Material
-from medrail.train.schedule import Schedule, fitting, measured
 from medrail.train.outcome import score_of
+from medrail.train.schedule import Schedule, fitting, measured
 
 log = logging.getLogger("medrail.train")
 
@@ -31,7 +31,9 @@ def schedule_by_trial(material: Material, samples: Samples, fabric: Fabric, bega
     settings = material.config.train
     state = fresh(material, samples)
     step = step_of(material, samples, settings, state, fabric)
-    source = itertools.chain.from_iterable(batches(samples, settings, epoch, fabric.device) for epoch in itertools.count())
+    source = itertools.chain.from_iterable(
+        batches(samples, settings, epoch, fabric.device) for epoch in itertools.count()
+    )
     step.network.train()
 
     def seconds() -> float:
