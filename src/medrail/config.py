@@ -229,7 +229,11 @@ class ModelConfig(_Stage):
     dims: Literal[2, 3] = Field(description="2: each slice or picture by itself; 3: volumes")
     channels: Annotated[int, Field(ge=1)] = Field(1, description="input channels")
     width: Annotated[int, Field(ge=4)] = Field(16, description="channels of the first level (segmentation networks)")
-    weights: str = Field("", description="local file of weights to start from; empty: from random ones")
+    weights: str = Field(
+        "",
+        description="weights to start from: a local file, hf://OWNER/REPOSITORY/FILE or https://.../FILE#sha256=HEX;"
+        " empty: random ones",
+    )
     patch: tuple[int, ...] = Field(
         (), description="dims: 3 segmentation: patch (D, H, W) in voxels of the prepared grid"
     )

@@ -13,7 +13,7 @@ import torch
 
 from medrail.config import TrainConfig
 from medrail.errors import ConfigError, RunError
-from medrail.train import processes, train
+from medrail.train import load_model, processes, train
 from medrail.train.checkpoint import load
 from medrail.train.device import choose
 from medrail.workspace import Run, read_json
@@ -21,15 +21,21 @@ from medrail.workspace import Run, read_json
 GB = 2**30
 
 
-def agree(first: Run, second: Run) -> None:
-    """Weights within what adding in another order gives."""
-    for key in ("network", "average"):
-        one, other = load(first.last)[key], load(second.last)[key]
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            torch.testing.assert_close(
-                value, other[name], atol=2e-4, rtol=1e-3, msg=lambda text, at=name: f"{at}: {text}"
-            )
+def last_network(run: Run) -> torch.nn.Module:
+    network = load_model(run)
+    network.load_state_dict(load(run.last)["average"])
+    return network
+
+
+def agree(first: Run, second: Run, another: Run) -> None:
+    """Answers within what adding in another order gives, far nearer than those of ``another`` seed.
+
+    Single weights may differ: a bias before a normalisation has no gradient but rounding, which AdamW makes large.
+    """
+    images = torch.randn(4, 1, 16, 24, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        one, same, other = (last_network(run)(images) for run in (first, second, another))
+    assert (one - same).abs().max() < 0.02 * (one - other).abs().max()
 
 
 def lines(run: Run) -> list[dict[str, Any]]:
@@ -43,7 +49,8 @@ def test_two_processes_train_what_one_trains(volumes: Any) -> None:
     alone = train(small.config, small.workspace, small.cases, run_name="alone")
     both = small.with_settings(devices=2)
     together = train(both.config, both.workspace, both.cases, run_name="together")
-    agree(alone, together)
+    other = small.with_settings(seed=1)
+    agree(alone, together, train(other.config, other.workspace, other.cases, run_name="other"))
     for one, other in zip(lines(alone), lines(together), strict=True):
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
         assert other["val_dice"] == pytest.approx(one["val_dice"], abs=0.02)
@@ -66,7 +73,8 @@ def test_torchrun_starts_the_processes(volumes: Any) -> None:
     run = small.workspace.run("torchrun")
     assert read_json(run.passport)["finished"]
     assert read_json(run.passport)["machine"]["processes"] == 2
-    agree(alone, run)
+    other = small.with_settings(seed=1)
+    agree(alone, run, train(other.config, other.workspace, other.cases, run_name="other"))
 
 
 @pytest.mark.slow

@@ -118,14 +118,15 @@ def _prepared(
     """The cases of which there are prepared arrays, made now where the store lacks them, and what differs in these."""
     from medrail.prepare import store_of
     from medrail.train import differences, passport
-    from medrail.train.material import gather
+    from medrail.train.material import gather, start_weights
 
     config, workspace = project.config, project.workspace
     prepare(config, workspace, cases, make_progress("Preparing"))
     store = store_of(config, workspace)
     ready = set(store.ids())
     usable = tuple(case for case in cases if case.id in ready)
-    found = differences.of_prepared(recorded, passport.made_from(config, workspace, store, usable))
+    weights = start_weights(config.model.weights, workspace)
+    found = differences.of_prepared(recorded, passport.made_from(store, usable, weights))
     if not found:
         material = gather(config, workspace, usable)
         made_of = passport.fingerprint(config, store, material.classes, material.cases, material.weights)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 WARM_UP_STEPS = 10
-"""After t steps the decay is at most (1 + t) / (10 + t), so that the first weights, which are random, are soon forgotten
-(as in TensorFlow's ExponentialMovingAverage)."""
+"""After t steps the decay is at most (1 + t) / (10 + t): an average over the last tenth of all steps so far, so that
+the first, random weights are soon forgotten (as in TensorFlow's ExponentialMovingAverage)."""
 
 
 class Average:

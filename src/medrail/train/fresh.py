@@ -32,7 +32,7 @@ def fresh(material: Material, samples: Samples) -> State:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
     notes = []
     if material.weights:
-        notes.append(f"started from {start_from(network, material.weights)}")
+        notes.append(f"started from {start_from(network, material.weights)} ({config.model.weights})")
         log.info("%s", notes[0])
     average = Average(network, settings.ema) if settings.ema else None
     trained, maps = network, MODELS[config.model.name].maps

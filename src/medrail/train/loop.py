@@ -131,7 +131,7 @@ def carry_out(order: Order) -> Run:
         state = fresh(material, samples)
         state.notes += [note for note in (machine.note, _split_norm(state, fabric)) if note]
         exact = fixed(config, schedule)
-        begun = passport.begin(config, order.workspace, material.store, material.cases, machine)
+        begun = passport.begin(config, order.workspace, material.store, material.cases, machine, material.weights)
         planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact)}
         begun = {"fingerprint": fingerprint, "schedule": planned, **begun}
         if fabric.is_global_zero:

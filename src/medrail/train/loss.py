@@ -21,7 +21,7 @@ LARGEST_WEIGHT = 20.0
 
 
 def amount(loss_of: Loss, targets: torch.Tensor) -> torch.Tensor:
-    """What the mean of a loss is taken over: the number of samples, or where classes have weights, the sum of theirs."""
+    """What the mean of a loss is taken over: samples or, where classes have weights, the sum of theirs."""
     weights = loss_of.weight if isinstance(loss_of, nn.CrossEntropyLoss) else None
     if weights is None:
         return torch.tensor(float(len(targets)), device=targets.device)

@@ -15,6 +15,7 @@ from medrail.data import Needs, check_augment
 from medrail.errors import CaseError
 from medrail.models import MODELS, check_model
 from medrail.prepare import Pipeline, Store, store_of
+from medrail.train.hub import fetched, is_remote
 from medrail.train.weights import check_weights
 from medrail.types import SPLITS, Case
 from medrail.workspace import Workspace
@@ -22,7 +23,9 @@ from medrail.workspace import Workspace
 
 @dataclass(frozen=True)
 class Material:
-    """The configuration, the classes in the order of the outputs, and the prepared cases, sorted by id."""
+    """The configuration, the classes in the order of the outputs, the prepared cases, sorted by id, and the file of
+    weights to start from.
+    """
 
     config: Config
     workspace: Workspace
@@ -30,16 +33,11 @@ class Material:
     classes: tuple[str, ...]
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
+    weights: Path | None = None
 
     @property
     def cases(self) -> tuple[Case, ...]:
         return self.training + self.validation
-
-    @property
-    def weights(self) -> Path | None:
-        """The file of weights to start from."""
-        name = self.config.model.weights
-        return self.workspace.source(name) if name else None
 
     @property
     def needs(self) -> Needs:
@@ -102,9 +100,8 @@ def gather(config: Config, workspace: Workspace, cases: Sequence[Case]) -> Mater
         class_names(config, cases),
         tuple(case for case in in_order if case.split == "train"),
         tuple(case for case in in_order if case.split == "val"),
+        start_weights(config.model.weights, workspace),
     )
-    if material.weights:
-        check_weights(material.weights)
     if not material.training:
         sizes = ", ".join(f"{name} {sum(case.split == name for case in cases)}" for name in SPLITS)
         raise CaseError(
@@ -115,6 +112,16 @@ def gather(config: Config, workspace: Workspace, cases: Sequence[Case]) -> Mater
     if config.task == "classification":
         _check_labels(material)
     return material
+
+
+def start_weights(name: str, workspace: Workspace) -> Path | None:
+    """The file that ``model.weights`` names, fetched if it is an address."""
+    if not name:
+        return None
+    if is_remote(name):
+        return fetched(name, workspace.root / "weights")
+    check_weights(workspace.source(name))
+    return workspace.source(name)
 
 
 def _patch(config: Config) -> tuple[int, ...]:

@@ -77,7 +77,12 @@ def fingerprint(
 
 
 def begin(
-    config: Config, workspace: Workspace, store: Store, cases: Sequence[Case], machine: Machine
+    config: Config,
+    workspace: Workspace,
+    store: Store,
+    cases: Sequence[Case],
+    machine: Machine,
+    weights: Path | None = None,
 ) -> dict[str, Any]:
     """Everything but the fingerprint and the result, as JSON values."""
     return {
@@ -86,22 +91,23 @@ def begin(
         "created": now(),
         "seed": config.train.seed,
         "data": {
-            **made_from(config, workspace, store, cases),
+            **made_from(store, cases, weights),
             **{f"{split}_cases": sum(case.split == split for case in cases) for split in ("train", "val")},
             **{f"{split}_patients": _patients(cases, split) for split in ("train", "val")},
         },
+        "weights": {"name": config.model.weights, "sha256": sha256_of(weights)} if weights else None,
         **circumstances(workspace, machine),
     }
 
 
-def made_from(config: Config, workspace: Workspace, store: Store, cases: Sequence[Case]) -> dict[str, str]:
+def made_from(store: Store, cases: Sequence[Case], weights: Path | None) -> dict[str, str]:
     """SHA-256 of the sources, the steps, the prepared numbers, and the weights to start from ("" for random ones)."""
     trained = [case.id for case in cases if case.split in ("train", "val")]
     return {
         "fingerprint": store.fingerprint(trained),
         "pipeline": store.pipeline.fingerprint,
         "numbers": store.numbers_fingerprint(trained),
-        "start_weights": sha256_of(workspace.source(config.model.weights)) if config.model.weights else "",
+        "start_weights": sha256_of(weights) if weights else "",
     }
 
 

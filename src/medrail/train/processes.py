@@ -119,7 +119,7 @@ def follow() -> None:
 
 def _start(handed_over: Path, world: int, rank: int, port: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **_environment(world, rank, port), _HANDED_OVER: str(handed_over)}
-    return subprocess.Popen([sys.executable, "-c", _CHILD], env=environment)
+    return subprocess.Popen([sys.executable, "-c", _CHILD], env=environment)  # noqa: S603 - fixed words
 
 
 def _environment(world: int, rank: int, port: str) -> dict[str, str]:

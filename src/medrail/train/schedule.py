@@ -81,8 +81,8 @@ def fitting(settings: TrainConfig, count: int, used_s: float, step_s: float, val
         steps = int((left_s / wanted - validation_s) / step_s)
         if steps < 1:
             raise ConfigError(
-                f"{settings.minutes:g} minutes are too few: reading took {used_s:.0f} s, a step takes {step_s:.1f} s and "
-                f"a validation {validation_s:.1f} s",
+                f"{settings.minutes:g} minutes are too few: reading took {used_s:.0f} s, a step takes {step_s:.1f} s "
+                f"and a validation {validation_s:.1f} s",
                 where="train.minutes",
                 remedy="Give more time, or take a smaller network or size.",
             )

@@ -1,4 +1,4 @@
-"""Step: one batch -> one change of the weights, in as many parts as memory asks for, by as many processes as there are."""
+"""Step: one batch -> one change of the weights, in as many parts as memory asks for, by all processes together."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Step:
         return total
 
     def _own(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """This process's samples, and whether they count: one that is left without any computes along with the first."""
+        """This process's samples, and how they count: one that is left without any computes along, for nothing."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         if world == 1:
             return images, targets, 1.0
