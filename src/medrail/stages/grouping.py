@@ -71,6 +71,7 @@ def train_group(
         + (f"; {kept} of the runs {'was' if kept == 1 else 'were'} there already" if kept else ""),
         facts=(("runs", shown(names, 10)),),
         files=(group.folder,),
+        warnings=_unlike(group),
         up_to_date=kept == count,
         seconds=seconds(),
         values={
@@ -121,6 +122,17 @@ def _fingerprint(project: Project) -> str:
 
     material = gather(project.config, project.workspace, usable_cases(project))
     return passport.fingerprint(project.config, material.store, material.classes, material.cases, material.weights)
+
+
+def _unlike(group: Group) -> tuple[str, ...]:
+    """A time budget may hold other numbers of epochs from run to run; then the members differ in more than the seed."""
+    planned = [read_json(run.passport).get("schedule", {}).get("epochs") for run in group.runs]
+    if len(set(planned)) < 2:
+        return ()
+    return (
+        f"train.minutes held {shown(planned, 10)} epochs: the runs differ in more than the {MEMBER_NOUN[group.kind]}; "
+        "set train.epochs instead",
+    )
 
 
 def _say(run: Run, group: Group) -> None:
