@@ -34,6 +34,7 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         ),
         patch=draw(extent),
         grid=draw(extent),
+        cells=draw(st.one_of(st.just(()), st.tuples(*[st.tuples(st.floats(0.25, 64), st.floats(-32, 64))] * dims))),
         read_options=ReadOptions(jpeg_least_px=draw(st.one_of(st.none(), st.tuples(sizes, sizes)))),
     )
 
@@ -59,6 +60,8 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     "change",
     [
+        {"cells": [[16, 0]]},
+        {"cells": [[16, 0], [0, 0], [16, 0]]},
         {"task": "detection"},
         {"dims": 4},
         {"classes": ["one"]},

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Backend, fetch, outputs_of
 from medrail.bundle.calibration import Calibration, Ood
-from medrail.bundle.evidence import contrast, exact_evidence, on_grid
+from medrail.bundle.evidence import Places, contrast, exact_evidence, on_grid
 from medrail.bundle.probability import joined_logits, softmax
 from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, sliding_window
 from medrail.bundle.spec import NetworkSpec
@@ -128,7 +128,8 @@ class Predictor:
         mask = self._mask(probabilities, prepared, image) if self.spec.task == "segmentation" else None
         shown = None
         if answers.evidence is not None and prediction.class_name:
-            shown = self._shown(answers.evidence, prediction.class_name, prepared, image)
+            cells = contrast(answers.evidence, self.spec.classes.index(prediction.class_name))
+            shown = exact_evidence(prediction.class_name, self.spread(cells, prepared, image, self.spec.cells))
         score = self._ood.score(answers.features) if self._ood and answers.features is not None else None
         end = time.perf_counter()
         return replace(
@@ -225,10 +226,32 @@ class Predictor:
             return None
         return evidence[0][0] if self.spec.dims == 3 else np.moveaxis(np.concatenate(evidence), 0, 1)
 
-    def _shown(self, evidence: FloatArray, class_name: str, prepared: Image, image: Image) -> Evidence:
-        cells = contrast(evidence, self.spec.classes.index(class_name))
-        on_raw_grid = self._inverted(on_grid(cells, prepared.grid)[np.newaxis], prepared, image)
-        return exact_evidence(class_name, Image(on_raw_grid, image.geometry, source=image.source))
+    def explain(self, image: Image, class_name: str = "", roi: Image | None = None) -> Evidence | None:
+        """The exact evidence for a class ("": the one decided for), on the raw grid; None where the network has none.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or as a call does.
+        """
+        if not self.has_evidence:
+            return None
+        if class_name and class_name not in self.spec.classes:
+            raise InputError(f"no class {class_name!r}", needed=f"one of {', '.join(self.spec.classes)}")
+        prepared = self.prepare(image, roi)
+        answers = self.answers(prepared, (LOGITS, EVIDENCE))
+        assert answers.evidence is not None  # noqa: S101 - ``has_evidence`` says so
+        name = class_name or self._classified(self._probabilities(answers.logits)).class_name or ""
+        cells = contrast(answers.evidence, self.spec.classes.index(name))
+        return exact_evidence(name, self.spread(cells, prepared, image, self.spec.cells))
+
+    def spread(self, cells: FloatArray, prepared: Image, image: Image, places: Places = ()) -> Image:
+        """A map (d, h, w) of the prepared image, stretched to it and brought back to the raw image's grid.
+
+        ``places`` says where its cells lie, as ``NetworkSpec.cells``; (): evenly.
+        """
+        voxels = self._inverted(on_grid(cells, prepared.grid, places)[np.newaxis], prepared, image)
+        return Image(voxels, image.geometry, source=image.source)
 
     def on_raw_grid(self, image: Image) -> FloatArray:
         """Segmentation: the probability of each class, (K, D, H, W) on the raw image's grid, for answers put together.
