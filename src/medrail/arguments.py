@@ -139,7 +139,8 @@ _EVALUATE = """\
 PATH is a run's folder, a project (its newest run), or a group's folder (train --seeds, --folds): then each member is
 evaluated, and all together. What is evaluated is the exported network with the bundle's own preprocessing, on raw
 files: exactly what will be served. Its cases are those of the split that the run was trained with (its cases.csv);
-what was added to the data since is left out.
+what was added to the data since is left out. Before, temperature, thresholds and what is unlike the training data are
+fitted on the validation cases. evaluation/index.html of the run shows everything.
 
   medrail evaluate my-project
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val

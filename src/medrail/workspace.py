@@ -8,7 +8,7 @@
     DIR/check.html              the same with pictures, for a person
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl curves.png
-                                checkpoints/ network.onnx evaluation/
+                                checkpoints/ network.onnx calibration.json evaluation/ external/NAME/
     DIR/tune/STUDY/             what `medrail tune` found: best.yaml trials.csv study.json *.png, and trial-0000/ ...,
                                 each a Run
     DIR/bundles/NAME/VERSION/   what is served
