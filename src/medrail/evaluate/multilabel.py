@@ -15,8 +15,8 @@ from medrail.bundle.calibration import FINDING_FROM
 from medrail.evaluate.bootstrap import FloatArray, Measured, Statistic
 from medrail.evaluate.chosen import Area
 from medrail.evaluate.intervals import Counted, Resampling, WithIntervals
-from medrail.evaluate.metrics import BoolArray, area_under_roc, ratio
-from medrail.evaluate.scoring import average_precision, mean_of
+from medrail.evaluate.metrics import BoolArray, ratio
+from medrail.evaluate.scoring import mean_of
 from medrail.evaluate.summary import measure_area, share_of_all, share_of_class
 
 Rates = Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray]
@@ -79,15 +79,19 @@ def multilabel_statistics(
     true = np.asarray(truth, dtype=bool).reshape(-1, len(classes))
     scores = np.asarray(probabilities, dtype=np.float64).reshape(true.shape)
     found = _found(scores, classes, thresholds)
+    areas = [_areas(true[:, k], scores[:, k]) for k in range(len(classes))]
     of_label: dict[str, list[Statistic]] = {
-        "auc": [_area(true[:, k], scores[:, k]) for k in range(len(classes))],
-        "auprc": [_precision(true[:, k], scores[:, k]) for k in range(len(classes))],
+        "auc": [area for area, _ in areas],
+        "auprc": [precision for _, precision in areas],
         **{name: [_rate(true[:, k], found[:, k], of) for k in range(len(classes))] for name, of in RATES.items()},
     }
     result: dict[str, Statistic] = {name: _macro(ones) for name, ones in of_label.items()}
-    result["auc_micro"] = _pooled(_area(true.ravel(), scores.ravel()), len(classes))
-    result["auprc_micro"] = _pooled(_precision(true.ravel(), scores.ravel()), len(classes))
-    result["f1_micro"] = _pooled(_rate(true.ravel(), found.ravel(), RATES["f1"]), len(classes))
+    repeated = _remembered(lambda weights: np.repeat(weights, len(classes), axis=1))  # a case brings all its labels
+    area, precision = _areas(true.ravel(), scores.ravel())
+    rate = _rate(true.ravel(), found.ravel(), RATES["f1"])
+    result["auc_micro"] = lambda weights: area(repeated(weights))
+    result["auprc_micro"] = lambda weights: precision(repeated(weights))
+    result["f1_micro"] = lambda weights: rate(repeated(weights))
     result["subset_accuracy"] = mean_of((true == found).all(axis=1))
     result["hamming_loss"] = mean_of((true != found).mean(axis=1))
     for name, ones in of_label.items():
@@ -107,12 +111,36 @@ RATES: dict[str, Rates] = {
 """Of one label at its threshold."""
 
 
-def _area(positive: BoolArray, scores: FloatArray) -> Statistic:
-    return lambda weights: area_under_roc(positive, scores, weights)
+def _areas(positive: BoolArray, scores: FloatArray) -> tuple[Statistic, Statistic]:
+    """AUC and average precision, as ``area_under_roc`` and ``average_precision`` have them, from one pass for both."""
+    order = np.argsort(-scores, kind="stable")
+    _, starts = np.unique(-scores[order], return_index=True)
+    sorted_positive = positive[order].astype(np.float64)
+
+    def both(weights: FloatArray) -> FloatArray:
+        ranked = weights[:, order]
+        up, either = (np.add.reduceat(part, starts, axis=1) for part in (ranked * sorted_positive, ranked))
+        down, so_far = either - up, np.cumsum(up, axis=1)
+        area = ratio(
+            (down * (so_far - 0.5 * up)).sum(axis=1), np.asarray(up.sum(axis=1) * down.sum(axis=1), dtype=np.float64)
+        )
+        precision = ratio(so_far, np.cumsum(either, axis=1), empty=0.0)
+        return np.stack([area, ratio((up * precision).sum(axis=1), up.sum(axis=1))])
+
+    found = _remembered(both)
+    return (lambda weights: found(weights)[0]), (lambda weights: found(weights)[1])
 
 
-def _precision(positive: BoolArray, scores: FloatArray) -> Statistic:
-    return lambda weights: average_precision(positive, scores, weights)
+def _remembered(statistic: Statistic) -> Statistic:
+    """The same, computed once for the same array of weights: that of one label is wanted for the mean of all, too."""
+    last: list[tuple[FloatArray, FloatArray]] = []
+
+    def of_weights(weights: FloatArray) -> FloatArray:
+        if not last or last[0][0] is not weights:
+            last[:] = [(weights, statistic(weights))]
+        return last[0][1]
+
+    return of_weights
 
 
 def _rate(positive: BoolArray, found: BoolArray, of: Rates) -> Statistic:
@@ -123,7 +151,7 @@ def _rate(positive: BoolArray, found: BoolArray, of: Rates) -> Statistic:
         tp, fp, fn, tn = (weights @ table).T
         return of(tp, fp, fn, tn)
 
-    return statistic
+    return _remembered(statistic)
 
 
 def _macro(statistics: Sequence[Statistic]) -> Statistic:
@@ -133,8 +161,3 @@ def _macro(statistics: Sequence[Statistic]) -> Statistic:
         return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0).astype(np.float64))
 
     return statistic
-
-
-def _pooled(statistic: Statistic, labels: int) -> Statistic:
-    """A statistic of (case, label) pairs, as one of the cases: a case brings all its labels."""
-    return lambda weights: statistic(np.repeat(weights, labels, axis=1))
