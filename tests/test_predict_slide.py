@@ -20,6 +20,7 @@ from medrail.errors import BundleError
 from medrail.predict import find_inputs, predict_files
 from medrail.predict_slide import class_colour, predict_slide
 from medrail.read import open_label_picture, read, sniff
+from medrail.types import Prediction
 from slides import PINK, tissue_slide, write_slide
 from small_bundles import classifier_network, evidence_network, segmenter_network, write_bundle
 from small_calibrations import small_calibration
@@ -109,9 +110,12 @@ def test_the_heat_map_shows_each_tile_at_its_place(tmp_path: Path, slide: Path) 
     class Known:
         spec, bundle_id = predictor.spec, predictor.bundle_id
 
+        calibration = None
+
         def __call__(self, image: Any) -> Any:
             pink = bool((np.abs(image.voxels[:, 0].reshape(3, -1).T - np.array(PINK)).max(axis=1) < 10).mean() > 0.3)
-            return type("Answer", (), {"probabilities": {"a": 0.9 * pink + 0.05, "b": 0.95 - 0.9 * pink}})
+            found = {"a": 0.9 * pink + 0.05, "b": 0.95 - 0.9 * pink}
+            return Prediction("classification", ("a", "b"), "known", found)
 
     predict_slide(Known(), slide, tmp_path, "out")  # type: ignore[arg-type]
     picture = np.asarray(Picture.open(tmp_path / "out.png")).astype(float)
