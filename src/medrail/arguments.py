@@ -344,7 +344,8 @@ FAIL (exit code 1) names what differs. The run itself is not touched.
 def _add_predict(verbs: Any) -> None:
     text = """\
 MODEL is a bundle's folder, or a project (its newest bundle). INPUT is a file, or a folder: every image below it, and
-each DICOM series as one image. Writes predictions.csv, masks on the raw grid (NIfTI) and overlays (PNG).
+each DICOM series as one image. Writes predictions.csv, masks on the raw grid (NIfTI) and overlays (PNG); of
+classifiers that have it, also the evidence for the class decided for (NAME_evidence.png).
 
   medrail predict my-project scan.nii.gz -o answers/
   medrail predict bundles/model/1 dicom-folder/ -o answers/
