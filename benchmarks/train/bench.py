@@ -1,8 +1,8 @@
 """How fast a ResNet-18 is trained end to end: prepared pictures, variation, steps, validation, checkpoint.
 
 The same network (first layer of stride 2), pictures, batch and number of threads (one) for a loop as one writes it
-oneself, MONAI's recipe for the CPU, Lightning's Trainer, and ``medrail.train``. Preparing is not counted for anyone: all
-find pictures of the network's size. What is counted is an epoch after the first step (medrail, Lightning: after the
+oneself, MONAI's recipe for the CPU, Lightning's Trainer, and ``medrail.train``. Preparing is not counted for anyone:
+all find pictures of the network's size. What is counted is an epoch after the first step (medrail, Lightning: after the
 first epoch), with its validation and its checkpoint.
 """
 

@@ -14,6 +14,7 @@ from medrail.config import ModelConfig, ModelName
 from medrail.errors import ConfigError
 from medrail.export.onnx_file import write_onnx
 from medrail.models import MODELS, build_model
+from medrail.models.transformer import patch_of
 
 # Anisotropic on purpose: an axis taken for another gives another shape.
 SIZES = {2: (32, 48), 3: (16, 32, 24)}
@@ -127,3 +128,28 @@ def test_tiny_cnn_is_tiny_and_takes_any_size() -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) < 120_000
     for spatial in ((8, 8), (9, 31), (100, 64)):
         assert net(torch.zeros(2, 1, *spatial)).shape == (2, CLASSES)
+
+
+def test_the_page_about_training_has_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "train.md").read_text(encoding="utf-8")
+    rows = [f"| `{name}` | {entry.task} | {entry.when} |" for name, entry in MODELS.items()]
+    assert "\n".join(rows) in page
+
+
+@pytest.mark.parametrize(
+    ("grid", "patch"),
+    [
+        ((224, 224), (16, 16)),
+        ((28, 28), (4, 4)),
+        ((64, 96, 32), (16, 16, 8)),
+        ((8, 24), (1, 3)),
+        ((225, 250), (15, 10)),
+    ],
+)
+def test_vit_cuts_into_the_largest_patches_that_leave_enough(grid: tuple[int, ...], patch: tuple[int, ...]) -> None:
+    assert patch_of(grid) == patch
+
+
+def test_vit_refuses_a_size_without_divisors() -> None:
+    with pytest.raises(ConfigError, match=r"63,001 patches for vit.*at most 1,024"):
+        build_model(ModelConfig(name="vit", dims=2), "classification", 2, (251, 251))

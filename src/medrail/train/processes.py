@@ -88,7 +88,7 @@ def companions(settings: TrainConfig, order: Any) -> Iterator[None]:
             f"{settings.nodes} machines, and this process is the only one",
             where="train.nodes",
             remedy="Start it on every machine: `torchrun --nnodes N --nproc-per-node GPUS --rdzv-backend c10d "
-            "--rdzv-endpoint HOST:PORT -m medrail train PROJECT`, or with srun.",
+            "--rdzv-endpoint HOST:PORT --no-python medrail train PROJECT`, or with srun.",
         )
     with tempfile.TemporaryDirectory(prefix="medrail-train-") as folder:
         handed_over = Path(folder) / "job.pickle"
