@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, and the table of the READMEs, from benchmarks/results/*.json; never edited by hand."""
+"""docs/benchmarks.md, and the tables of the READMEs and of statistics.md, from benchmarks/results/*.json."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ SPEED_HEAD = {
     "README.md": "| a CT series of 300 slices | to 128³ | peak memory | to 1 mm | peak memory |",
     "README.zh-CN.md": "| 一个 300 层的 CT 序列 | 重采样到 128³ | 峰值内存 | 重采样到 1 mm | 峰值内存 |",
 }
+
+STATISTICS = HERE.parent / "docs" / "explanation" / "statistics.md"
+GOOD_COVERAGE = (93.0, 97.0)
 
 HEAD = """\
 # Benchmarks
@@ -51,11 +54,40 @@ def row(measure: dict[str, object]) -> str:
 
 def with_speed(name: str, text: str) -> str:
     """The README with its table, between its two marks, as the results say."""
-    before, begin, rest = text.partition("<!-- speed -->\n")
-    _, end, after = rest.partition("<!-- /speed -->")
+    return _between(name, text, "speed", speed(SPEED_HEAD[name]))
+
+
+def with_coverage(text: str) -> str:
+    """statistics.md with the table of the intervals' coverage, between its two marks, as the results say."""
+    return _between(STATISTICS.name, text, "coverage", coverage())
+
+
+def _between(name: str, text: str, mark: str, table: str) -> str:
+    before, begin, rest = text.partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
     if not begin or not end:
-        raise SystemExit(f"{name}: no <!-- speed --> ... <!-- /speed --> to put the table into.")
-    return before + begin + speed(SPEED_HEAD[name]) + end + after
+        raise SystemExit(f"{name}: no <!-- {mark} --> ... <!-- /{mark} --> to put the table into.")
+    return before + begin + table + end + after
+
+
+def coverage() -> str:
+    """A row a number, a column a kind of study; what lies outside 93 to 97 % is bold."""
+    result = json.loads((HERE / "results" / "intervals.json").read_text(encoding="utf-8"))
+    cells: dict[str, dict[str, str]] = {}
+    methods: dict[str, str] = {}
+    for measure in result["measures"]:
+        _, setting, name = measure["name"].split("/")
+        low, high = GOOD_COVERAGE
+        value = f"{measure['value']:.1f}"
+        cells.setdefault(name, {})[setting] = value if low <= measure["value"] <= high else f"**{value}**"
+        methods[name] = measure["baseline"].partition(";")[0]
+    settings = list(dict.fromkeys(setting for row in cells.values() for setting in row))
+    lines = [f"| number | interval | {' | '.join(settings)} |", "|---|---|" + "---:|" * len(settings)]
+    lines += [
+        f"| {name} | {methods[name]} | {' | '.join(row.get(setting, '') for setting in settings)} |"
+        for name, row in cells.items()
+    ]
+    return "\n".join(["", *lines, "", *(f"- {note}" for note in result["notes"]), ""])
 
 
 def speed(head: str) -> str:
@@ -76,6 +108,8 @@ def main() -> None:
     for readme in READMES:
         readme.write_text(with_speed(readme.name, readme.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"wrote the table of {readme}")
+    STATISTICS.write_text(with_coverage(STATISTICS.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote the table of {STATISTICS}")
 
 
 if __name__ == "__main__":

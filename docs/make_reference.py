@@ -89,7 +89,8 @@ def metrics() -> str:
         "together. `n` is the number of cases that the value is taken over; of a sensitivity, specificity or "
         "predictive value, the cases that it is a share of. Where all resamples give the same value, there is no "
         "bootstrap interval. BCa: Efron, J Am Stat Assoc 82, 1987; Wilson: J Am Stat Assoc 22, 1927. "
-        "Parts of the cases (`strata`) are measured in the same way.",
+        "Parts of the cases (`strata`) are measured in the same way. Why these intervals, and how often they hold the "
+        "truth: [which interval for which number](../explanation/statistics.md).",
     ]
     for title, meanings, text in _METRICS:
         parts += [f"## {title}", text, *(_meaning(name, meaning) for name, meaning in meanings.items())]

@@ -52,6 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating = _add_stage(
         verbs, "evaluate", "the trained network on patients it never saw, with intervals", _EVALUATE
     )
+    evaluating.add_argument(
+        "--data", metavar="OTHER", help="judge it on all cases of another project or folder, and say what is lost there"
+    )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
     _add_predict(verbs)
     _add_serve(verbs)
@@ -101,10 +104,15 @@ segmentation; segresnet for 3-D and larger data; dynunet the nnU-Net architectur
 _EVALUATE = """\
 PATH is a run's folder, or a project (its newest run). What is evaluated is the exported network with the bundle's own
 preprocessing, on raw files: exactly what will be served. Its cases are those of the split that the run was trained
-with (its cases.csv); what was added to the data since is left out.
+with (its cases.csv); what was added to the data since is left out. Before, temperature, thresholds and what is unlike
+the training data are fitted on the validation cases. evaluation/index.html of the run shows everything.
+
+--data judges it on another hospital's cases: a project folder, or a folder of images that init would understand. All
+labelled cases are judged, and each metric is compared with the run's own evaluation. Results: external/ of the run.
 
   medrail evaluate my-project
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
+  medrail evaluate my-project --data other-hospital
 """
 _EXPORT = """\
 PATH is a run's folder, or a project (its newest run). The ONNX network must answer as the trained one on real cases and

@@ -37,7 +37,10 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
 
     project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
     with console.progress() as bars:
-        result = stages.evaluate_run(project, run, bars)
+        if arguments.data:
+            result = stages.evaluate_elsewhere(project, run, arguments.data, bars)
+        else:
+            result = stages.evaluate_run(project, run, bars)
     console.stage(result)
     if console.as_json:
         console.json(result.values)

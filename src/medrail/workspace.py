@@ -8,7 +8,7 @@
     DIR/check.html              the same with pictures, for a person
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl checkpoints/
-                                network.onnx evaluation/
+                                network.onnx calibration.json evaluation/ external/NAME/
     DIR/bundles/NAME/VERSION/   what is served
     DIR/predictions/            what `medrail predict` wrote
     DIR/logs/                   the service's logs
@@ -147,9 +147,14 @@ def find_bundle(path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: a folder with fixed names, every one of them a file that a person can open."""
+    """One training run: a folder with fixed names, every one of them a file that a person can open.
+
+    external:
+        Name of other data that it is judged on, whose evaluation lies apart; "" for its own.
+    """
 
     folder: Path
+    external: str = ""
 
     @property
     def name(self) -> str:
@@ -213,7 +218,7 @@ class Run:
 
     @property
     def evaluation(self) -> Path:
-        return self.folder / "evaluation"
+        return self.folder / "external" / self.external if self.external else self.folder / "evaluation"
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:

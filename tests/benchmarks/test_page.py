@@ -27,3 +27,8 @@ def test_page_is_of_the_results(make_page: ModuleType) -> None:
 def test_table_of_the_readme_is_of_the_results(make_page: ModuleType, name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert make_page.with_speed(name, text) == text
+
+
+def test_table_of_coverage_is_of_the_results(make_page: ModuleType) -> None:
+    text = make_page.STATISTICS.read_text(encoding="utf-8")
+    assert make_page.with_coverage(text) == text

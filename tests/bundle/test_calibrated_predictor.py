@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medrail.bundle import InputKind, NetworkSpec, Predictor, load_bundle, load_network, onnx_backend, write_network
 from medrail.bundle.calibration import Calibration
@@ -132,14 +134,31 @@ def test_evidence_for_one_class_is_against_the_mean_of_the_others() -> None:
     np.testing.assert_allclose(contrast(evidence + 7, 2), shown, atol=1e-5)
 
 
-@pytest.mark.parametrize(("cells", "grid"), [((3, 4), (12, 20)), ((1, 5), (9, 5)), ((6, 7), (3, 3)), ((4,), (4,))])
-def test_stretching_is_that_of_torch(cells: tuple[int, ...], grid: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("cells", "grid"), [((3, 4), (12, 20)), ((2, 5), (9, 5)), ((4,), (4,)), ((6, 2), (6, 10))])
+def test_between_the_cells_a_map_is_that_of_torch(cells: tuple[int, ...], grid: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
     values = RNG.normal(size=cells).astype(np.float32)
-    found = on_grid(values, grid)
     mode = {1: "linear", 2: "bilinear"}[len(cells)]
     wanted = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], grid, mode=mode)[0, 0].numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    ratios = [want // have for want, have in zip(grid, cells, strict=True)]
+    inner = tuple(slice(ratio // 2, want - ratio // 2) for ratio, want in zip(ratios, grid, strict=True))
+    np.testing.assert_allclose(on_grid(values, grid)[inner], wanted[inner], atol=1e-5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 100))
+def test_a_cell_far_from_the_border_is_drawn_as_large_as_any_other(count: int, ratio: int, seed: int) -> None:
+    """So that what is drawn sums to what the cells sum to: with empty cells around, to the last digit."""
+    cells = np.zeros(count + 2, np.float32)
+    cells[1:-1] = np.random.default_rng(seed).normal(size=count)
+    found = on_grid(cells, (ratio * (count + 2),))
+    assert found.sum() == pytest.approx(ratio * cells.sum(), abs=1e-4)
+
+
+def test_cells_lie_where_their_places_say() -> None:
+    """Two cells with centres at the voxels 1 and 5: between them it is linear, outside it falls off."""
+    found = on_grid(np.array([[1.0, 4.0]], np.float32), (1, 8), ((4.0, 1.0),))
+    np.testing.assert_allclose(found, [[0.75, 1, 1.75, 2.5, 3.25, 4, 3, 2]])
 
 
 def test_features_of_a_segmentation_are_the_mean_over_the_windows() -> None:

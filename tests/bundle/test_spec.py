@@ -35,6 +35,7 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         patch=draw(extent),
         grid=draw(extent),
         multi_label=task == "classification" and draw(st.booleans()),
+        cells=draw(st.one_of(st.just(()), st.tuples(*[st.tuples(st.floats(0.25, 64), st.floats(-32, 64))] * dims))),
         read_options=ReadOptions(jpeg_least_px=draw(st.one_of(st.none(), st.tuples(sizes, sizes)))),
     )
 
@@ -60,6 +61,8 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     "change",
     [
+        {"cells": [[16, 0]]},
+        {"cells": [[16, 0], [0, 0], [16, 0]]},
         {"task": "detection"},
         {"dims": 4},
         {"classes": ["one"]},

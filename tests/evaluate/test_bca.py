@@ -85,3 +85,17 @@ def test_falls_back_and_says_so(statistic: object, groups: object, method: str) 
     if method.startswith("percentile"):
         plain = percentile_bootstrap({"s": statistic}, list(groups), resamples=400, seed=0)["s"]  # type: ignore[dict-item, call-overload]
         assert found[:2] == plain
+
+
+def test_blocks_of_many_patients_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A jackknife of 500 blocks has the spread of one over 3,000 patients, and about its skew."""
+    from medrail.evaluate import bootstrap
+
+    values = np.random.default_rng(0).gamma(1.0, size=3000)
+    blocks = left_out({"m": mean_of(values)}, range(3000))["m"]
+    assert len(blocks) == 500
+    monkeypatch.setattr(bootstrap, "MOST_LEFT_OUT", 3000)
+    each = left_out({"m": mean_of(values)}, range(3000))["m"]
+    errors = [math.sqrt((len(one) - 1) / len(one) * ((one - one.mean()) ** 2).sum()) for one in (blocks, each)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
+    assert bca._acceleration(blocks) == pytest.approx(bca._acceleration(each), abs=0.005)

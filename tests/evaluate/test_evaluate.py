@@ -42,6 +42,8 @@ def test_segmentation_numbers_and_files(segmentation: Any) -> None:
     assert evaluation.metrics["dice"].value == pytest.approx(np.mean([np.mean(by_case[:2]), by_case[2], by_case[3]]))
     assert evaluation.metrics["dice"].low == pytest.approx(0.5)
     assert "over 3 patients" in evaluation.metrics["dice"].method
+    assert "both masks empty: 1, one empty: 0" in evaluation.metrics["dice"].method
+    assert evaluation.metrics["nsd"].method.endswith("tolerance 2 mm")
     assert evaluation.metrics["volume_error_ml"].value == 0
     assert set(evaluation.metrics) == {"dice", "iou", "hd95_mm", "nsd", "volume_error_ml"}
     rows = table(segmentation.run)

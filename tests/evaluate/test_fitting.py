@@ -12,8 +12,9 @@ import pytest
 from PIL import Image as Picture
 
 from hospitals import Hospital, hospital, picture
-from medrail.bundle import load_network
+from medrail.bundle import load_network, write_network
 from medrail.bundle.calibration import CALIBRATION_FILE, Calibration
+from medrail.config import parse
 from medrail.evaluate import Evaluation, evaluate, fit_calibration
 from medrail.evaluate.scored import Scored
 from medrail.prepare import prepare
@@ -200,6 +201,76 @@ def test_a_test_set_of_another_kind_is_warned_of(tmp_path: Path) -> None:
     evaluation = evaluate(given.run, given.config, given.cases)
     assert evaluation.ood["called_unlike"].value == 1
     assert any("of another kind" in text for text in evaluation.warnings)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_a_chest_network_calls_nuclei_unlike_and_chests_as_rarely_as_promised(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """A network that was trained for seconds on real chest radiographs, shown real nuclei of the same size."""
+    from medrail.cases import build_cases
+    from medrail.export import export_network
+    from medrail.train import train
+    from medrail.workspace import Workspace
+
+    workspace = Workspace(tmp_path)
+    config = parse(
+        {
+            "task": "classification",
+            "data": {"kind": "medmnist", "path": str(shared_data / "pneumonia28" / "pneumonia28.npz")},
+            "split": {"by": "given"},
+            "prepare": {"steps": [{"kind": "normalise", "method": "custom", "mean": [128], "std": [64]}], "workers": 1},
+            "model": {"name": "tiny_cnn", "dims": 2},
+            "train": {"epochs": 1, "batch_size": 64, "track": False, "threads": 1},
+            "evaluate": {"resamples": 200, "ood_alpha": 0.05},
+            "serve": {"threads": 1},
+        }
+    )
+    cases = build_cases(config, workspace)
+    assert prepare(config, workspace, cases).failed == ()
+    run = train(config, workspace, cases)
+    export_network(run, config, workspace, cases)
+    calibration, _ = fit_calibration(run, config, workspace, cases)
+    assert calibration.ood is not None
+    alarms = evaluate(run, config, cases).ood["called_unlike"]
+    assert alarms.value < 0.12, "5 % are promised; a threshold from 270 validation cases is itself off by 1.3 %"
+    predictor, unlike = load_network(run.folder, threads=1), []
+    for path in sorted((shared_data / "nuclei").rglob("*.png"))[:40]:
+        with Picture.open(path) as nuclei:
+            nuclei.convert("L").resize((28, 28)).save(tmp_path / "nuclei.png")
+        unlike.append(bool(predictor(read(tmp_path / "nuclei.png")).unlike_training))
+    assert np.mean(unlike) > 0.9
+
+
+def test_a_segmentation_tells_strangers_and_nothing_else(tmp_path: Path) -> None:
+    given = hospital(tmp_path)
+    spec = load_network(given.run.folder, calibrated=False).spec
+    masked = [replace(case, target=case.paths[0]) for case in given.cases]
+    network = segmenter(given.run.network)
+    given.run.network.write_bytes(network)
+    background = replace(spec, task="segmentation", classes=("background", "bright"))
+    write_network(given.run.folder, background, {"cases": 1})
+    config = parse({**given.config.to_dict(), "task": "segmentation", "data": SEGMENTED | {"path": str(tmp_path)}})
+    calibration, _ = fit_calibration(given.run, config, given.workspace, masked)
+    assert calibration.made_from["fitted"] == ["ood"]
+    assert (calibration.temperature, calibration.thresholds, calibration.conformal) == (1, {}, None)
+    assert not fit_calibration(given.run, config, given.workspace, masked)[1]
+
+
+SEGMENTED = {"kind": "pairs", "classes": ["background", "bright"]}
+
+
+def segmenter(path: Path) -> bytes:
+    """The hospital's network, with its evidence as the logits of every pixel."""
+    network = onnx.load(path)
+    names = {"logits": "of_picture", "evidence": "logits"}
+    for node in network.graph.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+    del network.graph.output[:]
+    kind = onnx.TensorProto.FLOAT
+    network.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name in ("logits", "features"))
+    return bytes(network.SerializeToString())
 
 
 def test_scored_holds_no_voxels() -> None:

@@ -13,6 +13,7 @@ from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS
 from medrail.config import ModelConfig, ModelName
 from medrail.export.onnx_file import write_onnx
 from medrail.models import MODELS, build_model
+from medrail.models.cells import cell_places
 from medrail.models.evidence import WithEvidence
 
 # Large enough that every network's last map has several cells along each axis; no two axes alike.
@@ -96,6 +97,48 @@ def test_the_evidence_lies_where_the_image_says_something() -> None:
     assert (evidence[0].abs() > 0).nonzero()[:, 1:].unique(dim=0).tolist() == [[1, 5]]
 
 
+FIRST = {
+    "tiny_cnn": (16, 0),
+    "resnet18": (32, 0),
+    "resnet50": (32, 0),
+    "densenet121": (32, 14),
+    "efficientnet_b0": (32, 31),
+}
+"""Stride and first centre for large images, by hand: first = sum over the layers of (stride so far) * ((taps - 1) / 2 -
+padding at the low end), which in EfficientNet is one less than at the high end."""
+
+
+@pytest.mark.parametrize(("name", "dims"), EXACT)
+def test_the_cells_lie_where_the_arithmetic_of_the_layers_says(name: ModelName, dims: int) -> None:
+    size = size_of(name, dims)
+    explained = with_evidence(name, dims)
+    before = {key: value.clone() for key, value in explained.state_dict().items()}
+    found = cell_places(explained, (1, *size))
+    stride, first = FIRST[name]
+    halved = [name.startswith("resnet") and length < 64 for length in size]  # there the first layer does not halve
+    assert found == tuple((stride / 2 if half else stride, first) for half in halved)
+    assert all(torch.equal(value, before[key]) for key, value in explained.state_dict().items())
+
+
+def test_a_bright_spot_is_seen_by_the_cell_that_is_nearest() -> None:
+    """The network itself as the judge: what changes most when one voxel changes is the cell whose place is nearest."""
+    explained = with_evidence("tiny_cnn", 2)
+    places = cell_places(explained, (1, *size_of("tiny_cnn", 2)))
+    image = images("tiny_cnn", 2, 1)
+    hits = []
+    for row, column in ((20, 35), (48, 64), (30, 80), (1, 50), (34, 2)):
+        touched = image.clone()
+        touched[0, 0, row, column] += 0.5
+        with torch.inference_mode():
+            change = (explained(touched)[2] - explained(image)[2])[0].abs().sum(0)
+        cell = divmod(int(change.argmax()), change.shape[1])
+        away = [
+            abs(first + stride * i - at) for (stride, first), i, at in zip(places, cell, (row, column), strict=True)
+        ]
+        hits.append(max(away) <= 16)
+    assert all(hits)
+
+
 def test_a_network_without_a_pool_is_not_taken_for_one_with_it() -> None:
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(35, 2)).eval()
     with pytest.raises(ValueError, match="AdaptiveAvgPool"):
@@ -110,6 +153,8 @@ def test_no_hook_is_left_on_the_network_and_its_mode_is_kept() -> None:
     explained = WithEvidence(net, "pooled_linear", (1, 16, 16))
     explained(torch.zeros(2, 1, 16, 16))
     assert net.training
+    assert explained.training
+    assert not WithEvidence(net.eval(), "pooled_linear", (1, 16, 16)).training
     assert not any(module._forward_hooks for module in net.modules())
 
 

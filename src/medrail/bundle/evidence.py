@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from medrail.types import Evidence, Image
 
 FloatArray = npt.NDArray[np.float32]
+Places = tuple[tuple[float, float], ...]
 
 EXACT = (
     "exact: the mean over the cells of the network's last map, plus a constant, is the class's logit less the others'"
@@ -32,20 +35,28 @@ def contrast(evidence: FloatArray, index: int) -> FloatArray:
     return np.asarray(evidence[index] - others, dtype=np.float32)
 
 
-def on_grid(cells: FloatArray, grid: tuple[int, ...]) -> FloatArray:
-    """A map stretched to a grid, linearly along each axis; the outermost cells reach to the border.
+def on_grid(cells: FloatArray, grid: Sequence[int], places: Places = ()) -> FloatArray:
+    """A map drawn on a grid: each cell is a tent along each axis, highest at its centre, 0 at its neighbours' centres.
 
-    Half-pixel aligned, as torch's ``interpolate(align_corners=False)``. For the eye only: cells and voxels are not
-    equally large, so it is the mean over the cells that gives the logit.
+    So between centres it is linear, and towards the borders it falls off instead of claiming what no cell is near. For
+    the eye only: cells and voxels are not equally large, so it is the mean over the cells that gives the logit.
+
+    Parameters
+    ----------
+    cells, grid:
+        Shape (d, h, w) -> (D, H, W).
+    places:
+        For the last axes (stride, first): the centre of cell i lies at voxel ``first + stride * i``. Axes without have
+        their cells evenly over the grid.
     """
-    stretched = np.asarray(cells, dtype=np.float32)
-    for axis, (have, want) in enumerate(zip(cells.shape, grid, strict=True)):
-        place = np.clip((np.arange(want) + 0.5) * have / want - 0.5, 0, have - 1)
-        low = np.floor(place).astype(np.intp)
-        share = (place - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(cells.ndim)])
-        high = np.minimum(low + 1, have - 1)
-        stretched = np.take(stretched, low, axis) * (1 - share) + np.take(stretched, high, axis) * share
-    return np.asarray(stretched, dtype=np.float32)
+    drawn = np.asarray(cells, dtype=np.float32)
+    known = (None,) * (cells.ndim - len(places)) + tuple(places)
+    for axis, (have, want, place) in enumerate(zip(cells.shape, grid, known, strict=True)):
+        stride, first = place or (want / have, (want / have - 1) / 2)
+        away = np.abs(np.arange(want)[:, np.newaxis] - (first + stride * np.arange(have)))
+        tents = np.maximum(0, 1 - away / max(stride, 1)) * min(stride, 1)
+        drawn = np.moveaxis(np.tensordot(tents.astype(np.float32), drawn, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(drawn, dtype=np.float32)
 
 
 def exact_evidence(class_name: str, values: Image, *, by_itself: bool = False) -> Evidence:

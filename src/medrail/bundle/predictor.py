@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Backend, fetch, outputs_of
 from medrail.bundle.calibration import FINDING_FROM, Calibration, Ood
-from medrail.bundle.evidence import contrast, exact_evidence, on_grid
+from medrail.bundle.evidence import Places, contrast, exact_evidence, on_grid
 from medrail.bundle.probability import as_probabilities, joined_label_logits, joined_logits
 from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, sliding_window
 from medrail.bundle.spec import NetworkSpec
@@ -238,11 +238,38 @@ class Predictor:
             return None
         return evidence[0][0] if self.spec.dims == 3 else np.moveaxis(np.concatenate(evidence), 0, 1)
 
+    def explain(self, image: Image, class_name: str = "", roi: Image | None = None) -> Evidence | None:
+        """The exact evidence for a class ("": the one decided for), on the raw grid; None where the network has none.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or as a call does.
+        """
+        if not self.has_evidence:
+            return None
+        if class_name and class_name not in self.spec.classes:
+            raise InputError(f"no class {class_name!r}", needed=f"one of {', '.join(self.spec.classes)}")
+        prepared = self.prepare(image, roi)
+        answers = self.answers(prepared, (LOGITS, EVIDENCE))
+        assert answers.evidence is not None  # noqa: S101 - ``has_evidence`` says so
+        decided = self._classified(self._probabilities(answers.logits))
+        name = class_name or decided.class_name or max(decided.probabilities, key=decided.probabilities.__getitem__)
+        return self._shown(answers.evidence, name, prepared, image)
+
+    def spread(self, cells: FloatArray, prepared: Image, image: Image, places: Places = ()) -> Image:
+        """A map (d, h, w) of the prepared image, stretched to it and brought back to the raw image's grid.
+
+        ``places`` says where its cells lie, as ``NetworkSpec.cells``; (): evenly.
+        """
+        voxels = self._inverted(on_grid(cells, prepared.grid, places)[np.newaxis], prepared, image)
+        return Image(voxels, image.geometry, source=image.source)
+
     def _shown(self, evidence: FloatArray, class_name: str, prepared: Image, image: Image) -> Evidence:
+        """Of several labels each has its own map; else what speaks for the class against the others."""
         index = self.spec.classes.index(class_name)
         cells = evidence[index] if self.spec.multi_label else contrast(evidence, index)
-        on_raw_grid = self._inverted(on_grid(cells, prepared.grid)[np.newaxis], prepared, image)
-        values = Image(on_raw_grid, image.geometry, source=image.source)
+        values = self.spread(cells, prepared, image, self.spec.cells)
         return exact_evidence(class_name, values, by_itself=self.spec.multi_label)
 
     def on_raw_grid(self, image: Image) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -85,6 +86,9 @@ class NetworkSpec:
         How whole slides were cut into the tiles it was trained on; None where it was trained on something else.
     multi_label:
         Classification in which an image has none, one or several of the classes: a sigmoid of each logit, no softmax.
+    cells:
+        Where a cell of its evidence lies in the prepared grid: for each axis (stride, first), in voxels; () if it has
+        no evidence. The centre of cell i is at voxel ``first + stride * i``.
 
     Raises
     ------
@@ -103,10 +107,12 @@ class NetworkSpec:
     read_options: ReadOptions = READ_AS_STORED
     slide: SlideConfig | None = None
     multi_label: bool = False
+    cells: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("classes", "pipeline", "patch", "grid"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "cells", tuple((float(stride), float(first)) for stride, first in self.cells))
         wrong = _wrong(self)
         if wrong:
             raise BundleError(f"the network's description is wrong: {wrong}", remedy="Export the run again.")
@@ -126,6 +132,7 @@ class NetworkSpec:
         values = asdict(self)
         for name in ("classes", "pipeline", "patch", "grid"):
             values[name] = list(values[name])
+        values["cells"] = [list(place) for place in self.cells]
         values["slide"] = self.slide.model_dump(mode="json") if self.slide else None
         return values
 
@@ -171,6 +178,11 @@ def _wrong(spec: NetworkSpec) -> str:
         return f"{len(spec.classes)} classes (masks are 8 bit: at most {LARGEST_MASK_CLASSES})"
     if not isinstance(spec.channels, int) or spec.channels < 1:
         return f"channels {spec.channels!r}"
+    if spec.cells and (
+        len(spec.cells) != spec.dims
+        or not all(stride > 0 and math.isfinite(stride) and math.isfinite(first) for stride, first in spec.cells)
+    ):
+        return f"cells {list(spec.cells)} for dims {spec.dims}"
     for name, sizes in (("patch", spec.patch), ("grid", spec.grid)):
         if sizes and (len(sizes) != spec.dims or not all(isinstance(size, int) and size > 0 for size in sizes)):
             return f"{name} {list(sizes)} for dims {spec.dims}"

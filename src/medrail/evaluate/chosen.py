@@ -55,26 +55,23 @@ def chosen_intervals(
     -------
     Name -> low, high, and the method in words.
     """
-    drawn_ones = {name: one for name, one in statistics.items() if not isinstance(kinds.get(name), Share | MeanShare)}
+    found = {
+        name: share_interval(kind, groups) if isinstance(kind, Share) else mean_share_interval(kind.shares, groups)
+        for name, kind in kinds.items()
+        if name in statistics and not isinstance(kind, Area)
+    }
+    rest = {name: one for name, one in statistics.items() if name not in found}
     _, n_groups = membership(groups)
-    drawn = resampled(drawn_ones, groups, resamples=resamples, seed=seed)
-    without = left_out(drawn_ones, groups)
-    found = {}
-    for name, statistic in statistics.items():
-        kind = kinds.get(name)
-        if isinstance(kind, Share):
-            found[name] = share_interval(kind, groups)
-        elif isinstance(kind, MeanShare):
-            found[name] = mean_share_interval(kind.shares, groups)
-        else:
-            value = point(statistic, len(groups))
-            area = jackknife_interval(value, without[name]) if isinstance(kind, Area) else None
-            if area is not None and (math.isfinite(area.low) or value in (0.0, 1.0)):
-                found[name] = Interval(area.low, area.high, area.method + _over(area, n_groups))
-            else:
-                found[name] = in_words(bca_of(value, drawn[name], without[name]), n_groups, resamples)
-    return found
-
-
-def _over(interval: Interval, n_groups: int) -> str:
-    return f" over {n_groups} patients" if math.isfinite(interval.low) else ""
+    values = {name: point(one, len(groups)) for name, one in rest.items()}
+    without = left_out(rest, groups)
+    for name, kind in kinds.items():
+        if name in rest and isinstance(kind, Area):
+            area = jackknife_interval(values[name], without[name])
+            if math.isfinite(area.low):
+                found[name] = Interval(area.low, area.high, f"{area.method} over {n_groups} patients")
+            elif values[name] in (0.0, 1.0):
+                found[name] = area
+    rest = {name: one for name, one in rest.items() if name not in found}
+    drawn = resampled(rest, groups, resamples=resamples, seed=seed)
+    found |= {name: in_words(bca_of(values[name], drawn[name], without[name]), n_groups, resamples) for name in rest}
+    return {name: found[name] for name in statistics}

@@ -58,6 +58,8 @@ class Evaluation:
         Coverage and mean size of the conformal sets; share of the cases that were called unlike the training data.
     curves:
         Name of a picture -> name of a curve -> points (x, y), thinned: roc, precision_recall, reliability, abstention.
+    drop:
+        Of an evaluation on other data: metric -> its value there minus that of the run's own evaluation.
     patients_needed:
         {metric, half_width, patients, more, sentence}: what it would take to halve its interval; else empty.
     warnings:
@@ -82,6 +84,7 @@ class Evaluation:
     conformal: Mapping[str, Measured] = field(default_factory=dict)
     ood: Mapping[str, Measured] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Points]] = field(default_factory=dict)
+    drop: Mapping[str, Measured] = field(default_factory=dict)
     patients_needed: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Evaluation:
             "conformal": _to_json(self.conformal),
             "ood": _to_json(self.ood),
             "calibration": dict(self.calibration),
+            "drop": _to_json(self.drop),
             "patients_needed": dict(self.patients_needed),
             "warnings": list(self.warnings),
             "strata": {
@@ -143,6 +147,7 @@ class Evaluation:
                 name: {curve: [(float(x), float(y)) for x, y in points] for curve, points in curves.items()}
                 for name, curves in values["curves"].items()
             },
+            drop=_from_json(values["drop"]),
             patients_needed=dict(values["patients_needed"]),
             warnings=tuple(map(str, values["warnings"])),
             seconds={name: float(value) for name, value in values["seconds"].items()},

@@ -24,7 +24,7 @@ def jackknife_interval(value: float, without: FloatArray) -> Interval:
     value:
         The statistic of the sample, between 0 and 1.
     without:
-        (G,) the statistic without each patient (``bootstrap.left_out``).
+        (G,) the statistic without each patient, or without each block of many (``bootstrap.left_out``).
 
     Returns
     -------

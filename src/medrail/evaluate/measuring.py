@@ -97,7 +97,13 @@ class Measuring:
         if self._classifies:
             return measure_classification(self._answers(scored))
         scores = [one.scores for one in scored]
-        return measure_segmentation(scores, scored[0].counts, self.predictor.spec.classes, self._how(scored))
+        found = measure_segmentation(scores, scored[0].counts, self.predictor.spec.classes, self._how(scored))
+        unit = "mm" if "hd95_mm" in found else "pixels"
+        within = f"; tolerance {self.config.evaluate.surface_tolerance_mm:g} {unit}"
+        return {
+            name: replace(one, method=one.method + within) if name.startswith("nsd") else one
+            for name, one in found.items()
+        }
 
     def _how(self, scored: Sequence[Scored]) -> Resampling:
         settings = self.config.evaluate

@@ -59,6 +59,7 @@ def page(evaluation: Evaluation, shown: Shown) -> str:
         _summary(evaluation),
         _warnings(evaluation),
         _needed(evaluation),
+        _card("drop", _note("drop_means") + _table(evaluation.drop) if evaluation.drop else ""),
         _metrics(evaluation),
         _operating(evaluation),
         _confusion(evaluation, shown.classes),

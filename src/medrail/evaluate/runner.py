@@ -12,6 +12,7 @@ from medrail.cases import Leaked
 from medrail.config import Config
 from medrail.errors import BundleError, CaseError
 from medrail.evaluate.case_table import case_table
+from medrail.evaluate.drop import differences
 from medrail.evaluate.evaluation import (
     CASE_FILE,
     EVALUATION_FILE,
@@ -35,6 +36,7 @@ def evaluate(
     progress: Progress | None = None,
     split: SplitName | None = None,
     leaked: Leaked = NOTHING_LEAKED,
+    against: Evaluation | None = None,
 ) -> Evaluation:
     """Evaluate a run's exported network on the raw files of one split and write run/evaluation/.
 
@@ -51,6 +53,8 @@ def evaluate(
         "train", "val" or "test"; None: ``config.evaluate.split``.
     leaked:
         Cases that the network has seen in training and that are judged all the same: every result says so.
+    against:
+        The run's own evaluation, where ``cases`` are other data: the result has the differences.
 
     Raises
     ------
@@ -73,10 +77,12 @@ def evaluate(
             remedy=f"The first one's reason: {failed[0]['reason']}",
         )
     watch.passed("judge")
+    measured = Measuring(predictor, config, leaked).evaluation(wanted, scored)
     evaluation = replace(
-        Measuring(predictor, config, leaked).evaluation(wanted, scored),
+        measured,
         failed=tuple(failed),
         fingerprint=fingerprint,
+        drop=differences(measured.metrics, against.metrics) if against else {},
         timings_ms={name: median_ms(scored, name) for name in ("prepare", "model", "post")},
     )
     watch.passed("measure")

@@ -17,6 +17,7 @@ from medrail.evaluate.calibration import expected_calibration_error
 from medrail.evaluate.chosen import Area, MeanShare
 from medrail.evaluate.coverage import conformal_sets, set_statistics
 from medrail.evaluate.delong import delong_interval, delong_method
+from medrail.evaluate.glossary import meaning_of
 from medrail.evaluate.intervals import (
     Counted,
     Resampling,
@@ -208,7 +209,7 @@ def measure_segmentation(
         name: np.array([score.get(name, math.nan) for score in scores])
         for name in dict.fromkeys(name for score in scores for name in score)
     }
-    counted = {name: _defined(values) for name, values in columns.items()}
+    counted = {name: _defined(name, values) for name, values in columns.items()}
     statistics = {name: mean_over_patients(values, how.patients) for name, values in columns.items()}
     measured = WithIntervals(how, counted).of(statistics)
     if len(scores) == 1 and first_counts is not None:
@@ -216,11 +217,13 @@ def measure_segmentation(
     return measured
 
 
-def _defined(values: FloatArray) -> Counted:
+def _defined(name: str, values: FloatArray) -> Counted:
     defined = np.isfinite(values)
     missing = len(values) - int(defined.sum())
     doubted = f"; left out: {count_of('case{s}', missing)} in which it is not defined" if missing else ""
-    return Counted(defined, said="mean over cases, each patient counting the same", doubted=doubted)
+    meaning = meaning_of(name)
+    empty = f" ({meaning.empty.replace(';', ',')})" if meaning and meaning.empty else ""
+    return Counted(defined, said=f"mean over cases, each patient counting the same{empty}", doubted=doubted)
 
 
 def _over_slices(

@@ -29,6 +29,12 @@ WORDS: Mapping[str, Both] = {
     ),
     "warnings": ("Read this first", "请先阅读"),
     "needed": ("How sure is this?", "结果有多可靠？"),
+    "drop": ("Against the run's own evaluation", "与该模型自身评估之差"),
+    "drop_means": (
+        "What each metric is here, less what it is on the run's own test cases. An interval without 0: these data are "
+        "harder, or easier, for this network than those it comes from.",
+        "各指标在此处的值减去其在自身测试集上的值。区间不含 0 说明这批数据对该网络更难（或更易）。",
+    ),
     "metrics": ("Metrics", "指标"),
     "metric": ("metric", "指标"),
     "value": ("value", "数值"),

@@ -6,15 +6,18 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medrail.bundle import Calibration, InputKind, Predictor, onnx_backend, write_network
+from medrail.bundle.backend import EVIDENCE
 from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.config import Config
 from medrail.errors import BundleError, ExportError, ReadError
 from medrail.export.onnx_file import OPSET, write_onnx
 from medrail.export.parity import Parity, chosen_cases, evidence_gap, measure_parity
 from medrail.models import MODELS
+from medrail.models.cells import cell_places
 from medrail.models.evidence import WithEvidence
 from medrail.prepare import store_of
 from medrail.read import read
@@ -60,6 +63,8 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     spec = network_spec(config, store.pipeline, tuple(about["classes"]), tuple(about["grid"]), kind)
     shape = (spec.channels, *about["grid"])
     network = WithEvidence(trained_network, MODELS[about["model"]["name"]].ending, shape)
+    if EVIDENCE in network.outputs:
+        spec = replace(spec, cells=cell_places(network, shape))
     for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
         (run.folder / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(dir=run.folder, prefix=".export."))

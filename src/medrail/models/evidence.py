@@ -41,7 +41,7 @@ class WithEvidence(nn.Module):
     Parameters
     ----------
     network:
-        In evaluation mode. It is not copied or changed.
+        It is not copied or changed, and keeps its mode.
     input_shape:
         (C, [D,] H, W).
     """
@@ -53,6 +53,7 @@ class WithEvidence(nn.Module):
         finished = _finished(network, input_shape)
         self._source = (_deepest if ending == "dense" else _last_linear)(network, finished)
         self._pool = _last_pool(network, finished, self._source) if ending == "pooled_linear" else ""
+        self.train(network.training)  # a new module is in training mode, and would put the network into it
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ person can read. Heavy libraries are imported inside the stage that needs them.
 from medrail.stages.checking import check, fix, stop_on, write_cases
 from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.exporting import export_run
+from medrail.stages.external import evaluate_elsewhere
 from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
 from medrail.stages.training import train_run
@@ -18,6 +19,7 @@ __all__ = [
     "Project",
     "StageResult",
     "check",
+    "evaluate_elsewhere",
     "evaluate_run",
     "export_run",
     "fix",

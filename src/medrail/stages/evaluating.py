@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,17 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
             evaluation = Evaluation.load(run)
         else:
             evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"), leaked=leaked)
-    values = evaluation.to_json()
-    said = (leak_sentence(leaked.counts),) if leaked else ()
+    result = result_of(run, evaluation.to_json(), differences)
+    return replace(result, up_to_date=up_to_date and not fitted, seconds=seconds())
+
+
+def result_of(run: Run, values: Mapping[str, Any], differences: tuple[str, ...] = ()) -> StageResult:
+    """What an evaluation (``Evaluation.to_json``) says to a person.
+
+    ``differences``: how the data are others now than they were in training.
+    """
+    leaks = values["accepted_leaks"]
+    said = (leak_sentence(leaks),) if leaks else ()
     return StageResult(
         "evaluate",
         f"{values['split']} split: {counted(values['n'], 'case')} of {counted(values['patients'], 'patient')}"
@@ -60,8 +70,6 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
             *differences,
             *(f"{entry['case']}: {entry['reason']}" for entry in values.get("failed", [])),
         ),
-        up_to_date=up_to_date and not fitted,
-        seconds=seconds(),
         failed=bool(values.get("failed")),
         values=values,
     )
