@@ -216,7 +216,7 @@ def _split_norm(state: State, fabric: Fabric) -> str:
 def _held(order: Order, fabric: Fabric, fingerprint: str) -> Iterator[Place]:
     """The run's folder, held by the first process; the others are told which it is, or why there is none."""
     if not fabric.is_global_zero:
-        found = fabric.broadcast(None)
+        found: Any = fabric.broadcast(None)
         if isinstance(found, MedrailError):
             raise found
         yield found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -36,7 +37,8 @@ class Step:
     def __init__(
         self, fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Loss, parts: int
     ) -> None:
-        self.fabric, self.network, self.optimizer, self.loss_of = fabric, network, optimizer, loss_of
+        self.fabric, self.optimizer, self.loss_of = fabric, optimizer, loss_of
+        self.network: Any = network  # as ``Fabric.setup`` gave it
         self.parts = parts
         self._notes: list[str] = []
 
@@ -113,4 +115,5 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 def mean_of(losses: Sequence[torch.Tensor], fabric: Fabric) -> float:
     """The mean loss of an epoch's steps, over all processes; here the device is waited for."""
     own = torch.stack(list(losses)).mean()
-    return float(own if fabric.world_size == 1 else fabric.all_reduce(own, reduce_op="sum"))
+    total: Any = own if fabric.world_size == 1 else fabric.all_reduce(own, reduce_op="sum")
+    return float(total)
