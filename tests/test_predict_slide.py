@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from medrail.errors import BundleError
 from medrail.predict import find_inputs, predict_files
 from medrail.predict_slide import class_colour, predict_slide
 from medrail.read import open_label_picture, read, sniff
+from medrail.types import Prediction
 from slides import PINK, tissue_slide, write_slide
-from small_bundles import classifier_network, segmenter_network, write_bundle
+from small_bundles import classifier_network, evidence_network, segmenter_network, write_bundle
+from small_calibrations import small_calibration
 
 SETTINGS = SlideConfig(um_per_px=1, tile_px=64, min_tissue=0.25)
 
@@ -78,6 +81,28 @@ def test_tiles_are_classified_and_put_together(tmp_path: Path, slide: Path) -> N
     assert sum(answer.prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_calibrated_bundle_says_how_like_the_training_data_the_tissue_is(tmp_path: Path, slide: Path) -> None:
+    spec = replace(classifier(tmp_path).spec, classes=("no", "yes"))
+    bundle = write_bundle(tmp_path, "known", evidence_network(2, 3), spec, calibration=small_calibration(3))
+    answer = predict_slide(load_bundle(bundle), slide, tmp_path, "out")
+    rows = table(tmp_path / "out_tiles.csv")
+    weights = np.array([float(row["tissue"]) for row in rows])
+    scores = np.array([float(row["ood_score"]) for row in rows])
+    mean = (weights * scores).sum() / weights.sum()
+    summary = json.loads((tmp_path / "out_slide.json").read_text())
+    assert summary["ood_score"] == pytest.approx(mean, abs=1e-3)
+    assert summary["share_unlike_training"] == pytest.approx(weights[scores > 3].sum() / weights.sum(), abs=1e-3)
+    assert answer.prediction.ood_score == summary["ood_score"]
+    assert answer.prediction.unlike_training is (summary["ood_score"] > 3)
+    assert answer.prediction.conformal_set is None
+    assert answer.prediction.class_name == ("yes" if summary["mean_probability"]["yes"] >= 0.8 else "no")
+    (told,) = predict_files(load_bundle(bundle), find_inputs([slide]), tmp_path / "files", overlays=False)
+    (row,) = table(tmp_path / "files" / "predictions.csv")
+    assert float(row["ood_score"]) == pytest.approx(summary["ood_score"], abs=1e-5)
+    assert row["unlike_training"] == str(int(told.unlike_training))
+    assert "conformal_set" not in row
+
+
 def test_the_heat_map_shows_each_tile_at_its_place(tmp_path: Path, slide: Path) -> None:
     """A network that answers by where the colour is: pink is a, the rest b."""
     predictor = classifier(tmp_path)
@@ -85,9 +110,12 @@ def test_the_heat_map_shows_each_tile_at_its_place(tmp_path: Path, slide: Path) 
     class Known:
         spec, bundle_id = predictor.spec, predictor.bundle_id
 
+        calibration = None
+
         def __call__(self, image: Any) -> Any:
             pink = bool((np.abs(image.voxels[:, 0].reshape(3, -1).T - np.array(PINK)).max(axis=1) < 10).mean() > 0.3)
-            return type("Answer", (), {"probabilities": {"a": 0.9 * pink + 0.05, "b": 0.95 - 0.9 * pink}})
+            found = {"a": 0.9 * pink + 0.05, "b": 0.95 - 0.9 * pink}
+            return Prediction("classification", ("a", "b"), "known", found)
 
     predict_slide(Known(), slide, tmp_path, "out")  # type: ignore[arg-type]
     picture = np.asarray(Picture.open(tmp_path / "out.png")).astype(float)

@@ -254,7 +254,8 @@ def _add_on_defect(parser: argparse.ArgumentParser) -> None:
 def _add_predict(verbs: Any) -> None:
     text = """\
 MODEL is a bundle's folder, or a project (its newest bundle). INPUT is a file, or a folder: every image below it, and
-each DICOM series as one image. Writes predictions.csv, masks on the raw grid (NIfTI) and overlays (PNG).
+each DICOM series as one image. Writes predictions.csv, masks on the raw grid (NIfTI) and overlays (PNG); of
+classifiers that have it, also the evidence for the class decided for (NAME_evidence.png).
 
   medrail predict my-project scan.nii.gz -o answers/
   medrail predict bundles/model/1 dicom-folder/ -o answers/

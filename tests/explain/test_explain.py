@@ -153,6 +153,9 @@ def test_of_a_pooled_network_gradcam_is_the_exact_evidence_where_positive(tiny: 
         found = GradCam(tiny, (1, SIZE, SIZE))(batch.numpy(), index)
         wanted = np.stack([np.maximum(contrast(one, index), 0) for one in evidence]) / evidence[0, 0].size
         np.testing.assert_allclose(found, wanted, atol=1e-5 * float(wanted.max()))
+        alone = GradCam(tiny, (1, SIZE, SIZE))(batch.numpy(), index, by_itself=True)
+        wanted = np.maximum(evidence[:, index], 0) / evidence[0, 0].size
+        np.testing.assert_allclose(alone, wanted, atol=1e-5 * max(float(wanted.max()), 1))
 
 
 @pytest.mark.parametrize("token", [False, True])

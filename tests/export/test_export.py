@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from medrail.bundle import Manifest, Predictor, load_bundle, load_network, onnx_backend
+from medrail.bundle.manifest import FileEntry
 from medrail.errors import BundleError, ExportError, RunError
 from medrail.evaluate import evaluate
 from medrail.evaluate import evaluation as evaluation_room
@@ -27,6 +28,7 @@ from medrail.read import read
 from medrail.train import load_model, torch_backend
 from medrail.types import Case
 from medrail.workspace import find_bundle, read_json
+from small_calibrations import small_calibration
 
 
 def exported(made: Any, **changes: Any) -> Path:
@@ -192,6 +194,62 @@ def test_the_card_says_what_a_person_must_know(any_run: Any) -> None:
     assert all(name in card for name in any_run.config.data.classes)
     assert "`normalise`" in card
     assert str(any_run.workspace.root) not in card
+
+
+def test_the_exported_network_has_features_and_where_it_is_exact_evidence(any_run: Any) -> None:
+    exported(any_run)
+    predictor = load_network(any_run.run.folder, threads=1)
+    classifies = predictor.spec.task == "classification"
+    assert predictor.has_evidence is classifies
+    assert predictor.spec.cells == (((16.0, 0.0), (16.0, 0.0)) if classifies else ())
+    parity = read_json(any_run.run.folder / "network.json")["parity"]
+    assert ("evidence_gap" in parity) is classifies
+    assert parity.get("evidence_gap", 0) < 1e-4
+    image = read(any_run.cases[0].paths[0])
+    answers = predictor.answers(predictor.prepare(image))
+    assert answers.features is not None
+    assert np.isfinite(answers.features).all()
+    evidence = predictor(image, evidence=True).evidence
+    assert (evidence is not None) is classifies
+    if evidence:
+        assert evidence.values.grid == image.grid
+
+
+def test_a_network_whose_evidence_is_not_exact_is_not_exported(
+    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_room, "evidence_gap", lambda *_: 2e-4)
+    with pytest.raises(ExportError, match="evidence"):
+        exported(picture_run)
+    assert not picture_run.run.network.exists()
+
+
+def test_the_calibration_is_shipped_applied_and_on_the_card(picture_run: Any) -> None:
+    sha256 = FileEntry.of(exported(picture_run)).sha256
+    calibration = small_calibration(128, sha256, thresholds={"right": 0.8})
+    calibration.write(picture_run.run.calibration)
+    folder = bundled(picture_run)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "bundle.json",
+        "calibration.json",
+        "card.md",
+        "model.onnx",
+    ]  # fmt: skip
+    assert "calibration.json" in Manifest.read(folder).files
+    assert load_bundle(folder, threads=1).calibration == calibration
+    card = (folder / "card.md").read_text()
+    assert "right from a probability of 0.8 on (highest Youden index on 40 validation cases)" in card
+    assert "at least 90% have their true class" in card
+    assert "Fitted on: split val, cases 40, patients 30." in card
+    assert "exact maps of evidence" in card
+
+
+def test_a_calibration_of_another_network_goes_when_a_new_one_is_exported(picture_run: Any) -> None:
+    sha256 = FileEntry.of(exported(picture_run)).sha256
+    for kept, calibration in ((True, small_calibration(128, sha256)), (False, small_calibration(128))):
+        calibration.write(picture_run.run.calibration)
+        exported(picture_run)
+        assert picture_run.run.calibration.exists() is kept
 
 
 def test_neither_a_path_nor_the_diff_goes_into_the_bundle(any_run: Any) -> None:

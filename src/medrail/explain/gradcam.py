@@ -47,10 +47,17 @@ class GradCam:
         noise = torch.randn(_PROBE_BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
         self._layer, self._places = _found(network, noise)
 
-    def __call__(self, batch: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
-        """(N, C, [D,] H, W) and a class's index -> (N, [d,] h, w), 0 or more."""
+    def __call__(
+        self, batch: npt.NDArray[np.float32], index: int, *, by_itself: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """(N, C, [D,] H, W) and a class's index -> (N, [d,] h, w), 0 or more.
+
+        ``by_itself``: what speaks for the class whatever the others do, as where an image may have several.
+        """
         with torch.enable_grad(), _Outputs(self.network, [self._layer]) as outputs:
-            score = _score(self.network(torch.from_numpy(np.ascontiguousarray(batch)).requires_grad_()), index)
+            score = _score(
+                self.network(torch.from_numpy(np.ascontiguousarray(batch)).requires_grad_()), index, by_itself
+            )
             answered = outputs.seen[self._layer]
             (gradient,) = torch.autograd.grad(score, answered)
         channels, slopes = (_channels(values.detach(), self._places) for values in (answered, gradient))
@@ -85,9 +92,9 @@ class _Outputs:
             handle.remove()
 
 
-def _score(logits: torch.Tensor, index: int) -> torch.Tensor:
+def _score(logits: torch.Tensor, index: int, by_itself: bool = False) -> torch.Tensor:
     """The class's logit less the mean of the others, as exact evidence has it; images do not touch each other."""
-    others = [k for k in range(logits.shape[1]) if k != index]
+    others = [] if by_itself else [k for k in range(logits.shape[1]) if k != index]
     return (logits[:, index] - logits[:, others].mean(dim=1)).sum() if others else logits[:, index].sum()
 
 

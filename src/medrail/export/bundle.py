@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrail.bundle import Manifest, load_network, verify_bundle
+from medrail.bundle import Calibration, Manifest, load_network, verify_bundle
 from medrail.bundle.calibration import CALIBRATION_FILE
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import CARD_FILE, MODEL_FILE
@@ -52,15 +52,15 @@ def export_bundle(
     BundleError
         If the exported network is not the one that network.json describes, or the calibration is not one of it.
     """
-    manifest, evaluation = _manifest(run, config, cases, leaked)
+    manifest, evaluation, calibration = _manifest(run, config, cases, leaked)
     folder = workspace.bundles / manifest.name / manifest.version
     folder.parent.mkdir(parents=True, exist_ok=True)
     filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
     try:
         shutil.copyfile(run.network, filled / MODEL_FILE)
-        write_text(filled / CARD_FILE, write_card(manifest, evaluation))
+        write_text(filled / CARD_FILE, write_card(manifest, evaluation, calibration))
         names = [MODEL_FILE, CARD_FILE]
-        if run.calibration.is_file():
+        if calibration:
             shutil.copyfile(run.calibration, filled / CALIBRATION_FILE)
             names.append(CALIBRATION_FILE)
         complete = manifest.write(filled, names)
@@ -74,7 +74,9 @@ def export_bundle(
     return folder
 
 
-def _manifest(run: Run, config: Config, cases: Sequence[Case], leaked: Leaked) -> tuple[Manifest, Evaluation]:
+def _manifest(
+    run: Run, config: Config, cases: Sequence[Case], leaked: Leaked
+) -> tuple[Manifest, Evaluation, Calibration | None]:
     passport: Mapping[str, Any] = read_json(run.passport)
     if not passport.get("finished"):
         raise RunError("the training is not finished", where=str(run.folder), remedy="`medrail train` goes on with it.")
@@ -91,7 +93,8 @@ def _manifest(run: Run, config: Config, cases: Sequence[Case], leaked: Leaked) -
     metrics = evaluation.to_json()["metrics"]
     parity = read_json(run.folder / NETWORK_SPEC_FILE)["parity"]
     provenance = _provenance(run, config, passport, evaluation, leaked)
-    return Manifest(config.name, config.export.version, predictor.spec, metrics, provenance, parity), evaluation
+    manifest = Manifest(config.name, config.export.version, predictor.spec, metrics, provenance, parity)
+    return manifest, evaluation, predictor.calibration
 
 
 def _provenance(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from medrail.bundle import Manifest, NetworkSpec
+from medrail.bundle import Calibration, Manifest, NetworkSpec
 from medrail.cases import leak_sentence
 from medrail.evaluate import Evaluation
 
@@ -16,8 +16,8 @@ _NOT_A_DEVICE = (
 )
 
 
-def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
-    """The text of card.md: purpose, numbers with intervals, training data, preprocessing, limits, provenance."""
+def write_card(manifest: Manifest, evaluation: Evaluation, calibration: Calibration | None = None) -> str:
+    """The text of card.md: purpose, numbers with intervals, calibration, training data, preprocessing, provenance."""
     spec, origin = manifest.spec, manifest.provenance
     sections = [
         f"# {manifest.name}, version {manifest.version}",
@@ -33,6 +33,9 @@ def write_card(manifest: Manifest, evaluation: Evaluation) -> str:
         *([_confusion(evaluation, spec)] if evaluation.confusion else []),
         *_strata(evaluation),
         *_calibration(evaluation),
+        *(["## What is applied to its answers", _applied(calibration)] if calibration else []),
+        "## Why it answers so",
+        _evidence(spec, manifest.parity),
         "## What it was trained on",
         _training(spec, origin, leaked=bool(evaluation.accepted_leaks)),
         "## Preprocessing, part of the bundle",
@@ -64,6 +67,45 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def _applied(calibration: Calibration) -> str:
+    """Whatever a reader needs to read a probability, a decision or a warning."""
+    lines = []
+    if calibration.temperature != 1:
+        lines.append(f"Probabilities are calibrated: the logits are divided by {calibration.temperature:.3g}.")
+    for name, threshold in calibration.thresholds.items():
+        lines.append(f"Threshold: {name} from a probability of {threshold:.3g} on ({calibration.threshold_rule}).")
+    if calibration.conformal:
+        lines.append(
+            f"Conformal sets: of new cases like those of the fit, at least {1 - calibration.conformal.alpha:.0%} have "
+            "their true class among the classes that are not ruled out."
+        )
+    if calibration.ood:
+        lines.append(
+            f"Unlike the training data: images with a score above {calibration.ood.threshold:.3g}, which "
+            f"{calibration.ood.quantile:.1%} of held-out images do not exceed. About 1 is usual. An image below it may "
+            "still be of a kind that the network was not made for."
+        )
+    made_from = ", ".join(f"{name} {value}" for name, value in calibration.made_from.items())
+    lines += [f"Fitted on: {made_from}."] if made_from else []
+    return "\n".join(f"* {line}" for line in lines) or "Nothing."
+
+
+def _evidence(spec: NetworkSpec, parity: Mapping[str, Any]) -> str:
+    if spec.task == "segmentation":
+        return "The mask is the answer; there are no maps of evidence."
+    if not spec.cells:
+        return (
+            "This network has no exact maps of evidence. Grad-CAM, as the evaluation may show it, is an approximation "
+            "and can mislead."
+        )
+    gap = parity.get("evidence_gap")
+    measured = f" (largest difference on real cases {gap:.1g} of the largest logit)" if gap is not None else ""
+    return (
+        "It has exact maps of evidence: for each class the mean over the map plus a constant is the logit"
+        f"{measured}. They say where the answer came from, not whether that was a good reason."
+    )
+
+
 def _leaks(evaluation: Evaluation) -> list[str]:
     """What must be known before any of the numbers is read."""
     if not evaluation.accepted_leaks:
@@ -89,8 +131,12 @@ def _strata(evaluation: Evaluation) -> list[str]:
 
 
 def _calibration(evaluation: Evaluation) -> list[str]:
-    """What was fitted after training and is applied to every answer, what it is worth, and what must be known."""
-    said = [*evaluation.calibration.get("said", ()), *(f"**{text}**" for text in evaluation.warnings)]
+    """What the calibrated answers are worth, and what must be known of them."""
+    nothing = not evaluation.calibration.get("fitted")
+    said = [
+        *(evaluation.calibration.get("said", ()) if nothing else ()),
+        *(f"**{one}**" for one in evaluation.warnings),
+    ]
     rows = []
     for label, rates in evaluation.operating_points.items():
         cells = [f"{_number(rate.value)} [{_number(rate.low)}, {_number(rate.high)}]" for rate in rates.values()]
