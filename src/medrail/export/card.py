@@ -85,7 +85,8 @@ def _applied(calibration: Calibration) -> str:
             f"{calibration.ood.quantile:.1%} of held-out images do not exceed. About 1 is usual. An image below it may "
             "still be of a kind that the network was not made for."
         )
-    made_from = ", ".join(f"{name} {value}" for name, value in calibration.made_from.items())
+    counts = {name: value for name, value in calibration.made_from.items() if isinstance(value, int)}
+    made_from = ", ".join(f"{name} {value}" for name, value in counts.items())
     lines += [f"Fitted on: {made_from}."] if made_from else []
     return "\n".join(f"* {line}" for line in lines) or "Nothing."
 
