@@ -85,10 +85,14 @@ def _applied(calibration: Calibration) -> str:
             f"{calibration.ood.quantile:.1%} of held-out images do not exceed. About 1 is usual. An image below it may "
             "still be of a kind that the network was not made for."
         )
-    counts = {name: value for name, value in calibration.made_from.items() if isinstance(value, int)}
+    counts = {name: value for name, value in calibration.made_from.items() if _is_short(name, value)}
     made_from = ", ".join(f"{name} {value}" for name, value in counts.items())
     lines += [f"Fitted on: {made_from}."] if made_from else []
     return "\n".join(f"* {line}" for line in lines) or "Nothing."
+
+
+def _is_short(name: str, value: Any) -> bool:
+    return name != "fingerprint" and isinstance(value, int | float | str)
 
 
 def _evidence(spec: NetworkSpec, parity: Mapping[str, Any]) -> str:
