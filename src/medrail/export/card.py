@@ -91,9 +91,14 @@ def _applied(calibration: Calibration) -> str:
             f"{calibration.ood.quantile:.1%} of held-out images do not exceed. About 1 is usual. An image below it may "
             "still be of a kind that the network was not made for."
         )
-    made_from = ", ".join(f"{name} {value}" for name, value in calibration.made_from.items())
+    counts = {name: value for name, value in calibration.made_from.items() if _is_short(name, value)}
+    made_from = ", ".join(f"{name} {value}" for name, value in counts.items())
     lines += [f"Fitted on: {made_from}."] if made_from else []
     return "\n".join(f"* {line}" for line in lines) or "Nothing."
+
+
+def _is_short(name: str, value: Any) -> bool:
+    return name != "fingerprint" and isinstance(value, int | float | str)
 
 
 def _evidence(spec: NetworkSpec, parity: Mapping[str, Any]) -> str:
@@ -146,8 +151,12 @@ def _strata(evaluation: Evaluation) -> list[str]:
 
 
 def _calibration(evaluation: Evaluation) -> list[str]:
-    """What was fitted after training and is applied to every answer, what it is worth, and what must be known."""
-    said = [*evaluation.calibration.get("said", ()), *(f"**{text}**" for text in evaluation.warnings)]
+    """What the calibrated answers are worth, and what must be known of them."""
+    nothing = not evaluation.calibration.get("fitted")
+    said = [
+        *(evaluation.calibration.get("said", ()) if nothing else ()),
+        *(f"**{one}**" for one in evaluation.warnings),
+    ]
     rows = []
     for label, rates in evaluation.operating_points.items():
         cells = [f"{_number(rate.value)} [{_number(rate.low)}, {_number(rate.high)}]" for rate in rates.values()]
