@@ -138,7 +138,13 @@ def test_the_page_about_training_has_the_table() -> None:
 
 @pytest.mark.parametrize(
     ("grid", "patch"),
-    [((224, 224), (16, 16)), ((28, 28), (4, 4)), ((64, 96, 32), (16, 16, 8)), ((8, 24), (1, 3)), ((225, 250), (15, 10))],
+    [
+        ((224, 224), (16, 16)),
+        ((28, 28), (4, 4)),
+        ((64, 96, 32), (16, 16, 8)),
+        ((8, 24), (1, 3)),
+        ((225, 250), (15, 10)),
+    ],
 )
 def test_vit_cuts_into_the_largest_patches_that_leave_enough(grid: tuple[int, ...], patch: tuple[int, ...]) -> None:
     assert patch_of(grid) == patch

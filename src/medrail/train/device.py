@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from medrail.config import Task, TrainConfig
 from medrail.errors import ConfigError

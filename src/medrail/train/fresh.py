@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -51,7 +52,8 @@ def fresh(material: Material, samples: Samples) -> State:
 def step_of(material: Material, samples: Samples, settings: TrainConfig, state: State, fabric: Fabric) -> Step:
     """What changes the state's weights, on the device of ``fabric``."""
     synchronised = fabric.world_size > 1 and fabric.device.type == "cuda"
-    trained = torch.nn.SyncBatchNorm.convert_sync_batchnorm(state.trained) if synchronised else state.trained
+    whole_batch: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+    trained = whole_batch(state.trained) if synchronised else state.trained
     network, optimizer = fabric.setup(trained, state.optimizer)
     if state.average:
         state.average.network.to(fabric.device)

@@ -172,8 +172,10 @@ def _epochs(job: Job, state: State) -> None:
                 curves.epoch(state.history, state.best_epoch)
             if job.progress:
                 job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
-    if not material.validation and fabric.is_global_zero:
-        state.save_best(job.run)
+    if fabric.is_global_zero:
+        state.save(job.run, job.passport["fingerprint"], best=False, final=True)
+        if not material.validation:
+            state.save_best(job.run)
 
 
 def _schedule(order: Order, material: Material, samples: Samples, place: Place, fabric: Fabric) -> Schedule:
@@ -203,7 +205,7 @@ def _split_norm(state: State, fabric: Fabric) -> str:
 def _held(order: Order, fabric: Fabric, fingerprint: str) -> Iterator[Place]:
     """The run's folder, held by the first process; the others are told which it is, or why there is none."""
     if not fabric.is_global_zero:
-        found = fabric.broadcast(None)
+        found: Any = fabric.broadcast(None)
         if isinstance(found, MedrailError):
             raise found
         yield found
