@@ -235,7 +235,9 @@ class ModelConfig(_Stage):
         " empty: random ones",
     )
     patch: tuple[int, ...] = Field(
-        (), description="dims: 3 segmentation: patch (D, H, W) in voxels of the prepared grid"
+        (),
+        description="segmentation: size of random patches, (D, H, W) voxels or for dims: 2 (H, W), of the prepared grid;"
+        " empty: whole images",
     )
 
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medrail.config import Config, DataConfig, Task, parse
-from medrail.plan.effort import BUDGET_MINUTES, FACTOR
+from medrail.plan.effort import FACTOR
 from medrail.plan.fingerprint import Fingerprint, ImageFacts
-from medrail.plan.machine import Machine
+from medrail.plan.machine import BUDGET_MINUTES, Machine
 from medrail.plan.mask_facts import MaskFacts
 from medrail.plan.notes import Notes
 from medrail.plan.planner import mask_classes, name_of, plan_config
@@ -301,3 +301,62 @@ def test_ct_without_a_unit_that_reaches_air_gets_a_window_and_is_told(declared: 
 )
 def test_names(path: str, name: str) -> None:
     assert name_of(path) == name
+
+
+def test_pictures_of_very_different_sizes_are_segmented_at_their_own_resolution() -> None:
+    sizes = [(1, 256, 256), (1, 256, 300), (1, 360, 360)]
+    config, notes = planned("segmentation", fingerprint(*(replace(PICTURE, grid=grid) for grid in sizes)))
+    assert config.model.patch == (256, 304)
+    assert "resize" not in kinds(config)
+    assert any("256 to 360 pixels" in note for note in notes.inferred)
+    alike, _ = planned("segmentation", fingerprint(*(replace(PICTURE, grid=grid) for grid in sizes[:2])))
+    assert alike.model.patch == ()
+    assert "resize" in kinds(alike)
+    other, _ = planned("classification", fingerprint(*(replace(PICTURE, grid=grid) for grid in sizes)))
+    assert other.model.patch == ()
+
+
+def test_where_native_patches_take_too_long_pictures_are_resized() -> None:
+    found = fingerprint(
+        replace(PICTURE, grid=(1, 1000, 1000)), replace(PICTURE, grid=(1, 500, 500)), replace(PICTURE), cases=5000
+    )
+    config, _ = planned("segmentation", found, Machine(1, 8, gpu=False))
+    assert config.model.patch == ()
+    assert planned("segmentation", found, Machine(16, 64, gpu=True))[0].model.patch
+
+
+def test_a_batch_fits_into_the_memory() -> None:
+    found = fingerprint(replace(PICTURE, grid=(1, 512, 512)), cases=2000)
+    sizes = [
+        planned("segmentation", found, machine)[0].train.batch_size
+        for machine in (
+            Machine(8, 0.5, gpu=False),
+            Machine(8, 8, gpu=True, gpu_gb=2.0),
+            Machine(8, 8, gpu=True, gpu_gb=80),
+        )
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+@pytest.mark.parametrize("minutes", [2.0, 30.0, 240.0])
+def test_the_plan_keeps_to_the_minutes(minutes: float) -> None:
+    found = replace(fingerprint(replace(PICTURE, grid=(1, 1500, 1500)), cases=3000), masks=MASKS)
+    machine = Machine(2, 8, gpu=False, minutes=minutes)
+    _, expected = plan_config("segmentation", DataConfig(kind="csv", path="t"), found, machine, Notes())
+    assert expected < 1.3 * minutes
+
+
+def test_the_drivers_tool_tells_of_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from medrail.plan import machine as room
+
+    monkeypatch.setattr(room.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(room.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="2048\n40960\n"))
+    assert (room.this_machine().gpu, room.this_machine().gpu_gb) == (True, 40.0)
+    assert "40 GB free on a GPU" in room.this_machine().describe()
+    monkeypatch.setattr(room.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="[N/A]"))
+    assert (room.this_machine().gpu, room.this_machine().gpu_gb) == (True, 0.0)
+    monkeypatch.setattr(room.shutil, "which", lambda name: None)
+    assert not room.this_machine().gpu

@@ -321,3 +321,11 @@ def test_data_behind_a_link_or_dots_is_read_as_it_is(way: str, tmp_path: Path) -
     direct, other = plan(real).config, plan(path).config
     assert direct.data.kind == "pairs"
     assert other.data.model_dump() == direct.data.model_dump()
+
+
+def test_a_time_budget_is_planned_for_and_kept(tmp_path: Path, few_pictures: Path) -> None:
+    made, file = init(tmp_path / "project", few_pictures, minutes=2)
+    assert load(file).train.minutes == 2
+    assert any("held to 2 minutes" in note for note in made.inferred)
+    _, usual = init(tmp_path / "usual", few_pictures)
+    assert load(usual).train.minutes == 0

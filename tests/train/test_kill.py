@@ -42,7 +42,7 @@ def test_a_killed_run_ends_bit_for_bit_as_an_undisturbed_one(project: Any) -> No
     assert load(killed.last)["epoch"] >= 1, "the kill was to come after a whole epoch"
     undisturbed = train(project.config, project.workspace, project.cases, run_name="undisturbed")
     resumed = train(project.config, project.workspace, project.cases, run_name="killed")
-    for path, key in ((Path("last.pt"), "network"), (Path("best.pt"), "weights")):
+    for path, key in ((Path("last.pt"), "network"), (Path("last.pt"), "average"), (Path("best.pt"), "weights")):
         first, second = load(undisturbed.checkpoints / path)[key], load(resumed.checkpoints / path)[key]
         assert first.keys() == second.keys()
         assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -189,7 +189,7 @@ def test_without_validation_all_epochs_are_trained_and_the_last_weights_kept(
     caplog.set_level("INFO", logger="medrail.train")
     run = fit(pictures_without_validation.with_settings(patience=1))
     assert len(lines(run)) == 4
-    assert same(weights(run), weights(run, "best"))
+    assert same(load(run.last)["average"], weights(run, "best"))
     assert "no validation cases" in read_json(run.passport)["result"]["chosen_by"]
     assert "no validation cases" in read_json(run.passport)["result"]["notes"][0]
     assert "no validation cases" in caplog.text
@@ -329,3 +329,43 @@ def test_a_bad_setting_leaves_no_run_behind(pictures: Any) -> None:
     with pytest.raises(ConfigError):
         fit(pictures.with_settings(device="warp"))
     assert not pictures.workspace.runs.exists()
+
+
+def test_saving_takes_a_small_share_of_the_time_and_nothing_is_lost_at_the_end(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrail.train import checkpoint, state
+
+    saved: list[str] = []
+    real = checkpoint.save
+
+    def save(path: Any, content: Any) -> None:
+        saved.append(path.name)
+        real(path, content)
+
+    every_epoch = fit(pictures, run_name="every")
+    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(state, "SHARE_FOR_SAVING", 1e-9)
+    run = fit(pictures, run_name="seldom")
+    assert saved.count("last.pt") == 2, "after the first epoch and after the last"
+    assert load(run.last)["epoch"] == 4 == len(lines(run))
+    for which in ("last", "best"):
+        assert same(weights(every_epoch, which), weights(run, which))
+    assert load(run.best)["epoch"] == load(run.last)["best_epoch"]
+
+
+def test_what_was_not_saved_when_it_was_interrupted_is_trained_again_alike(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrail.train import state
+
+    undisturbed = fit(pictures, run_name="undisturbed")
+    monkeypatch.setattr(state, "SHARE_FOR_SAVING", 1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        fit(pictures, run_name="interrupted", progress=StopAt(10))
+    halfway = pictures.workspace.run("interrupted")
+    assert (load(halfway.last)["epoch"], len(lines(halfway))) == (1, 3)
+    resumed = fit(pictures, run_name="interrupted")
+    for which in ("last", "best"):
+        assert same(weights(undisturbed, which), weights(resumed, which))
+    assert [line["epoch"] for line in lines(resumed)] == [1, 2, 3, 4]

@@ -108,7 +108,7 @@ def _batch_size(shape: Shape, samples: int, machine: Machine) -> int:
     memory_gb = (machine.gpu_gb or _SMALL_GPU_GB) if machine.gpu else machine.memory_gb
     by_memory = max(1, int(_MEMORY_SHARE * memory_gb * 2**30 // shape.work.bytes_a_sample))
     by_pixels = max(1, _MOST_PIXELS // shape.work.pixels)
-    by_samples = max(2, samples // 8)
+    by_samples = max(2, samples // (16 if shape.work.network == "unet" else 8))
     size = 1
     while 2 * size <= min(most, by_memory, by_pixels, by_samples):
         size *= 2

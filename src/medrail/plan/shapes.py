@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medrail.cases.listing import counted
 from medrail.config import ModelName, Task
@@ -21,6 +22,9 @@ _ANISOTROPIC = 2.5  # slices this much thicker than wide are looked at one plane
 _THIN = 8  # with fewer slices there is no depth to convolve over
 _FEW_VOLUMES = 10
 _MOST_EPOCHS = 60
+_SIZES_DIFFER = 1.2  # the longest sides; with less, a resize changes the scale no more than augmentation does
+_MOST_NATIVE = 1024
+_LEAST_PATCH, _LARGEST_PATCH = 128, 320
 _PLANES = ("axial", "coronal", "sagittal")  # the plane whose normal is S-I, A-P, R-L
 _PREPARED_BYTES_A_VOXEL = 20  # a float copy, its resampled copy, the mask, and what the network needs
 
@@ -75,6 +79,10 @@ def _picture(found: Fingerprint, task: Task, train_cases: int, machine: Machine,
     aspects = grids[:, 2] / grids[:, 1]
     samples = max(1, train_cases * slices)
     wanted = _wanted_epochs(samples)
+    if task == "segmentation":
+        native = _native_patches(grids, train_cases, wanted, machine, notes)
+        if native is not None:
+            return native
     works = []
     for longest in ladder(max(height, width), most, least):
         factor = longest / max(height, width)
@@ -91,6 +99,31 @@ def _picture(found: Fingerprint, task: Task, train_cases: int, machine: Machine,
             "small structures may vanish; a larger resize, or model.patch, costs time"
         )
     return Shape((resize,), (), shape.work, shape.epochs, shape.samples_per_epoch)
+
+
+def _native_patches(
+    grids: npt.NDArray[np.int_], train_cases: int, wanted: int, machine: Machine, notes: Notes
+) -> Shape | None:
+    """Patches at the pictures' own resolution where their sizes differ so much that resizing would change the scale of
+    what is seen, if the machine can; else None. ``grids``: (n, 3), D, H, W.
+    """
+    longest = grids[:, 1:].max(axis=1)
+    if longest.max() < _SIZES_DIFFER * longest.min() or longest.max() > _MOST_NATIVE:
+        return None
+    height, width = (
+        min(_LARGEST_PATCH, max(_LEAST_PATCH, rounded(float(np.median(grids[:, axis]))))) for axis in (1, 2)
+    )
+    pieces = np.prod(np.ceil(grids[:, 1:] / [height, width]), axis=1) * grids[:, 0]
+    work = Work("unet", 2, max(1, math.ceil(float(pieces.mean()) * train_cases)), (height, width))
+    fewest = max(10, wanted // 3)
+    epochs = epochs_for(epoch_seconds(work, machine), wanted, 1, machine.minutes)
+    if epochs < max(fewest, wanted // 2):
+        return None
+    notes.inferred.append(
+        f"pictures of {longest.min()} to {longest.max()} pixels: trained on patches of {width} x {height} at their own "
+        "resolution, which a resize would make unequal; a window slides over larger ones"
+    )
+    return Shape((), (), work, epochs, patch=(height, width))
 
 
 def _volume_class(found: Fingerprint, train_cases: int, machine: Machine, notes: Notes) -> Shape:

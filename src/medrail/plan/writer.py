@@ -71,7 +71,7 @@ _BEHIND = {
     "model.dims": "2: pictures and slices; 3: volumes",
     "model.channels": "1 grey, 3 colour",
     "model.width": "channels of the first level (segmentation)",
-    "model.patch": "voxels (D, H, W) of a training sample",
+    "model.patch": "of a training sample: (D, H, W) voxels, or (H, W) pixels",
     "train.epochs": "more is slower and often better",
     "train.minutes": "that training may take; it chooses the epochs",
     "train.batch_size": "samples at a time",

@@ -52,17 +52,11 @@ def fresh(material: Material, samples: Samples) -> State:
 def step_of(material: Material, samples: Samples, settings: TrainConfig, state: State, fabric: Fabric) -> Step:
     """What changes the state's weights, on the device of ``fabric``."""
     synchronised = fabric.world_size > 1 and fabric.device.type == "cuda"
-    trained = _synchronised(state.trained) if synchronised else state.trained
+    whole_batch: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+    trained = whole_batch(state.trained) if synchronised else state.trained
     network, optimizer = fabric.setup(trained, state.optimizer)
     if state.average:
         state.average.network.to(fabric.device)
     several_of = samples.count if material.config.data.multi_label else None
     loss_of = make_loss(settings, material.config.task, samples.class_counts, fabric.device, several_of=several_of)
     return Step(fabric, network, optimizer, loss_of, state.parts)
-
-
-def _synchronised(network: torch.nn.Module) -> torch.nn.Module:
-    """With batch normalisation over the samples of all processes."""
-    convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
-    changed: torch.nn.Module = convert(network)
-    return changed

@@ -185,8 +185,10 @@ def _epochs(job: Job, state: State) -> None:
                 job.on_epoch(state.history)
             if job.progress:
                 job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
-    if not material.validation and fabric.is_global_zero:
-        state.save_best(job.run)
+    if fabric.is_global_zero:
+        state.save(job.run, job.passport["fingerprint"], best=False, final=True)
+        if not material.validation:
+            state.save_best(job.run)
 
 
 def _schedule(order: Order, material: Material, samples: Samples, place: Place, fabric: Fabric) -> Schedule:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from medrail.errors import RunError
 from medrail.train.loss import Loss, amount
@@ -29,16 +28,15 @@ class Step:
     Parameters
     ----------
     network, optimizer:
-        As ``fabric.setup`` gave them.
+        The module and the optimizer that ``fabric.setup`` gave.
     parts:
         To begin with.
     """
 
     def __init__(
-        self, fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Loss, parts: int
+        self, fabric: Fabric, network: Any, optimizer: torch.optim.Optimizer, loss_of: Loss, parts: int
     ) -> None:
-        self.fabric, self.optimizer, self.loss_of = fabric, optimizer, loss_of
-        self.network: Any = network  # as ``Fabric.setup`` gave it
+        self.fabric, self.network, self.optimizer, self.loss_of = fabric, network, optimizer, loss_of
         self.parts = parts
         self._notes: list[str] = []
 
@@ -114,6 +112,5 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 
 def mean_of(losses: Sequence[torch.Tensor], fabric: Fabric) -> float:
     """The mean loss of an epoch's steps, over all processes; here the device is waited for."""
-    own = torch.stack(list(losses)).mean()
-    total: Any = own if fabric.world_size == 1 else fabric.all_reduce(own, reduce_op="sum")
-    return float(total)
+    own: Any = torch.stack(list(losses)).mean()
+    return float(own if fabric.world_size == 1 else fabric.all_reduce(own, reduce_op="sum"))
