@@ -236,7 +236,7 @@ class ModelConfig(_Stage):
     )
     patch: tuple[int, ...] = Field(
         (),
-        description="segmentation: size of random patches, (D, H, W) voxels or for dims: 2 (H, W), of the prepared grid;"
+        description="segmentation: size of random patches of the prepared grid, (D, H, W) voxels or for dims: 2 (H, W);"
         " empty: whole images",
     )
 

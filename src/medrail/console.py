@@ -133,7 +133,7 @@ class Console:
 
             def make(title: str) -> Progress_:
                 task = bars.add_task(title, total=None, note="")
-                return lambda done, total, note="": bars.update(task, completed=done, total=total, note=note[:60])
+                return lambda done, total, note="": bars.update(task, completed=done, total=total, note=note[:120])
 
             yield make
 

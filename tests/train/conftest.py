@@ -139,6 +139,14 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> SmallProject:
 
 
 @pytest.fixture(autouse=True)
+def saved_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is at that moment."""
+    from medrail.train import state
+
+    monkeypatch.setattr(state, "SHARE_FOR_SAVING", 1e9)
+
+
+@pytest.fixture(autouse=True)
 def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drawing takes longer than a small training; tests of curves ask for them."""
     if "curves" not in request.node.name:

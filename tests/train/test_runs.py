@@ -156,6 +156,6 @@ def test_notes_of_progress_count_epochs_from_one(pictures: Any) -> None:
     notes: list[str] = []
     train(pictures.config, pictures.workspace, pictures.cases, progress=lambda done, total, note="": notes.append(note))
     heads = [note.partition(":")[0] for note in notes]
-    expected = [f"epoch {number} of 4" for number in (1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4)]
+    expected = [f"epoch {number} of 4" for number in (1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4)]
     assert heads == expected
     assert "train_loss" in notes[-1]

@@ -149,7 +149,9 @@ def test_the_pace_counts_images_and_foresees_the_end() -> None:
 def test_notes_of_progress_say_loss_speed_and_time_left(pictures: Any) -> None:
     notes: list[str] = []
     train(pictures.config, pictures.workspace, pictures.cases, progress=lambda done, total, note="": notes.append(note))
-    assert all(word in notes[3] for word in ("loss ", " images/s", " left", "epoch 1 of 4: train_loss", "val_loss"))
+    assert all(
+        word in notes[3] for word in ("epoch 2 of 4: loss ", " images/s", " left before: train_loss", "val_loss")
+    )
 
 
 def test_curves_lie_in_the_run_and_travel_to_mlflow(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def augment(
 
     Returns
     -------
-    float32 images in memory of their own, 2-D ones with the channels last, and the masks in their type.
+    float32 images in memory of their own, with the channels last, and the masks in their type.
     """
     grid = None
     if draws.moves:
@@ -61,7 +61,7 @@ def augment(
 
 
 def _format(shape: Sequence[int]) -> torch.memory_format:
-    return torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.channels_last if len(shape) == 4 else torch.channels_last_3d
 
 
 def _portions(shape: Sequence[int], device: torch.device) -> list[slice]:

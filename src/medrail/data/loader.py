@@ -25,7 +25,7 @@ def batches(
 
     Returns
     -------
-    float32 images (N, C, [D,] H, W), 2-D ones with the channels last in memory, and int64 targets, (N,) or
+    float32 images (N, C, [D,] H, W), the channels last in memory, and int64 targets, (N,) or
     (N, [D,] H, W), or of several labels float32 (N, K), on ``device``.
     """
     order = generator(settings.seed, "order", epoch)

@@ -39,6 +39,8 @@ class MeanViT(nn.Module):
             spatial_dims=model.dims,
             qkv_bias=True,
         )
+        for block in self.encoder.blocks:
+            block.norm_cross_attn = nn.Identity()  # of an attention that this network does not have
         self.head = nn.Linear(HIDDEN, n_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

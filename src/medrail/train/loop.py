@@ -122,9 +122,9 @@ def carry_out(order: Order) -> Run:
     material = gather(config, order.workspace, order.cases)
     fingerprint = _fingerprint(material, config)
     with repeatable(machine) as fabric, _held(order, fabric, fingerprint) as place:
-        if fabric.is_global_zero:
-            write_record(place.run, order.table)  # of a finished run, too: others than its cases may have come since
         if place.finished:
+            if fabric.is_global_zero:
+                write_record(place.run, order.table)  # its cases are the same ones; others may have come since
             return place.run
         samples = load_samples(material.store, material.training, material.needs)
         schedule = _schedule(order, material, samples, place, fabric)
@@ -135,6 +135,7 @@ def carry_out(order: Order) -> Run:
         planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact)}
         begun = {"fingerprint": fingerprint, "schedule": planned, **begun}
         if fabric.is_global_zero:
+            write_record(place.run, order.table)
             begun = open_place(place, config, begun)
         tracker = Guarded(TRACKERS["mlflow" if config.train.track and fabric.is_global_zero else "none"]())
         progress = order.progress if fabric.is_global_zero else None
@@ -169,7 +170,7 @@ def _epochs(job: Job, state: State) -> None:
                     state.average.follow(state.network, number)
                 pace.batch(len(images), len(losses) / per_epoch, losses[-1])
                 if job.progress and len(losses) < per_epoch:
-                    job.progress(number + 1, steps, f"{pace.note(state.epoch)}; {state.note_of_last(settings.epochs)}")
+                    job.progress(number + 1, steps, state.note(settings.epochs, pace.note(state.epoch)))
             line = epoch_line(job.run, state, mean_of(losses, fabric), pace.images_per_s)
             score = fabric.broadcast(
                 score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None
@@ -184,7 +185,7 @@ def _epochs(job: Job, state: State) -> None:
             if job.on_epoch:
                 job.on_epoch(state.history)
             if job.progress:
-                job.progress(state.epoch * per_epoch, steps, state.note_of_last(settings.epochs))
+                job.progress(state.epoch * per_epoch, steps, state.note(settings.epochs))
     if fabric.is_global_zero:
         state.save(job.run, job.passport["fingerprint"], best=False, final=True)
         if not material.validation:

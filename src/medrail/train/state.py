@@ -90,12 +90,13 @@ class State:
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
-    def note_of_last(self, epochs: int) -> str:
-        """The last whole epoch of ``epochs`` in a few words, for a progress bar; counted from 1."""
-        if not self.history:
-            return f"epoch 1 of {epochs}"
-        shown = {key: value for key, value in self.history[-1].items() if key.startswith(("train_", "val_"))}
-        return f"epoch {self.epoch} of {epochs}: " + ", ".join(f"{key} {value:.4f}" for key, value in shown.items())
+    def note(self, epochs: int, running: str = "") -> str:
+        """For a progress bar: the epoch that runs, counted from 1, with what is told of it, and the last whole one."""
+        last = self.history[-1] if self.history else {}
+        shown = [f"{key} {value:.4f}" for key, value in last.items() if key.startswith(("train_", "val_"))]
+        told = [running, *(["before:"] if running and shown else [])]
+        number = self.epoch + 1 if running else self.epoch
+        return f"epoch {number} of {epochs}: {' '.join(part for part in [*told, ', '.join(shown)] if part)}"
 
     def save(self, run: Run, fingerprint: str, *, best: bool, final: bool = False) -> None:
         """Write metrics.jsonl, and now and then best.pt and, as the one that counts, last.pt.

@@ -113,4 +113,6 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 def mean_of(losses: Sequence[torch.Tensor], fabric: Fabric) -> float:
     """The mean loss of an epoch's steps, over all processes; here the device is waited for."""
     own: Any = torch.stack(list(losses)).mean()
-    return float(own if fabric.world_size == 1 else fabric.all_reduce(own, reduce_op="sum"))
+    if fabric.world_size > 1:
+        own = fabric.all_reduce(own, reduce_op="sum")
+    return float(own)
