@@ -315,6 +315,7 @@ corrected together (Holm). Writes compare.md, compare.csv, compare.json and pict
         "--common", action="store_true", help="where the test cases differ, compare on those in common, and say so"
     )
     parser.add_argument("--seed", type=int, default=0, help="of resamples and permutations (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 
 
 def _add_reproduce(verbs: Any) -> None:

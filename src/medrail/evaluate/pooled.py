@@ -214,4 +214,17 @@ def _counted(pooled: Pooled, name: str) -> int:
     if one.task == "segmentation":
         return int(np.isfinite(one.scores[name]).sum())
     kind, _, label = name.partition("/")
-    return int((one.truth == one.classes.index(label)).sum()) if kind == "sensitivity" else len(one.ids)
+    if kind not in _SHARE_OF or (not label and len(one.classes) != 2):
+        return len(one.ids)
+    of, inside = _SHARE_OF[kind]
+    found = (one.truth if of == "truth" else one.predicted) == one.classes.index(label or one.classes[1])
+    return int((found == inside).sum())
+
+
+_SHARE_OF = {
+    "sensitivity": ("truth", True),
+    "specificity": ("truth", False),
+    "ppv": ("predicted", True),
+    "npv": ("predicted", False),
+}
+"""Of which cases a rate is a share: those that are, or are called, the class (or not)."""
