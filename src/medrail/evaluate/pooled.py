@@ -155,7 +155,7 @@ def pooled_evaluation(
 
 
 def leaks_of(members: Sequence[Evaluation]) -> dict[str, Any]:
-    """The accepted leaks of all members: the sums of the counts, and all groups; {} where there are none."""
+    """The accepted leaks of all folds, each with cases of its own: counts summed, and all groups; {} where none."""
     found = [one.accepted_leaks for one in members if one.accepted_leaks]
     merged: dict[str, Any] = {}
     for leaks in found:
@@ -214,4 +214,7 @@ def _counted(pooled: Pooled, name: str) -> int:
     if one.task == "segmentation":
         return int(np.isfinite(one.scores[name]).sum())
     kind, _, label = name.partition("/")
-    return int((one.truth == one.classes.index(label)).sum()) if kind == "sensitivity" else len(one.ids)
+    if kind != "sensitivity":
+        return len(one.ids)
+    positive = one.classes.index(label) if label else 1  # without a class's name it is that of the second of two
+    return int((one.truth == positive).sum())
