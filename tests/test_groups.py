@@ -14,9 +14,10 @@ from PIL import Image as Picture
 from medrail import cli
 from medrail.bundle import load_bundle, load_network
 from medrail.errors import ConfigError, RunError
+from medrail.evaluate import fitting
 from medrail.group import read_group
 from medrail.read import read
-from medrail.stages import Asked, evaluate_group, export_group, open_project, prepare_cases, train_group
+from medrail.stages import Asked, evaluate_group, export_group, open_project, open_run, prepare_cases, train_group
 from medrail.workspace import read_json
 
 CONFIG = """\
@@ -84,8 +85,102 @@ def test_seeds_are_trained_gone_on_with_and_put_together(folder: Path, capsys: p
     assert "BETWEEN TRAININGS" in told.err
     assert "BETWEEN PATIENTS" in told.err
     result = export_group(group.folder)
-    assert "means over the members" in result.notes[0]
+    assert "of this ensemble itself" in result.notes[0]
     assert result.values["members"] == [run.name for run in group.runs]
+
+
+@pytest.fixture
+def confident(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project, where a few validation patients are enough to calibrate."""
+    monkeypatch.setattr(fitting, "FEWEST_PATIENTS", 2)
+    return folder
+
+
+def test_a_bundle_of_seeds_ships_what_the_ensemble_itself_reaches(confident: Path) -> None:
+    group, _ = train_group(open_project(confident, ["train.seed=20"]), "seeds", 2)
+    with pytest.raises(RunError, match="not evaluated yet"):
+        export_group(group.folder)
+    evaluate_group(group.folder)
+    members = [load_network(run.folder) for run in group.runs]
+    assert all(member.has_evidence for member in members)
+    bundle_folder = Path(export_group(group.folder).values["bundle"])
+    bundle, manifest = load_bundle(bundle_folder), read_json(bundle_folder / "bundle.json")
+    card = (bundle_folder / "card.md").read_text()
+
+    assert not bundle.has_evidence
+    assert not bundle.spec.cells
+    assert "no exact maps of evidence" in card
+    assert "It has exact maps" not in card
+
+    calibration = bundle.calibration
+    assert calibration
+    assert calibration.temperature != 1
+    assert "What is applied to its answers" in card
+    with (group.folder / "evaluation" / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    answers = {row["id"]: bundle(read(_picture(confident, row))) for row in rows}
+    right = [answers[row["id"]].class_name == row["truth"] for row in rows]
+    losses = [-np.log(answers[row["id"]].probabilities[row["truth"]]) for row in rows]
+    assert manifest["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert manifest["metrics"]["log_loss"]["value"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert manifest["provenance"]["evaluation"]["cases"] == len(rows)
+    assert export_group(group.folder).up_to_date
+
+
+def _picture(folder: Path, row: dict[str, str]) -> Path:
+    (found,) = (path for path in (folder.parent / "data").glob("*.png") if path.stem in row["id"])
+    return found
+
+
+def test_a_bundle_of_folds_ships_no_number_that_hangs_on_the_members_calibration(confident: Path) -> None:
+    group, _ = train_group(open_project(confident, ["train.seed=30"]), "folds", 3)
+    evaluate_group(group.folder)
+    assert any(load_network(run.folder).calibration.temperature != 1 for run in group.runs)
+    folder = Path(export_group(group.folder).values["bundle"])
+    assert load_bundle(folder).calibration is None
+    assert set(read_json(folder / "bundle.json")["metrics"]) == {"auc", "auprc"}
+    card = (folder / "card.md").read_text()
+    assert "no temperature and no threshold" in card
+    assert "taken for" not in card
+
+
+def test_accepted_leaks_of_seeds_are_counted_once(folder: Path, tmp_path: Path) -> None:
+    rows = (folder.parent / "data" / "table.csv").read_text().splitlines()
+    splits = ["train"] * 16 + ["val"] * 6 + ["test"] * 8
+    table = [f"{rows[0]},split", *(f"{row},{split}" for row, split in zip(rows[1:], splits, strict=True))]
+    table = [line.replace("P14,test", "P0,test") for line in table]
+    (folder.parent / "data" / "leaky.csv").write_text("\n".join(table) + "\n")
+    project = open_project(folder, ["data.path=../data/leaky.csv", "split.by=given"], accept_leak=True)
+    group, _ = train_group(project, "seeds", 2)
+    evaluate_group(group.folder, Asked(accept_leak=True))
+    bundle = Path(export_group(group.folder, Asked(accept_leak=True)).values["bundle"])
+    first = read_json(group.runs[0].evaluation / "evaluation.json")["accepted_leaks"]
+    assert first["cases"] == 2
+    shipped = read_json(bundle / "bundle.json")["provenance"]["evaluation"]["accepted_leaks"]
+    assert shipped == {key: value for key, value in first.items() if key != "groups"}
+
+
+@pytest.mark.parametrize("kind", ["seeds", "folds"])
+def test_a_time_budget_that_would_plan_other_epochs_for_each_run_is_refused(folder: Path, kind: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"--{kind} 2.*train\.epochs=N"):
+        train_group(open_project(folder, ["train.minutes=1"]), kind, 2)
+
+
+def test_a_folder_of_several_runs_says_which_ones_it_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    group, _ = train_group(open_project(folder, ["train.seed=4"]), "seeds", 2)
+    study = folder / "tune" / "lr"
+    for number in range(2):
+        trial = study / f"trial-{number:04d}"
+        trial.mkdir(parents=True, exist_ok=True)
+        (trial / "passport.json").write_text("{}")
+    for place, names in ((group.folder, [run.name for run in group.runs]), (study, ["trial-0000", "trial-0001"])):
+        with pytest.raises(RunError, match=f"not a run or a project.*{'.*'.join(names)}"):
+            open_run(place)
+        for verb in ("reproduce", "tune"):
+            assert cli.main([verb, str(place)]) != 0
+            told = capsys.readouterr().err
+            assert "no run yet" not in told
+            assert names[1] in told
 
 
 def test_folds_test_every_case_once_and_are_pooled(folder: Path) -> None:

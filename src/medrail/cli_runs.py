@@ -113,7 +113,9 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
     if is_group(arguments.path):
-        result = stages.export_group(arguments.path, stages.Asked(tuple(arguments.set), arguments.accept_leak))
+        with console.progress() as bars:
+            asked = stages.Asked(tuple(arguments.set), arguments.accept_leak)
+            result = stages.export_group(arguments.path, asked, bars)
     else:
         project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
         result = stages.export_run(project, run)

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from medrail.errors import CaseError
 from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import Measured
+from medrail.evaluate.glossary import limits
 from medrail.evaluate.pooled import measure_pooled, pool
 from medrail.evaluate.spread import mean_sd_half, spread
 
@@ -113,3 +114,16 @@ def test_the_spread_is_scipy_s(values: list[float]) -> None:
 def test_without_a_value_of_each_run_there_is_no_spread() -> None:
     undefined = spread({"a": Measured(math.nan, 0, 1, 1, ""), "b": Measured(1, 0, 1, 1, "")}).to_json()
     assert undefined["value"] is undefined["sd"] is undefined["low"] is None
+
+
+def test_the_interval_of_a_rate_is_cut_off_at_what_a_rate_can_be() -> None:
+    runs = {name: Measured(value, 0, 1, 10, "") for name, value in (("a", 0.7), ("b", 0.83))}
+    rate, loss = spread(runs, limits("sensitivity/ill")), spread(runs, limits("log_loss"))
+    assert (rate.low, rate.high) == (0, 1)
+    assert loss.low == 0
+    assert loss.high > 1
+    assert limits("mcc") == (-1, 1)
+    assert limits("no metric of ours") == (-math.inf, math.inf)
+    unknown = spread({**runs, "c": Measured(math.nan, 0, 1, 10, "")}, (0, 1))
+    assert math.isnan(unknown.low)
+    assert math.isnan(unknown.high)

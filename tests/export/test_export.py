@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import torch
 from medrail.bundle import Manifest, Predictor, load_bundle, load_network, onnx_backend
 from medrail.bundle.manifest import FileEntry
 from medrail.errors import BundleError, ExportError, RunError
-from medrail.evaluate import evaluate
+from medrail.evaluate import Evaluation, Measured, evaluate
 from medrail.evaluate import evaluation as evaluation_room
 from medrail.export import export_bundle, export_network
 from medrail.export import network as network_room
+from medrail.export.card import write_card
 from medrail.export.onnx_file import forget_origin
 from medrail.export.parity import chosen_cases, measure_parity
 from medrail.prepare import Pipeline, Store
@@ -435,3 +437,18 @@ def test_what_is_missing_is_said_in_order(picture_run: Any) -> None:
     passport = read_json(picture_run.run.passport) | {"finished": False}
     picture_run.run.passport.write_text(json.dumps(passport))
     fails("not finished")
+
+
+def test_the_card_tells_nothing_of_parts_with_too_few_patients(picture_run: Any) -> None:
+    folder = bundled(picture_run)
+    manifest, evaluation = Manifest.read(folder), Evaluation.load(picture_run.run)
+    told = {"accuracy": Measured(0.125, 0.1, 0.2, 40, "")}
+    alone = {"accuracy": Measured(0.375, 0.3, 0.4, 1, "")}
+    strata = {"scanner": {"Aera": told, "Vida": alone}, "village": {"Ytterby": alone}}
+    small = {"scanner": {"Vida": "1 patient"}, "village": {"Ytterby": "1 patient"}}
+    card = write_card(manifest, replace(evaluation, strata=strata, too_small=small))
+    assert "| scanner: Aera | accuracy | 0.125 |" in card
+    assert "2 parts of the cases with too few to read are left out." in card
+    assert not any(word in card for word in ("Vida", "Ytterby", "0.375"))
+    only = write_card(manifest, replace(evaluation, strata={"village": strata["village"]}, too_small=small))
+    assert "1 part of the cases with too few to read is left out." in only

@@ -250,10 +250,12 @@ class _Collecting:
     def _answers(self, cases: Sequence[Case]) -> Iterator[tuple[Case, dict[str, FloatArray]]]:
         waiting: list[tuple[Case, FloatArray]] = []
         for case in cases:
-            image = self._image(case)
+            image = self._image(case) if self.names else None
             self.done += 1
             if self.progress:
                 self.progress(self.done, self.total, case.id)
+            if not self.names:  # nothing to ask: an ensemble for segmentation has no features
+                yield case, {}
             if image is None:
                 continue
             if not self._is_picture(image):

@@ -5,6 +5,7 @@ The page of the evaluation shows it, and docs/reference/metrics.md is made of it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ class Meaning:
         What it is where there is nothing to count.
     better:
         "high" or "low".
+    limits:
+        The least and the largest that it can be.
     """
 
     title: Both
@@ -38,6 +41,7 @@ class Meaning:
     interval: str = _BCA
     empty: str = ""
     better: str = "high"
+    limits: tuple[float, float] = (0, 1)
 
 
 CLASSIFICATION: Mapping[str, Meaning] = {
@@ -101,6 +105,7 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         "Matthews' correlation coefficient; several classes after Gorodkin",
         "Matthews, Biochim Biophys Acta 405, 1975; Gorodkin, Computational Biology and Chemistry 28, 2004",
         empty="one true class only: not defined; one answer only: 0",
+        limits=(-1, 1),
     ),
     "sensitivity": Meaning(
         ("Sensitivity", "灵敏度"),
@@ -142,12 +147,14 @@ CLASSIFICATION: Mapping[str, Meaning] = {
         "two classes: mean of (p - y)^2 of the second one, 0 to 1; more: mean of the sum over the classes, 0 to 2",
         "Brier, Monthly Weather Review 78, 1950",
         better="low",
+        limits=(0, 2),
     ),
     "log_loss": Meaning(
         ("Log loss", "对数损失"),
         ("How surprised the probabilities are by the truth: 0 is perfect.", "概率对真值的“意外”程度，0 为完美。"),
         "mean of -ln p of the true class",
         better="low",
+        limits=(0, math.inf),
     ),
     "ece": Meaning(
         ("Expected calibration error", "期望校准误差"),
@@ -186,6 +193,7 @@ SEGMENTATION: Mapping[str, Meaning] = {
         "Huttenlocher et al., IEEE PAMI 15, 1993; percentile as in MONAI",
         empty=_DISTANCE_EMPTY,
         better="low",
+        limits=(0, math.inf),
     ),
     "hd95_px": Meaning(
         ("HD95 (pixels)", "HD95（像素）"),
@@ -194,6 +202,7 @@ SEGMENTATION: Mapping[str, Meaning] = {
         "as hd95_mm",
         empty=_DISTANCE_EMPTY,
         better="low",
+        limits=(0, math.inf),
     ),
     "nsd": Meaning(
         ("Surface Dice (NSD)", "表面 Dice（NSD）"),
@@ -212,6 +221,7 @@ SEGMENTATION: Mapping[str, Meaning] = {
         "|FP - FN| times the volume of a voxel",
         empty="both masks empty: 0",
         better="low",
+        limits=(0, math.inf),
     ),
 }
 SEVERAL_LABELS: Mapping[str, Meaning] = {
@@ -261,6 +271,7 @@ GRADES: Mapping[str, Meaning] = {
         "1 - observed / expected squared distance of grades, with the same totals",
         "Cohen, Psychol Bull 70, 1968",
         empty="all cases and answers of one grade: not defined",
+        limits=(-1, 1),
     ),
 }
 FURTHER: Mapping[str, Meaning] = {
@@ -282,6 +293,7 @@ FURTHER: Mapping[str, Meaning] = {
         "mean number of classes in the conformal sets",
         "as coverage",
         better="low",
+        limits=(0, math.inf),
     ),
     "called_unlike": Meaning(
         ("Called unlike the training data", "被判为与训练数据不同"),
@@ -310,3 +322,13 @@ def title_of(name: str) -> Both:
     found = MEANINGS.get(base)
     english, chinese = found.title if found else (base, base)
     return (f"{english}: {label}", f"{chinese}：{label}") if slash else (english, chinese)
+
+
+def limits(name: str) -> tuple[float, float]:
+    """The least and the largest that a metric can be, also one of a class ("sensitivity/CLASS"); else no limits.
+
+    >>> limits("sensitivity/ill"), limits("mcc")
+    ((0, 1), (-1, 1))
+    """
+    meaning = MEANINGS.get(name.partition("/")[0])
+    return meaning.limits if meaning else (-math.inf, math.inf)

@@ -155,7 +155,7 @@ def pooled_evaluation(
 
 
 def leaks_of(members: Sequence[Evaluation]) -> dict[str, Any]:
-    """The accepted leaks of all members: the sums of the counts, and all groups; {} where there are none."""
+    """The accepted leaks of all folds, each with cases of its own: counts summed, and all groups; {} where none."""
     found = [one.accepted_leaks for one in members if one.accepted_leaks]
     merged: dict[str, Any] = {}
     for leaks in found:

@@ -17,7 +17,7 @@ class Spread:
     mean, sd:
         Over the seeds; the standard deviation has n - 1 in its denominator.
     low, high:
-        95 % t interval of the mean: what other seeds would change. Not clipped to what the metric can be.
+        95 % t interval of the mean: what other seeds would change; cut off at what the metric can be.
     """
 
     runs: Mapping[str, Measured]
@@ -44,11 +44,18 @@ class Spread:
         return {**one, "sd": sd, "runs": {name: measured.to_json() for name, measured in self.runs.items()}}
 
 
-def spread(runs: Mapping[str, Measured]) -> Spread:
-    """Mean, SD and interval of two or more runs' values; NaN where one of them is."""
+def spread(runs: Mapping[str, Measured], within: tuple[float, float] = (-math.inf, math.inf)) -> Spread:
+    """Mean, SD and interval of two or more runs' values; NaN where one of them is.
+
+    within:
+        The least and the largest that the metric can be.
+    """
     values = [one.value for one in runs.values()]
     mean, sd, half = mean_sd_half(values)
-    return Spread(dict(runs), mean, sd, mean - half, mean + half)
+    if not math.isfinite(mean):
+        return Spread(dict(runs), mean, sd, math.nan, math.nan)
+    least, largest = within
+    return Spread(dict(runs), mean, sd, max(mean - half, least), min(mean + half, largest))
 
 
 def mean_sd_half(values: Sequence[float]) -> tuple[float, float, float]:

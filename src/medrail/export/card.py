@@ -137,17 +137,25 @@ def _ensemble(origin: Mapping[str, Any]) -> list[str]:
 
 
 def _strata(evaluation: Evaluation) -> list[str]:
-    """One metric for each part of the cases, where they have parts."""
-    rows = []
+    """One metric for each part of the cases, where they have parts; not of those that are too small.
+
+    A bundle travels: a number of one patient would tell of that patient, and nothing of the network.
+    """
+    rows, too_small = [], 0
     for name, values in evaluation.to_json()["strata"].items():
         for value, metrics in values.items():
+            if value in evaluation.too_small.get(name, {}):
+                too_small += 1
+                continue
             metric, measured = next(iter(metrics.items()))
-            few = " (too few to read)" if value in evaluation.too_small.get(name, {}) else ""
             interval = f"[{_number(measured['low'])}, {_number(measured['high'])}]"
-            cells = [_cell(f"{name}: {value}{few}"), _cell(metric), _number(measured["value"]), interval]
+            cells = [_cell(f"{name}: {value}"), _cell(metric), _number(measured["value"]), interval]
             rows.append(f"| {' | '.join([*cells, str(measured['n'])])} |")
     head = ["| cases | metric | value | 95 % interval | n |", "|---|---|---|---|---|"]
-    return ["\n".join([*head, *rows])] if rows else []
+    left_out = (
+        f"{_count(too_small, 'part')} of the cases with too few to read {'is' if too_small == 1 else 'are'} left out."
+    )
+    return [*(["\n".join([*head, *rows])] if rows else []), *([left_out] if too_small else [])]
 
 
 def _calibration(evaluation: Evaluation) -> list[str]:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medrail.bundle import InputKind, Manifest, NetworkSpec, Predictor, load_network, onnx_backend, write_network
+from medrail.bundle import (
+    Calibration,
+    InputKind,
+    Manifest,
+    NetworkSpec,
+    Predictor,
+    load_network,
+    onnx_backend,
+    write_network,
+)
 from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
+from medrail.bundle.manifest import FileEntry
 from medrail.config import Config
 from medrail.errors import ExportError
 from medrail.evaluate import Evaluation
+from medrail.evaluate.pooled import ordered
 from medrail.export.bundle import ship
 from medrail.export.card import write_card
-from medrail.export.network import check_parity
+from medrail.export.network import check_parity, forget_calibration_of_another
 from medrail.export.onnx_file import OPSET, write_onnx
 from medrail.export.parity import chosen_cases, measure_parity
 from medrail.group import MEMBER_NOUN, Group
@@ -34,31 +45,70 @@ NUMBERS_ARE_OF = {
     "the members, not of the ensemble in this bundle: all cases are in some member's training, so none is left to "
     "judge the ensemble by. They estimate how a network trained on the other folds does on new patients like these. "
     "An ensemble is mostly somewhat better than its members; how much is not known here. Judge it on data of your own.",
-    "seeds": "The numbers are means over the members, which differ in their seed, on the same cases. They are of the "
-    "members, not of the ensemble in this bundle, which was not judged by itself. The brackets are what other seeds "
-    "would change, not other patients.",
+    "seeds": "The numbers are of this ensemble itself, calibrated and judged as one network, on cases that none of its "
+    "members was trained on.",
 }
+NOT_CALIBRATED = (
+    "This bundle applies no temperature and no threshold: no cases are left to fit them on. The members had their own, "
+    "so what depends on these (accuracy, sensitivity, log loss and the like) is left out."
+)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What an ensemble is made from: its group, the settings, all cases with the first member's splits, and the
-    members' numbers put together.
-    """
+    """What an ensemble is made from: its group, the settings, and all cases with the first member's splits."""
 
     group: Group
     config: Config
     workspace: Workspace
     cases: Sequence[Case]
-    evaluation: Evaluation
 
 
-def export_ensemble(material: Material) -> Path:
-    """Write one network of all members, compare it with torch on real cases, and put it into a bundle.
+def export_ensemble(material: Material, evaluation: Evaluation) -> Path:
+    """Put the network that ``ensemble_network`` wrote into a bundle.
+
+    Parameters
+    ----------
+    evaluation:
+        Of seeds that of the ensemble, whose calibration lies beside its network; of folds that of the members.
 
     Returns
     -------
     The bundle's folder.
+
+    Raises
+    ------
+    RunError, BundleError
+        If there is no usable network.
+    """
+    group, place = material.group, Run(material.group.folder)
+    if group.kind == "folds":
+        evaluation, said = _served(evaluation, [load_network(run.folder).calibration for run in group.runs])
+    else:
+        said = ""
+    ensemble = load_network(place.folder)
+    parity = read_json(place.folder / NETWORK_SPEC_FILE)["parity"]
+    metrics = evaluation.to_json()["metrics"]
+    provenance = _provenance(material, evaluation, said)
+    manifest = Manifest(
+        material.config.name, material.config.export.version, ensemble.spec, metrics, provenance, parity
+    )
+    card = write_card(manifest, evaluation, ensemble.calibration)
+    return ship(manifest, place.network, card, material.workspace, place.calibration if ensemble.calibration else None)
+
+
+def _served(evaluation: Evaluation, calibrations: Sequence[Calibration | None]) -> tuple[Evaluation, str]:
+    """Of the members' numbers those that do not hang on a calibration which the bundle does not have."""
+    if not any(one and (one.temperature != 1 or one.thresholds) for one in calibrations):
+        return evaluation, ""
+    metrics = {name: one for name, one in evaluation.metrics.items() if ordered(name)}
+    return replace(evaluation, metrics=metrics, confusion=()), NOT_CALIBRATED
+
+
+def ensemble_network(material: Material) -> Path:
+    """Write one network of all members to the group's folder, after comparing it with torch on real cases.
+
+    A calibration of another network that lies there is removed.
 
     Raises
     ------
@@ -67,23 +117,12 @@ def export_ensemble(material: Material) -> Path:
     RunError, BundleError
         If a member has no usable weights or is not exported.
     """
-    group = material.group
+    group, config, place = material.group, material.config, Run(material.group.folder)
     spec = _common_spec([load_network(run.folder).spec for run in group.runs], group)
-    parity = _export(material, spec)
-    metrics = material.evaluation.to_json()["metrics"]
-    version = material.config.export.version
-    manifest = Manifest(material.config.name, version, spec, metrics, _provenance(material), parity)
-    network = Run(group.folder).network
-    return ship(manifest, network, write_card(manifest, material.evaluation), material.workspace)
-
-
-def _export(material: Material, spec: NetworkSpec) -> Mapping[str, Any]:
-    """group/network.onnx and network.json; what they say of the agreement with torch."""
-    group, config = material.group, material.config
     network = Ensemble([load_model(run) for run in group.runs], several=getattr(spec, "multi_label", False)).eval()
     grid = tuple(load(group.runs[0].best)["grid"])
     for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
-        (group.folder / name).unlink(missing_ok=True)
+        (place.folder / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(dir=group.folder, prefix=".export."))
     try:
         path = folder / NETWORK_FILE
@@ -94,20 +133,25 @@ def _export(material: Material, spec: NetworkSpec) -> Mapping[str, Any]:
         ready = set(store.ids())
         cases = chosen_cases([case for case in material.cases if case.id in ready], config.export.parity_cases)
         found = measure_parity(trained, exported, store, cases)
-        check_parity(found, config.export.parity_tolerance, Run(group.folder))
+        check_parity(found, config.export.parity_tolerance, place)
         parity = {**found.to_dict(), "asked_cases": config.export.parity_cases, "opset": OPSET}
         written = write_network(folder, spec, parity, _checkpoint(group))
-        path.replace(group.folder / NETWORK_FILE)
-        written.replace(group.folder / NETWORK_SPEC_FILE)
+        forget_calibration_of_another(place, FileEntry.of(path).sha256)
+        path.replace(place.network)
+        written.replace(place.network.with_name(NETWORK_SPEC_FILE))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return parity
+    return place.network
 
 
 def _common_spec(specs: Sequence[NetworkSpec], group: Group) -> NetworkSpec:
-    """What all members say; the kinds of raw images they were trained on may differ, as their cases do."""
+    """What all members say; the kinds of raw images they were trained on may differ, as their cases do.
+
+    The ensemble answers with logits alone, so it has no cells of evidence: those of a mean of probabilities would not
+    add up to its logits.
+    """
     kind = InputKind.merge(*(spec.input_kind for spec in specs))
-    alike = [replace(spec, input_kind=kind) for spec in specs]
+    alike = [replace(spec, input_kind=kind, cells=()) for spec in specs]
     if any(spec.to_dict() != alike[0].to_dict() for spec in alike):
         raise ExportError(
             "the members differ in preprocessing, classes or size",
@@ -122,9 +166,10 @@ def _checkpoint(group: Group) -> str:
     return hashlib.sha256("".join(weights_sha256(run) for run in group.runs).encode()).hexdigest()
 
 
-def _provenance(material: Material) -> dict[str, Any]:
+def _provenance(material: Material, evaluation: Evaluation, said: str) -> dict[str, Any]:
     """As that of a run's bundle; what differs between the members stands in ``ensemble.members``."""
-    group, evaluation = material.group, material.evaluation
+    group = material.group
+    numbers_are_of = " ".join(filter(None, (NUMBERS_ARE_OF[group.kind], said)))
     passports = [read_json(run.passport) for run in group.runs]
     first, code, noun = passports[0], passports[0].get("project") or {}, MEMBER_NOUN[group.kind]
     members = [
@@ -155,7 +200,7 @@ def _provenance(material: Material) -> dict[str, Any]:
         "medrail": first["medrail"]["version"],
         "packages": first["packages"],
         "machine": first["machine"],
-        "ensemble": {"kind": group.kind, "numbers_are_of": NUMBERS_ARE_OF[group.kind], "members": members},
+        "ensemble": {"kind": group.kind, "numbers_are_of": numbers_are_of, "members": members},
         "evaluation": {
             "split": evaluation.split,
             "cases": evaluation.n,

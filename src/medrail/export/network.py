@@ -80,7 +80,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         if exported.has_evidence:
             facts["evidence_gap"] = _checked_gap(evidence_gap(exported, network.bias.detach().numpy(), store, compared))
         written = write_network(folder, spec, facts, _sha256(run.best))
-        _forget_calibration_of_another(run, _sha256(path))
+        forget_calibration_of_another(run, _sha256(path))
         path.replace(run.network)
         written.replace(run.network.with_name(NETWORK_SPEC_FILE))
     finally:
@@ -111,7 +111,8 @@ def _checked_gap(gap: float) -> float:
     )
 
 
-def _forget_calibration_of_another(run: Run, network_sha256: str) -> None:
+def forget_calibration_of_another(run: Run, network_sha256: str) -> None:
+    """Remove the run's calibration unless it is of the network with this SHA-256."""
     try:
         kept = Calibration.read(run.calibration).network_sha256 == network_sha256
     except BundleError:

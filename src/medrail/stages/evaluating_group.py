@@ -95,38 +95,26 @@ def _seeds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> Sta
 
 
 def _spreads(group: Group, evaluations: Sequence[Evaluation]) -> dict[str, Spread]:
+    from medrail.evaluate.glossary import limits
     from medrail.evaluate.spread import spread
 
     names = [name for name in evaluations[0].metrics if all(name in one.metrics for one in evaluations)]
     labels = [run.name for run in group.runs]
     return {
-        name: spread({label: one.metrics[name] for label, one in zip(labels, evaluations, strict=True)})
+        name: spread({label: one.metrics[name] for label, one in zip(labels, evaluations, strict=True)}, limits(name))
         for name in names
     }
 
 
-def current_evaluation(group: Group, asked: Asked) -> Evaluation:
-    """The members' numbers put together, made anew from their evaluations as they are: of folds those of all cases, of
-    seeds the means.
+def out_of_fold(group: Group, asked: Asked) -> Evaluation:
+    """Of folds: the evaluation of all cases, made anew from the members' as they are.
 
     Raises
     ------
     RunError
         If a member is not evaluated.
     """
-    from medrail.evaluate import Evaluation
-    from medrail.evaluate.bootstrap import Measured
-    from medrail.evaluate.pooled import leaks_of, marked
-
-    evaluations = _evaluations(group)
-    if group.kind == "folds":
-        return _pooled(group, evaluations, asked)[0]
-    leaks, first = leaks_of(evaluations), evaluations[0]
-    means = {
-        name: Measured(one.mean, one.low, one.high, one.n, one.method)
-        for name, one in _spreads(group, evaluations).items()
-    }
-    return Evaluation(first.split, first.n, first.patients, marked(means, leaks), accepted_leaks=leaks)
+    return _pooled(group, _evaluations(group), asked)[0]
 
 
 def _two_sources(group: Group, spreads: Mapping[str, Spread]) -> tuple[tuple[str, str], ...]:

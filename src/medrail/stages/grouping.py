@@ -34,10 +34,11 @@ def train_group(
     Raises
     ------
     ConfigError
-        If there are fewer than two, or the folds are not those of the data.
+        If there are fewer than two, or the folds are not those of the data, or the epochs are to fit into a time.
     """
     if not FEWEST <= count <= MOST:
         raise ConfigError(f"--{kind} {count}", needed=f"a number from {FEWEST} to {MOST}")
+    _check_epochs(project.config, kind, count)
     noun = MEMBER_NOUN[kind]
     with timed() as seconds:
         projects = _members(project, kind, count)
@@ -71,7 +72,6 @@ def train_group(
         + (f"; {kept} of the runs {'was' if kept == 1 else 'were'} there already" if kept else ""),
         facts=(("runs", shown(names, 10)),),
         files=(group.folder,),
-        warnings=_unlike(group),
         up_to_date=kept == count,
         seconds=seconds(),
         values={
@@ -124,15 +124,18 @@ def _fingerprint(project: Project) -> str:
     return passport.fingerprint(project.config, material.store, material.classes, material.cases, material.weights)
 
 
-def _unlike(group: Group) -> tuple[str, ...]:
-    """A time budget may hold other numbers of epochs from run to run; then the members differ in more than the seed."""
-    planned = [read_json(run.passport).get("schedule", {}).get("epochs") for run in group.runs]
-    if len(set(planned)) < 2:
-        return ()
-    return (
-        f"train.minutes held {shown(planned, 10)} epochs: the runs differ in more than the {MEMBER_NOUN[group.kind]}; "
-        "set train.epochs instead",
-    )
+def _check_epochs(config: Config, kind: GroupKind, count: int) -> None:
+    """A time budget holds other numbers of epochs from run to run; then the members differ in more than the seed."""
+    minutes = config.train.minutes
+    if minutes:
+        raise ConfigError(
+            f"--{kind} {count} with a time budget of {minutes:g} minutes: each run would plan epochs of its own, and "
+            f"the runs would differ in more than the {MEMBER_NOUN[kind]}",
+            needed="train.minutes 0 and a number of epochs",
+            where="train.minutes",
+            remedy=f"Train once with --minutes {minutes:g}; then --{kind} {count} with --set train.minutes=0 --set "
+            "train.epochs=N, where N (and samples_per_epoch) is what `schedule` of that run's passport.json says.",
+        )
 
 
 def _say(run: Run, group: Group) -> None:

@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from medrail.cases import build_cases, write_table
+from medrail.cases.listing import counted, shown
 from medrail.config import Config, load
-from medrail.errors import ConfigError, MedrailError
+from medrail.errors import ConfigError, MedrailError, RunError
+from medrail.group import is_group, read_group
 from medrail.machine import collecting_seldom
 from medrail.prepare import check_steps
 from medrail.types import Case, Progress
@@ -87,7 +89,10 @@ def open_project(config_path: str | Path, sets: Sequence[str] = (), *, accept_le
     ------
     ConfigError
         With every mistake of the configuration at once.
+    RunError
+        If the folder is none of a project, but that of several runs.
     """
+    _refuse_several(Path(config_path))
     config = load(config_path, sets, step_check=check_steps)
     return Project(config, Workspace.of_config(config_path), accept_leak=accept_leak)
 
@@ -101,7 +106,7 @@ def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = 
     Raises
     ------
     RunError
-        If there is no run.
+        If there is no run, or the folder is that of several.
     ConfigError
         If ``sets`` changes what the run was trained with.
     """
@@ -117,6 +122,7 @@ def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = 
                 where=str(path),
                 remedy="`medrail train PROJECT` makes one.",
             )
+        _refuse_several(path)
         run = Workspace.of_config(path).newest_run()
     trained = load(run.config_file, step_check=check_steps)
     changed = load(run.config_file, sets, step_check=check_steps)
@@ -132,6 +138,26 @@ def open_run(path: str | Path, sets: Sequence[str] = (), *, accept_leak: bool = 
         later = {name: getattr(now, name) for name in type(now).model_fields if name not in FIXED_BY_TRAINING}
         changed = trained.model_copy(update=later)
     return Project(changed, run.workspace, accept_leak=accept_leak), run
+
+
+def _refuse_several(path: Path) -> None:
+    """The folder of a group, or of a study, holds several runs: which one is meant must be said."""
+    folder = path.resolve()
+    if is_group(folder):
+        members = read_group(folder).members
+        names = [str(path.parent / member.run) for member in members if member.run]
+        what, one = f"a group of {len(members)} runs", "one of its runs"
+    elif folder.parent.name == "tune" and folder.is_dir() and not (folder / "medrail.yaml").is_file():
+        names = [str(path / found.parent.name) for found in sorted(folder.glob("trial-*/passport.json"))]
+        what, one = f"a study of {counted(len(names), 'trained trial')}", "one of its trials"
+    else:
+        return
+    raise RunError(
+        f"this is {what}, not a run or a project",
+        needed=f"{one}, or the project's folder",
+        where=str(path),
+        remedy=f"Give one of {shown(names, 10)}." if names else "None of them is trained yet: give the project.",
+    )
 
 
 FIXED_BY_TRAINING = ("task", "data", "split", "prepare", "model", "train")
