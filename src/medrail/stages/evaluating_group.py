@@ -126,7 +126,15 @@ def current_evaluation(group: Group, asked: Asked) -> Evaluation:
         name: Measured(one.mean, one.low, one.high, one.n, one.method)
         for name, one in _spreads(group, evaluations).items()
     }
-    return Evaluation(first.split, first.n, first.patients, marked(means, leaks), accepted_leaks=leaks)
+    return Evaluation(
+        first.split,
+        first.n,
+        first.patients,
+        marked(means, leaks),
+        accepted_leaks=leaks,
+        multi_label=first.multi_label,
+        settings=first.settings,
+    )
 
 
 def _two_sources(group: Group, spreads: Mapping[str, Spread]) -> tuple[tuple[str, str], ...]:
@@ -212,7 +220,7 @@ def _bounds(one: Measured | Spread) -> str:
 def _answers(path: Path, evaluation: Evaluation) -> Any:
     from medrail.evaluate.answers import read_answers
 
-    return read_answers(path, tuple(evaluation.metrics))
+    return read_answers(path, tuple(evaluation.metrics), multi_label=evaluation.multi_label)
 
 
 def _write_images(group: Group, place: Run) -> None:
