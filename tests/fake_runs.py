@@ -58,6 +58,23 @@ def classified_rows(
     return rows
 
 
+def labelled_rows(n: int = 40, *, skill: float = 1.0, seed: int = 0, most: int = 3) -> list[dict[str, Any]]:
+    """Cases with none up to ``most`` of the labels a, b and c; findings from a probability of 0.5 on."""
+    rng = np.random.default_rng(99)
+    truth = np.array([rng.permutation([1] * count + [0] * (3 - count)) for count in rng.integers(0, most + 1, n)])
+    logits = np.random.default_rng(seed).normal(size=(n, 3)) + skill * (2 * truth - 1)
+    rows = []
+    for index, (has, probabilities) in enumerate(zip(truth, 1 / (1 + np.exp(-logits)), strict=True)):
+        told = [
+            "|".join(name for name, there in zip("abc", one, strict=True) if there) for one in (has, logits[index] > 0)
+        ]
+        row = {"id": f"case{index:03}", "patient": f"p{index}", "truth": told[0], "predicted": told[1]}
+        row |= {"correct": int(told[0] == told[1])}
+        row |= {f"p/{name}": f"{p:.6f}" for name, p in zip("abc", probabilities, strict=True)}
+        rows.append(row)
+    return rows
+
+
 def segmented_rows(n: int = 20, *, shift: float = 0.0, seed: int = 0) -> list[dict[str, Any]]:
     hardness = np.random.default_rng(99).beta(8, 2, n)
     noise = np.random.default_rng(seed).normal(0, 0.02, n)
@@ -103,7 +120,7 @@ def fake_run(
     records = {"format": 1, "sha256": {**digests, **(images or {})}, "masks": digests}
     run.images.write_text(json.dumps(records), encoding="utf-8")
     run.network.write_bytes(b"0" * 2_000_000)
-    metrics = _measured(folder, rows)
+    metrics = _measured(folder, rows, multi_label=evaluation.get("multi_label", False))
     Evaluation(
         **{
             "split": "test",
@@ -117,8 +134,8 @@ def fake_run(
     return run
 
 
-def _measured(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Measured]:
-    answers = read_answers(folder / "evaluation" / CASE_FILE, ("dice", "hd95_mm"))
+def _measured(folder: Path, rows: Sequence[Mapping[str, Any]], *, multi_label: bool) -> dict[str, Measured]:
+    answers = read_answers(folder / "evaluation" / CASE_FILE, ("dice", "hd95_mm"), multi_label=multi_label)
     measured = {}
     for name, statistic in answers.statistics().items():
         value = point(statistic, len(rows))

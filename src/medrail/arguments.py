@@ -298,7 +298,9 @@ corrected together (Holm). Writes compare.md, compare.csv, compare.json and pict
   medrail compare my-project --published auc=0.944,n=624,positives=390 --published accuracy=0.854,n=624
 """
     parser = _add_verb(verbs, "compare", "runs on the same cases: differences with intervals and tests", text)
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run or a group of seeds, or project")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="folder of a run, its external/NAME, a group, or project"
+    )
     parser.add_argument("-o", "--out", metavar="DIR", help="folder to write; default: comparisons/NAME of the project")
     parser.add_argument("--reference", metavar="RUN", help="what the others are held against; default: the first")
     parser.add_argument(

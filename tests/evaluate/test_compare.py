@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.metrics import roc_auc_score
 
 from fake_answers import classified
-from fake_runs import CONFIG, classified_rows, fake_group, fake_run, read_csv, segmented_rows
+from fake_runs import CONFIG, classified_rows, fake_group, fake_run, labelled_rows, read_csv, segmented_rows
 from medrail.errors import ConfigError, RunError
 from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import Measured, point, wilson
@@ -208,7 +210,7 @@ def test_a_table_that_was_changed_is_told(two) -> None:
         ("", "not a table"),
         ("id,patient,truth,predicted,p/a,p/b\n1,p,a,a,x,0\n", "no number"),
         ("id,patient,truth,predicted,p/a,p/b\n1,p,a,c,1,0\n", "no probability"),
-        ("id,patient,truth,predicted,p/a,p/b\n1,p,a|b,a,1,0\n", "multi_label"),
+        ("id,patient,truth,predicted,p/a,p/b\n1,p,a|b,a,1,0\n", "no probability"),
         ("id,patient,truth,predicted,p/a,p/b\n1,p,a,a,1,0\n1,p,a,a,1,0\n", "twice"),
         ("id,patient,age\n1,p,3\n", "no column of it is a metric"),
         ("id,patient,dice\n1,p,0.5,extra\n", "not a table"),
@@ -480,3 +482,86 @@ def test_the_files_say_what_the_result_says(two, tmp_path) -> None:
 def test_a_metric_nobody_has(two) -> None:
     with pytest.raises(ConfigError, match="'dise' cannot be compared"):
         compared(*two, metrics=("dise",))
+
+
+def test_several_labels_a_case_are_compared_label_by_label(runs) -> None:
+    fake_run(runs / "a", labelled_rows(), multi_label=True)
+    fake_run(runs / "b", labelled_rows(skill=2.5, seed=1), multi_label=True)
+    found = compared(runs / "a", runs / "b")
+    assert [one.test.metric for one in found.tests] == ["auc", "auprc", "f1", "subset_accuracy"]
+    rows = [read_csv(runs / name / "evaluation" / "cases.csv") for name in "ab"]
+    truth = np.array([[name in row["truth"].split("|") for name in "abc"] for row in rows[0]])
+    scores = [np.array([[float(row[f"p/{name}"]) for name in "abc"] for row in one]) for one in rows]
+    macro = [roc_auc_score(truth, one, average="macro") for one in scores]
+    assert found.tests[0].test.difference == pytest.approx(macro[1] - macro[0])
+    assert found.tests[0].verdict == "better"
+    right = [np.mean([row["truth"] == row["predicted"] for row in one]) for one in rows]
+    assert found.tests[3].test.difference == pytest.approx(right[1] - right[0])
+    by_label = compared(runs / "a", runs / "b", metrics=("auc/b", "sensitivity/c", "auc_micro")).tests
+    single = [roc_auc_score(truth[:, 1], one[:, 1]) for one in scores]
+    assert by_label[0].test.difference == pytest.approx(single[1] - single[0])
+    assert not found.warnings
+
+
+def test_a_table_with_one_label_a_case_is_still_one_of_several(runs) -> None:
+    """The evaluation says which it is: read as one class, sensitivities and AUC would be others."""
+    rows = [
+        row for row in labelled_rows(n=120) if row["truth"] in ("a", "b", "c") and row["predicted"] in ("a", "b", "c")
+    ]
+    for name in "ab":
+        fake_run(runs / name, rows, multi_label=True)
+    found = compared(runs / "a", runs / "b")
+    assert "subset_accuracy" in found.runs[0].metrics
+    fake_run(runs / "c", rows)
+    with pytest.raises(RunError, match=r"a has several labels a case \(data.multi_label\), c one class"):
+        compared(runs / "a", runs / "c")
+
+
+def test_of_several_labels_a_published_number_needs_its_interval(runs) -> None:
+    fake_run(runs / "a", labelled_rows(), multi_label=True)
+    with pytest.raises(ConfigError, match="how uncertain a published auc is"):
+        compared(runs / "a", published=(parse_published("auc=0.8,n=100"),))
+    found = compared(runs / "a", published=(parse_published("auc=0.8,low=0.7,high=0.9"),))
+    assert math.isfinite(found.tests[0].test.p)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("operating_point", "sensitivity=0.95"), ("surface_tolerance_mm", 1.0), ("split", "val")]
+)
+def test_other_settings_of_the_evaluation_are_told(runs, key, value) -> None:
+    """They need not stand in the run's config.yaml: `medrail evaluate --set`."""
+    usual = {"operating_point": "youden", "surface_tolerance_mm": 2.0, "split": "test", "resamples": 2000}
+    fake_run(runs / "a", classified_rows(), settings=usual)
+    fake_run(runs / "b", classified_rows(skill=2.0, seed=1), settings=usual | {"resamples": 500})
+    fake_run(runs / "c", classified_rows(skill=2.0, seed=1), settings=usual | {key: value})
+    assert not any("other settings" in one for one in compared(runs / "a", runs / "b").warnings)
+    found = compared(runs / "a", runs / "c")
+    assert any(
+        f"judged with other settings, so the numbers may not mean the same: evaluate.{key}" in one
+        for one in found.warnings
+    )
+    (row,) = [one for one in found.differs if one.name == f"evaluate.{key}"]
+    assert dict(row.values) == {"a": str(usual[key]), "c": str(value)}
+
+
+def test_two_runs_on_another_hospitals_cases(runs, two) -> None:
+    """runs/X/external/NAME is an evaluation as the run's own; images.json proves that the cases are the same."""
+    for name, skill, seed in (("a", 1.0, 5), ("b", 2.5, 6)):
+        rows = [{**row, "id": f"other{row['id']}"} for row in classified_rows(50, skill=skill, seed=seed)]
+        made = fake_run(runs.parent / f"made-{name}", rows)
+        shutil.copytree(made.evaluation, runs / name / "external" / "north")
+        shutil.copy(made.images, runs / name / "external" / "north")
+    folders = [runs / name / "external" / "north" for name in "ab"]
+    found = compared(*folders)
+    assert [one.name for one in found.runs] == ["a/north", "b/north"]
+    assert found.n == 50
+    assert {one.name for one in found.differs} >= {"model.name"}
+    assert found.runs[0].cost.train_seconds == 12.5
+    assert not found.warnings
+    with pytest.raises(RunError, match="not judged on the same cases"):
+        compared(folders[0], two[1])
+    digests = json.loads((folders[1] / "images.json").read_text())
+    digests["sha256"]["othercase007"] = "0" * 64
+    (folders[1] / "images.json").write_text(json.dumps(digests))
+    with pytest.raises(RunError, match="1 case with another image"):
+        compared(*folders)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medrail.config import Config, parse
+from medrail.config import Config, DataConfig, parse
 from medrail.errors import ConfigError
 from medrail.evaluate.answers import Answers
-from medrail.evaluate.external import class_map, drops, fitting_config
+from medrail.evaluate.bootstrap import Measured, wilson
+from medrail.evaluate.external import class_map, drops, fitting_config, in_words_of
+from medrail.types import Case
 
 CLASSES = ("background", "cytoplasm", "nucleus")
 
@@ -93,3 +95,59 @@ def test_the_interval_of_the_difference_covers_it() -> None:
         one = drops(scores(internal, "a"), scores(external, "b"), resamples=500, seed=int(rng.integers(1 << 30)))
         inside += one["dice"].difference.low <= -0.2 <= one["dice"].difference.high
     assert 0.93 <= inside / 2000 <= 0.97
+
+
+def perfect(count: int, name: str, right: float = 1.0) -> tuple[Answers, dict[str, Measured]]:
+    """All Dice the same, and the evaluation's interval of it."""
+    return scores(np.full(count, right), name), {"dice": Measured(right, *wilson(right, count), count, "Wilson")}
+
+
+def test_perfect_on_both_sides_is_not_certain() -> None:
+    """Eight and ten patients, all right: the drop may still be large in either direction (Newcombe's interval)."""
+    ours, before = perfect(8, "a")
+    theirs, after = perfect(10, "b")
+    drop = drops(ours, theirs, (before, after), resamples=200, seed=0)["dice"].difference
+    assert drop.value == 0
+    assert (drop.low, drop.high) == (
+        pytest.approx(after["dice"].low - 1),
+        pytest.approx(1 - before["dice"].low),
+    )
+    assert "MOVER" in drop.method
+    without = drops(ours, theirs, (before, {}), resamples=200, seed=0)["dice"].difference
+    assert np.isnan([without.low, without.high]).all()
+    assert without.method == "no interval: all resamples alike"
+
+
+def test_one_perfect_side_keeps_its_doubt() -> None:
+    ours, before = perfect(8, "a")
+    values = np.random.default_rng(0).normal(0.8, 0.02, 40)
+    after = {"dice": Measured(float(values.mean()), 0.79, 0.81, 40, "")}
+    drop = drops(ours, scores(values, "b"), (before, after), resamples=200, seed=0)["dice"].difference
+    assert drop.high > 0.05 > -0.15 > drop.low - 1
+    assert drop.high - drop.low > 1 - before["dice"].low
+
+
+def test_few_patients_make_an_interval_a_guess() -> None:
+    values = np.random.default_rng(0).random(40)
+    few = drops(scores(values[:4], "a"), scores(values, "b"), resamples=200, seed=0)["dice"].difference
+    assert few.method.endswith("; only 4 patients: the interval is a guess")
+    enough = drops(scores(values[:5], "a"), scores(values, "b"), resamples=200, seed=0)["dice"].difference
+    assert "guess" not in enough.method
+
+
+def labelled(*targets: str) -> list[Case]:
+    return [Case(f"c{number}", (f"c{number}.png",), "p", target) for number, target in enumerate(targets)]
+
+
+def test_labels_are_renamed_one_by_one() -> None:
+    several = DataConfig(kind="csv", path="x", multi_label=True)
+    found, said = in_words_of(labelled("effusion|MASS", "", "Mass"), ("Mass", "Effusion", "Hernia"), several, several)
+    assert [case.target for case in found] == ["Mass|Effusion", "", "Mass"]
+    assert said == ("no case has Hernia: nothing is said of it here, and means over the labels are of the others",)
+    single = DataConfig(kind="csv", path="x")
+    found, _ = in_words_of(labelled("no finding", "mass"), ("Mass", "Effusion"), several, single)
+    assert [case.target for case in found] == ["", "Mass"]
+    with pytest.raises(ConfigError, match="does not know the class 'tumour'"):
+        in_words_of(labelled("Mass|tumour"), ("Mass",), several, several)
+    with pytest.raises(ConfigError, match="several labels a case"):
+        in_words_of(labelled("Mass"), ("Mass", "Effusion"), single, several)

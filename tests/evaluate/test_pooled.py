@@ -14,8 +14,9 @@ from sklearn.metrics import roc_auc_score
 from medrail.errors import CaseError
 from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import Measured
+from medrail.evaluate.evaluation import Evaluation
 from medrail.evaluate.glossary import limits
-from medrail.evaluate.pooled import measure_pooled, pool
+from medrail.evaluate.pooled import measure_pooled, pool, pooled_evaluation
 from medrail.evaluate.spread import mean_sd_half, spread
 
 CLASSES = ("no", "yes")
@@ -127,3 +128,37 @@ def test_the_interval_of_a_rate_is_cut_off_at_what_a_rate_can_be() -> None:
     unknown = spread({**runs, "c": Measured(math.nan, 0, 1, 10, "")}, (0, 1))
     assert math.isnan(unknown.low)
     assert math.isnan(unknown.high)
+
+
+def of_labels(name: str, truth: np.ndarray, scores: np.ndarray) -> Answers:
+    ids = tuple(f"{name}{number}" for number in range(len(truth)))
+    return Answers("classification", ids, ids, ("a", "b"), truth, scores >= 0.5, scores, multi_label=True)
+
+
+def test_several_labels_are_pooled_label_by_label() -> None:
+    rng = np.random.default_rng(3)
+    parts = {}
+    for fold in range(2):
+        truth = rng.random((20, 2)) < 0.5
+        parts[fold] = of_labels(str(fold), truth, np.round(0.3 * truth + 0.7 * rng.random((20, 2)), 2))
+    measured = measure(parts)
+    areas = [roc_auc_score(one.truth[:, 1], one.probabilities[:, 1]) for one in parts.values()]
+    assert measured["auc/b"].value == pytest.approx(np.mean(areas))
+    micro = [roc_auc_score(one.truth.ravel(), one.probabilities.ravel()) for one in parts.values()]
+    assert measured["auc_micro"].value == pytest.approx(np.mean(micro))
+    truth, found = (np.concatenate([getattr(one, name) for one in parts.values()]) for name in ("truth", "predicted"))
+    assert measured["subset_accuracy"].value == pytest.approx((truth == found).all(axis=1).mean())
+    assert measured["sensitivity/a"].value == pytest.approx(found[truth[:, 0], 0].mean())
+    assert measured["sensitivity/a"].n == truth[:, 0].sum()
+    assert measured["specificity/a"].n == (~truth[:, 0]).sum()
+    evaluation = pooled_evaluation(pool(parts), measured, [Evaluation("test", 20, 20, {}, settings={"seed": 3})], "")
+    assert (evaluation.confusion, evaluation.multi_label, evaluation.settings) == ((), True, {"seed": 3})
+    with pytest.raises(CaseError, match="different classes"):
+        pool({**parts, 2: answers("x", [0, 1], [0.1, 0.9])})
+
+
+def test_of_two_classes_the_plain_sensitivity_counts_the_second() -> None:
+    measured = measure(
+        {0: answers("a", [0, 0, 1], [0.2, 0.3, 0.9]), 1: answers("b", [0, 1, 1, 1], [0.1, 0.6, 0.7, 0.8])}
+    )
+    assert measured["sensitivity"].n == measured["sensitivity/yes"].n == 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -146,18 +147,32 @@ def _groups_found(
     return groups
 
 
-def write_record(run: Run, cases: Sequence[Case]) -> None:
-    """Write down whom a run is trained on; a record that says so already is left as it is."""
+def write_digests(run: Run, cases: Sequence[Case], path: Path) -> None:
+    """Write what the cases' images and masks are, as the run's images.json does of its own."""
+    _write_digests(path, *_digests(run, cases))
+
+
+def _write_digests(path: Path, images: Mapping[str, str], masks: Mapping[str, str]) -> None:
+    write_json(path, {"format": FORMAT, "sha256": dict(images), "masks": dict(masks)})
+
+
+def _digests(run: Run, cases: Sequence[Case]) -> tuple[dict[str, str], dict[str, str]]:
     with FileHashes.of(run.workspace) as hashes:
         images = {case.id: digest for case in cases if (digest := _image(case, hashes))}
         masks = {case.id: digest for case in cases if (digest := _or_nothing(drawn_fingerprint, case, hashes))}
+    return images, masks
+
+
+def write_record(run: Run, cases: Sequence[Case]) -> None:
+    """Write down whom a run is trained on; a record that says so already is left as it is."""
+    images, masks = _digests(run, cases)
     try:
         known = read_record(run)
         if (known.images, known.masks) == (images, masks) and tuple(known.cases.values()) == tuple(cases):
             return
     except (RunError, DataError):
         pass
-    write_json(run.images, {"format": FORMAT, "sha256": images, "masks": masks})
+    _write_digests(run.images, images, masks)
     write_table(cases, run.case_table, run.workspace.root)
 
 

@@ -10,18 +10,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from medrail.cases.labels import SEPARATOR
 from medrail.config import Task
 from medrail.errors import RunError
 from medrail.evaluate.agreement import RATES, agreement_statistics
 from medrail.evaluate.bootstrap import FloatArray, Statistic
-from medrail.evaluate.metrics import IntArray, classification_statistics, mean_defined, mean_over_patients
+from medrail.evaluate.metrics import (
+    BoolArray,
+    IntArray,
+    classification_statistics,
+    mean_defined,
+    mean_over_patients,
+)
+from medrail.evaluate.multilabel import statistics_of_findings
 from medrail.evaluate.scoring import probability_statistics
 
 NO_LABELS: IntArray = np.zeros(0, dtype=np.int64)
 NO_PROBABILITIES: FloatArray = np.zeros((0, 0))
 PROBABILITY = "p/"
 RANKED = ("auc", "auprc")
-"""Metrics for which only the order of the probabilities counts."""
+"""Metrics for which only the order of the probabilities counts; also with a label behind a slash, or ``_micro``."""
 REMEDY = "`medrail evaluate` writes it anew."
 
 
@@ -33,8 +41,10 @@ class Answers:
         (n,) of the cases.
     classes:
         Classification: the K names in the order of ``probabilities``.
+    multi_label:
+        Whether a case may have several of the classes, or none.
     truth, predicted:
-        Classification: (n,) class indices.
+        Classification: (n,) class indices; with ``multi_label`` (n, K) bool.
     probabilities:
         Classification: (n, K).
     scores:
@@ -49,13 +59,14 @@ class Answers:
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     classes: tuple[str, ...] = ()
-    truth: IntArray = field(default_factory=lambda: NO_LABELS)
-    predicted: IntArray = field(default_factory=lambda: NO_LABELS)
+    truth: IntArray | BoolArray = field(default_factory=lambda: NO_LABELS)
+    predicted: IntArray | BoolArray = field(default_factory=lambda: NO_LABELS)
     probabilities: FloatArray = field(default_factory=lambda: NO_PROBABILITIES)
     scores: Mapping[str, FloatArray] = field(default_factory=dict)
     folds: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, str] = field(default_factory=dict)
+    multi_label: bool = False
 
     def of(self, ids: Sequence[str]) -> Answers:
         """Those on the named cases, in their order."""
@@ -82,8 +93,8 @@ class Answers:
         return replace(
             self,
             classes=tuple(classes),
-            truth=place[self.truth],
-            predicted=place[self.predicted],
+            truth=self.truth[:, order] if self.multi_label else place[self.truth],
+            predicted=self.predicted[:, order] if self.multi_label else place[self.predicted],
             probabilities=self.probabilities[:, order],
         )
 
@@ -91,7 +102,10 @@ class Answers:
         """Every metric as a function of the cases' weights (``medrail.evaluate.bootstrap.Statistic``)."""
         if self.task == "segmentation":
             return {name: mean_over_patients(values, self.patients) for name, values in self.scores.items()}
-        return class_statistics(self.truth, self.predicted, self.probabilities, self.classes, self.folds)
+        if self.multi_label:
+            return label_statistics(self)
+        truth, predicted = (np.asarray(one, dtype=np.int64) for one in (self.truth, self.predicted))
+        return class_statistics(truth, predicted, self.probabilities, self.classes, self.folds)
 
     def same_as(self, other: Answers) -> bool:
         """Whether the two answer the same on every case, to the last digit of the table."""
@@ -128,15 +142,38 @@ def _within_folds(
 ) -> dict[str, Statistic]:
     places = [np.flatnonzero(np.asarray(folds) == name) for name in sorted(set(folds))]
     parts = [_of_order(truth[at], probabilities[at], classes) for at in places]
+    return {name: _mean_of_parts([part[name] for part in parts], places) for name in RANKED} if places else {}
 
-    def mean(name: str) -> Statistic:
-        def of_weights(weights: FloatArray) -> FloatArray:
-            found = [part[name](weights[:, at]) for part, at in zip(parts, places, strict=True)]
-            return mean_defined(np.stack(found, axis=1))
 
-        return of_weights
+def _mean_of_parts(statistics: Sequence[Statistic], places: Sequence[npt.NDArray[np.int64]]) -> Statistic:
+    def of_weights(weights: FloatArray) -> FloatArray:
+        found = [one(weights[:, at]) for one, at in zip(statistics, places, strict=True)]
+        return mean_defined(np.stack(found, axis=1))
 
-    return {name: mean(name) for name in RANKED} if places else {}
+    return of_weights
+
+
+def label_statistics(answers: Answers) -> dict[str, Statistic]:
+    """The metrics of several labels a case; with folds those of the order are the mean of those within each fold."""
+    truth, predicted = (np.asarray(one, dtype=bool) for one in (answers.truth, answers.predicted))
+    found = statistics_of_findings(truth, answers.probabilities, predicted, answers.classes)
+    places = [np.flatnonzero(np.asarray(answers.folds) == name) for name in sorted(set(answers.folds))]
+    if not places:
+        return found
+    parts = [
+        statistics_of_findings(truth[at], answers.probabilities[at], predicted[at], answers.classes) for at in places
+    ]
+    within = {name: _mean_of_parts([part[name] for part in parts], places) for name in found if is_ranked(name)}
+    return found | within
+
+
+def is_ranked(metric: str) -> bool:
+    """Whether only the order of the probabilities counts.
+
+    >>> is_ranked("auc/mass"), is_ranked("auprc_micro"), is_ranked("f1")
+    (True, True, False)
+    """
+    return metric.partition("/")[0].removesuffix("_micro") in RANKED
 
 
 def _of_order(truth: IntArray, probabilities: FloatArray, classes: Sequence[str]) -> dict[str, Statistic]:
@@ -144,20 +181,27 @@ def _of_order(truth: IntArray, probabilities: FloatArray, classes: Sequence[str]
     return {"auc": area, "auprc": probability_statistics(truth, probabilities)["auprc"]}
 
 
-def ranks(probabilities: FloatArray) -> FloatArray:
-    """Each class's probabilities by their order, from 1; equal ones share their mean rank."""
+def ranks(probabilities: FloatArray, metric: str = "") -> FloatArray:
+    """Each class's probabilities by their order, from 1; equal ones share their mean rank.
+
+    For a metric that takes all labels as one question (``auc_micro``) all of them are put into one order.
+    """
     from scipy.stats import rankdata
 
-    return np.asarray(rankdata(probabilities, axis=0), dtype=np.float64)
+    together = metric.endswith("_micro")
+    found = np.asarray(rankdata(probabilities, axis=None if together else 0), dtype=np.float64)
+    return found.reshape(probabilities.shape)
 
 
-def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
+def read_answers(path: Path, metrics: Sequence[str], *, multi_label: bool = False) -> Answers:
     """The answers of an evaluation's cases.csv.
 
     Parameters
     ----------
     metrics:
         Names of evaluation.json: those columns of a segmentation's table are its scores.
+    multi_label:
+        As evaluation.json has it: a table in which every case has one label does not tell.
 
     Raises
     ------
@@ -172,7 +216,8 @@ def read_answers(path: Path, metrics: Sequence[str]) -> Answers:
     folds = tuple(row["fold"] for row in rows) if "fold" in header else ()
     try:
         if "truth" in header:
-            return _classified(Answers("classification", ids, patients, folds=folds), header, rows, path)
+            answers = Answers("classification", ids, patients, folds=folds, multi_label=multi_label)
+            return _classified(answers, header, rows, path)
         scores = {
             name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
             for name in header
@@ -201,26 +246,30 @@ def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _classified(answers: Answers, header: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> Answers:
     classes = tuple(name.removeprefix(PROBABILITY) for name in header if name.startswith(PROBABILITY))
-    named = {row[column] for row in rows for column in ("truth", "predicted")}
-    unknown = sorted(named - set(classes))
-    if unknown and all(part in classes for name in unknown for part in name.split("|") if part):
-        raise RunError(
-            "several classes in one answer (data.multi_label)",
-            needed="one class a case",
-            where=str(path),
-            remedy="Runs of several labels a case cannot be compared yet; compare their tables by label.",
-        )
-    if unknown or len(classes) < 2:
+    cells = {row[column] for row in rows for column in ("truth", "predicted")}
+    named = {name for cell in cells for name in (_labels(cell) if answers.multi_label else (cell,))}
+    unknown, fewest = sorted(named - set(classes)), 1 if answers.multi_label else 2
+    if unknown or len(classes) < fewest:
         raise RunError(f"no probability for {unknown[:3]}", needed="p/CLASS of each", where=str(path), remedy=REMEDY)
     place = {name: index for index, name in enumerate(classes)}
     return replace(
         answers,
         classes=classes,
-        truth=_places(rows, "truth", place),
-        predicted=_places(rows, "predicted", place),
+        truth=_has(rows, "truth", classes) if answers.multi_label else _places(rows, "truth", place),
+        predicted=_has(rows, "predicted", classes) if answers.multi_label else _places(rows, "predicted", place),
         probabilities=np.array([[float(row[f"{PROBABILITY}{name}"]) for name in classes] for row in rows]),
     )
 
 
 def _places(rows: Sequence[Mapping[str, str]], column: str, place: Mapping[str, int]) -> npt.NDArray[np.int64]:
     return np.array([place[row[column]] for row in rows], dtype=np.int64)
+
+
+def _has(rows: Sequence[Mapping[str, str]], column: str, classes: Sequence[str]) -> BoolArray:
+    """(n, K): which of the classes each case has."""
+    cells = [_labels(row[column]) for row in rows]
+    return np.array([[name in cell for name in classes] for cell in cells], dtype=bool)
+
+
+def _labels(cell: str) -> tuple[str, ...]:
+    return tuple(name for name in cell.split(SEPARATOR) if name)

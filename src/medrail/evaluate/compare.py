@@ -27,10 +27,11 @@ from medrail.types import Progress
 
 DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
     "classification": ("auc", "accuracy", "balanced_accuracy", "f1"),
+    "labels": ("auc", "auprc", "f1", "subset_accuracy"),
     "segmentation": ("dice", "nsd", "hd95_mm", "hd95_px"),
 }
 _TOLD_APART = 1e-3
-_HARMLESS = ("evaluate.resamples", "evaluate.seed", "evaluate.split")
+_HARMLESS = ("evaluate.resamples", "evaluate.seed")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ def compare(entrants: Sequence[Entrant], asked: Asked, progress: Progress | None
     if progress:
         progress(len(pairs), len(pairs), "")
     corrected = holm([test.p for _, _, test, _ in done])
-    differs = differing({one.name: one.trained[0] for one in entrants})
+    differs = differing(
+        {one.name: one.trained[0] for one in entrants},
+        {one.name: [member.evaluation.settings for member in one.members] for one in entrants},
+    )
     return Comparison(
         n=len(next(iter(matched.answers.values())).ids),
         patients=len(set(next(iter(matched.answers.values())).patients)),
@@ -117,7 +121,7 @@ def _metrics(asked: Asked, answers: Answers) -> tuple[str, ...]:
             )
     if asked.metrics:
         return tuple(dict.fromkeys(asked.metrics))
-    return tuple(name for name in DEFAULT_METRICS[answers.task] if name in known)
+    return tuple(name for name in DEFAULT_METRICS["labels" if answers.multi_label else answers.task] if name in known)
 
 
 def _refuse_unfair(

@@ -15,6 +15,7 @@ from medrail.workspace import Run, read_json
 
 Kind = Literal["seed", "configuration", "data", "code", "environment"]
 SEED = "train.seed"
+EVALUATE = "evaluate."
 _AFTERWARDS = ("export.", "slim.", "serve.")  # what is done with a run when its numbers stand
 _SHOWN = 12
 # Where the passport has what: its kind, a name, the keys that lead there, and whether it is a hash.
@@ -67,8 +68,13 @@ class Cost:
         return dict(vars(self))
 
 
-def differing(runs: Mapping[str, Run]) -> tuple[Differing, ...]:
-    """Everything of config.yaml and passport.json in which the runs are not all alike.
+def differing(runs: Mapping[str, Run], judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Differing, ...]:
+    """Everything of config.yaml, passport.json and the settings of the evaluations in which the runs are not all alike.
+
+    Parameters
+    ----------
+    judged:
+        Of each run the ``settings`` of its evaluations. They need not be those of its config.yaml (`--set evaluate.*`).
 
     Raises
     ------
@@ -79,10 +85,11 @@ def differing(runs: Mapping[str, Run]) -> tuple[Differing, ...]:
     passports = {name: passport_of(run) for name, run in runs.items()}
     rows: list[tuple[Kind, str, dict[str, str]]] = []
     for key in dict.fromkeys(key for config in configs.values() for key in config):
-        if key.startswith(_AFTERWARDS):
+        if key.startswith((*_AFTERWARDS, EVALUATE)):
             continue
         kind: Kind = "seed" if key == SEED else "configuration"
         rows.append((kind, key, {name: config.get(key, "") for name, config in configs.items()}))
+    rows += [("configuration", key, values) for key, values in _settings(judged).items()]
     for kind, label, keys, is_hash in _PASSPORT:
         found = {name: _at(passport, keys) for name, passport in passports.items()}
         rows.append((kind, label, {name: text[:_SHOWN] if is_hash else text for name, text in found.items()}))
@@ -90,6 +97,18 @@ def differing(runs: Mapping[str, Run]) -> tuple[Differing, ...]:
     for package in dict.fromkeys(one for named in packages.values() for one in named):
         rows.append(("environment", package, {name: str(named.get(package, "")) for name, named in packages.items()}))
     return tuple(Differing(kind, key, values) for kind, key, values in rows if len(set(values.values())) > 1)
+
+
+def _settings(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, str]]:
+    """evaluate.KEY -> run -> its value; of a group whose members differ, each of theirs."""
+    flat = {name: [{key: str(value) for key, value in one.items()} for one in those] for name, those in judged.items()}
+    keys = dict.fromkeys(key for those in flat.values() for one in those for key in one)
+    return {
+        f"{EVALUATE}{key}": {
+            name: " / ".join(dict.fromkeys(one.get(key, "") for one in those)) for name, those in flat.items()
+        }
+        for key in keys
+    }
 
 
 def passport_of(run: Run) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from medrail.evaluate.evaluation import CASE_FILE, EVALUATION_FILE, Evaluation
 from medrail.workspace import Run, Workspace, read_json
 
 GROUP_FILE = "group.json"
+IMAGES_FILE = "images.json"
+EXTERNAL = "external"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Entrant:
     """What is compared as one: a run, or the runs of a group that differ in their seeds.
 
     name:
-        As it is called in the result; no two are called the same.
+        As it is called in the result; no two are called the same. On other data it is RUN/NAME.
     trained:
         The runs that were trained for it; of a group of folds, which is one member, those of all folds.
     """
@@ -49,7 +51,8 @@ class Entrant:
 
 
 def read_entrants(paths: Sequence[str | Path]) -> tuple[Entrant, ...]:
-    """Every path as an Entrant: a run's folder, a group's folder, or a project (its newest run).
+    """Every path as an Entrant: the folder of a run, of its evaluation on other data (RUN/external/NAME), of a group,
+    or of a project (its newest run).
 
     Raises
     ------
@@ -78,19 +81,23 @@ def _folder_of(path: Path) -> Path:
     if not path.exists():
         raise ConfigError(
             "there is no such folder",
-            needed="a run, a group of runs, or a project folder with runs",
+            needed="a run, a group of runs, a run's external/NAME, or a project folder with runs",
             where=str(path),
             remedy="`medrail train PROJECT` makes runs; they lie in PROJECT/runs.",
         )
-    if any((path / name).exists() for name in (GROUP_FILE, "passport.json", f"evaluation/{EVALUATION_FILE}")):
-        return path.resolve()
+    signs = (GROUP_FILE, "passport.json", f"evaluation/{EVALUATION_FILE}", EVALUATION_FILE)
+    if any((path / name).exists() for name in signs):
+        folder = path.resolve()
+        return folder.parent if (folder / EVALUATION_FILE).is_file() and folder.name == "evaluation" else folder
     return Workspace.of_config(path).newest_run().folder
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """The folders' names; where two are called the same, with the project before them, and then with a number."""
-    names = [folder.name for folder in folders]
-    full = [f"{folder.parent.parent.name}/{folder.name}" for folder in folders]
+    runs = [_run_of(folder) for folder in folders]
+    below = ["" if run == folder else f"/{folder.name}" for run, folder in zip(runs, folders, strict=True)]
+    names = [f"{run.name}{rest}" for run, rest in zip(runs, below, strict=True)]
+    full = [f"{run.parent.parent.name}/{run.name}{rest}" for run, rest in zip(runs, below, strict=True)]
     chosen = [longer if names.count(name) > 1 else name for name, longer in zip(names, full, strict=True)]
     return [
         f"{name} ({chosen[:place].count(name) + 1})" if chosen.count(name) > 1 else name
@@ -98,7 +105,20 @@ def _names(folders: Sequence[Path]) -> list[str]:
     ]
 
 
+def _run_of(folder: Path) -> Path:
+    """The run's folder: of RUN/external/NAME that of RUN."""
+    return folder.parent.parent if _is_external(folder) else folder
+
+
+def _is_external(folder: Path) -> bool:
+    """Whether it is a run's evaluation on other data."""
+    return (folder / EVALUATION_FILE).is_file() and folder.parent.name == EXTERNAL
+
+
 def _entrant(name: str, folder: Path) -> Entrant:
+    if _is_external(folder):
+        run = Run(_run_of(folder))
+        return Entrant(name, folder, (read_member(run, folder),), (run,))
     if not (folder / GROUP_FILE).is_file():
         return Entrant(name, folder, (read_member(Run(folder)),), (Run(folder),))
     group = read_json(folder / GROUP_FILE)
@@ -127,10 +147,11 @@ def _entrant(name: str, folder: Path) -> Entrant:
     return Entrant(name, folder, (read_member(Run(folder)),), runs)
 
 
-def read_member(run: Run) -> Member:
-    """A run's evaluation and its answers."""
-    evaluation = Evaluation.load(run)
-    answers = read_answers(run.evaluation / CASE_FILE, tuple(evaluation.metrics))
-    digests = read_json(run.images) if run.images.is_file() else {}
+def read_member(run: Run, external: Path | None = None) -> Member:
+    """A run's evaluation and its answers: on its own cases, or in the folder of its evaluation on other data."""
+    place, images = (external, external / IMAGES_FILE) if external else (run.evaluation, run.images)
+    evaluation = Evaluation.read(place)
+    answers = read_answers(place / CASE_FILE, tuple(evaluation.metrics), multi_label=evaluation.multi_label)
+    digests = read_json(images) if images.is_file() else {}
     answers = replace(answers, images=digests.get("sha256", {}), masks=digests.get("masks", {}))
     return Member(run, evaluation, answers)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from medrail import __version__
@@ -31,6 +32,10 @@ class Evaluation:
 
     split:
         Which cases were asked for.
+    multi_label:
+        Whether a case may have several of the classes, or none.
+    settings:
+        ``evaluate.*`` of the configuration that it was made with, with the split that was judged.
     n, patients:
         Cases that were evaluated, and how many patients they come from.
     metrics:
@@ -85,12 +90,16 @@ class Evaluation:
     patients_needed: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    multi_label: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: split, n, patients, metrics {name: {value, low, high, n, method}}, failed, ..."""
         return {
             "format": FORMAT,
             "split": self.split,
+            "multi_label": self.multi_label,
+            "settings": dict(self.settings),
             "n": self.n,
             "patients": self.patients,
             "metrics": _to_json(self.metrics),
@@ -146,6 +155,8 @@ class Evaluation:
             patients_needed=dict(values["patients_needed"]),
             warnings=tuple(map(str, values["warnings"])),
             seconds={name: float(value) for name, value in values["seconds"].items()},
+            multi_label=bool(values["multi_label"]),
+            settings=dict(values["settings"]),
         )
 
     def save(self, run: Run) -> None:
@@ -161,7 +172,12 @@ class Evaluation:
         RunError
             If there is none or it is not one that this medrail wrote.
         """
-        path = run.evaluation / EVALUATION_FILE
+        return Evaluation.read(run.evaluation)
+
+    @staticmethod
+    def read(folder: Path) -> Evaluation:
+        """Read the evaluation.json of a folder that ``evaluate`` wrote; errors as ``load``."""
+        path = folder / EVALUATION_FILE
         if not path.is_file():
             raise RunError("not evaluated yet", where=str(path), remedy="`medrail evaluate` does it.")
         values = read_json(path)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from medrail.cases.labels import nearest_class
+import numpy as np
+
+from medrail.cases.labels import is_none_label, joined_labels, labels_of, nearest_class
 from medrail.cases.listing import shown
 from medrail.config import Config, DataConfig
 from medrail.errors import ConfigError
 from medrail.evaluate.answers import Answers
-from medrail.evaluate.bootstrap import LEVEL, Measured, percentiles, point, resampled
+from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, percentiles, point, resampled
+from medrail.evaluate.intervals import doubt
+from medrail.types import Case
 
 _TWO_SEEDS = 1_000_003
 """Apart from the first sample's seed, so that the two are resampled independently."""
@@ -33,11 +37,25 @@ class Drop:
         return {**finite, "difference": self.difference.to_json()}
 
 
-def drops(internal: Answers, external: Answers, *, resamples: int, seed: int) -> dict[str, Drop]:
+def drops(
+    internal: Answers,
+    external: Answers,
+    measured: tuple[Mapping[str, Measured], Mapping[str, Measured]] = ({}, {}),
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Drop]:
     """How each metric that both have changes from the one sample of patients to the other.
 
     The samples have no patient in common, so the difference's interval is from resampling the patients of each by
     themselves (two-sample bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8).
+    Where all resamples of a side are alike (everything is right), a bootstrap sees no doubt in it. There the intervals
+    of the two evaluations are put together (MOVER: Zou and Donner, Stat Med 27:1693, 2008), if both have one.
+
+    Parameters
+    ----------
+    measured:
+        The metrics of the two evaluations, with their intervals.
     """
     ours, theirs = internal.statistics(), external.in_order_of(internal.classes).statistics()
     names = [name for name in ours if name in theirs]
@@ -46,17 +64,40 @@ def drops(internal: Answers, external: Answers, *, resamples: int, seed: int) ->
         {name: theirs[name] for name in names}, external.patients, resamples=resamples, seed=seed + _TWO_SEEDS
     )
     patients = len(set(internal.patients)), len(set(external.patients))
+    few = doubt("patient{s}", min(patients))
     method = (
         f"external less internal; {LEVEL:.0%} percentile bootstrap of the difference of independent samples, over "
-        f"{patients[0]} and {patients[1]} patients, {resamples} resamples each"
+        f"{patients[0]} and {patients[1]} patients, {resamples} resamples each{few}"
     )
     found = {}
     for name in names:
         before, after = point(ours[name], len(internal.ids)), point(theirs[name], len(external.ids))
         low, high = percentiles(there[name] - here[name])
         told = method if math.isfinite(low) else "no interval: not defined in most of the resamples"
+        if math.isfinite(low) and (_all_alike(here[name]) or _all_alike(there[name])):
+            low, high, told = _from_both(measured[0].get(name), measured[1].get(name))
+            told += few if math.isfinite(low) else ""
         found[name] = Drop(before, after, Measured(after - before, low, high, len(external.ids), told))
     return found
+
+
+def _all_alike(values: FloatArray) -> bool:
+    defined = values[np.isfinite(values)]
+    return bool(defined.size) and float(np.ptp(defined)) <= 1e-12 * max(1.0, float(np.abs(defined).max()))
+
+
+def _from_both(before: Measured | None, after: Measured | None) -> tuple[float, float, str]:
+    """The interval of the difference of two independent numbers from their own intervals (MOVER)."""
+    bounds = [bound for one in (before, after) if one for bound in (one.low, one.high)]
+    if not before or not after or not all(map(math.isfinite, bounds)):
+        return math.nan, math.nan, "no interval: all resamples alike"
+    difference = after.value - before.value
+    low = difference - math.hypot(after.value - after.low, before.high - before.value)
+    high = difference + math.hypot(after.high - after.value, before.value - before.low)
+    method = (
+        f"external less internal; {LEVEL:.0%} interval from both intervals (MOVER), because all resamples of a side "
+    )
+    return low, high, method + "are alike"
 
 
 def fitting_config(
@@ -94,6 +135,53 @@ def fitting_config(
     reading = {name: getattr(run.data, name) for name in ("on_defect", "four_d", "voi_lut", "jpeg")}
     data = data.model_copy(update={"classes": tuple(classes), **reading})
     return run.model_copy(update={"data": data}), notes
+
+
+def in_words_of(
+    cases: Sequence[Case], classes: Sequence[str], ours: DataConfig, theirs: DataConfig
+) -> tuple[list[Case], tuple[str, ...]]:
+    """Labelled cases of the other data with their classes as the network calls them.
+
+    With several labels a case (``multi_label``) each of them is renamed; data with one class a case are then taken for
+    data with one label a case, and ``none_label`` for none.
+
+    Parameters
+    ----------
+    classes:
+        Of the run's network, in the order of its outputs.
+    ours, theirs:
+        How the run's data are labelled, and how the other ones are.
+
+    Returns
+    -------
+    The cases, and what must be known of them, in sentences.
+
+    Raises
+    ------
+    ConfigError
+        If a class has no counterpart, or a case may have several and the network knows one.
+    """
+    if theirs.multi_label and not ours.multi_label:
+        raise ConfigError(
+            "the other data have several labels a case (data.multi_label), and the network answers with one class",
+            needed="one class a case",
+            where="data.multi_label of --data",
+            remedy="Write a CSV with the one class that is asked for of each image, and give its project.",
+        )
+    if not ours.multi_label:
+        known = class_map(sorted({str(case.target) for case in cases}), classes)
+        return [replace(case, target=known[str(case.target)]) for case in cases], ()
+    has = [[name for name in labels_of(case.target, theirs) if not is_none_label(name, ours)] for case in cases]
+    known = class_map(sorted({name for names in has for name in names}), classes)
+    renamed = [
+        replace(case, target=joined_labels((known[name] for name in names), classes))
+        for case, names in zip(cases, has, strict=True)
+    ]
+    absent = [name for name in classes if name not in known.values()]
+    if not absent:
+        return renamed, ()
+    said = f"no case has {shown(absent, 6)}: nothing is said of it here, and means over the labels are of the others"
+    return renamed, (said,)
 
 
 def class_map(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:

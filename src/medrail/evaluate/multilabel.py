@@ -78,7 +78,13 @@ def multilabel_statistics(
     """
     true = np.asarray(truth, dtype=bool).reshape(-1, len(classes))
     scores = np.asarray(probabilities, dtype=np.float64).reshape(true.shape)
-    found = _found(scores, classes, thresholds)
+    return statistics_of_findings(true, scores, _found(scores, classes, thresholds), classes)
+
+
+def statistics_of_findings(
+    true: BoolArray, scores: FloatArray, found: BoolArray, classes: Sequence[str]
+) -> dict[str, Statistic]:
+    """The same with the findings as they were told, all of them (n, K)."""
     areas = [_areas(true[:, k], scores[:, k]) for k in range(len(classes))]
     of_label: dict[str, list[Statistic]] = {
         "auc": [area for area, _ in areas],

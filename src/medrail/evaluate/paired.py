@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from medrail.cases.listing import counted
-from medrail.evaluate.answers import RANKED, Answers, class_statistics, ranks
+from medrail.evaluate.answers import Answers, is_ranked, ranks
 from medrail.evaluate.bca import bca_intervals
 from medrail.evaluate.bootstrap import LEVEL, Statistic, point
 from medrail.evaluate.delong import delong_difference
@@ -87,7 +87,8 @@ def paired_test(first: Answers, second: Answers, metric: str, drawing: Drawing) 
     * ``accuracy``, ``sensitivity``, ``specificity``: McNemar's exact test, beside it mid-p; with several cases a
       patient the exact sign-flip permutation of the patients' sums.
     * ``auc`` of two classes: DeLong, clustered by patient; beside it the permutation of the ranks.
-    * every other metric: permutation, the two runs' answers of a patient swapped.
+    * every other metric, and every one of several labels a case: permutation, the two runs' answers of a patient
+      swapped.
     """
     return TESTS[kind_of(first, metric)](first, second, metric, drawing)
 
@@ -96,6 +97,8 @@ def kind_of(answers: Answers, metric: str) -> str:
     """Which row of ``TESTS`` a metric belongs to."""
     if answers.task == "segmentation":
         return "mean"
+    if answers.multi_label:
+        return "any"
     if metric == "auc" and len(answers.classes) == 2 and not answers.folds:
         return "area"
     if metric.partition("/")[0] in SHARES:
@@ -237,14 +240,17 @@ def _swapped(
     swapped, since the two runs' scales need not be the same (Bandos, Rockette and Gur, Stat Med 24:2873, 2005).
     """
     before, after = first.statistics()[metric], second.statistics()[metric]
-    probabilities = [ranks(one.probabilities) if metric in RANKED else one.probabilities for one in (first, second)]
-    stacked = class_statistics(
-        np.concatenate([first.truth, second.truth]),
-        np.concatenate([first.predicted, second.predicted]),
-        np.concatenate(probabilities),
-        first.classes,
-        (*first.folds, *second.folds),
-    )[metric]
+    probabilities = [
+        ranks(one.probabilities, metric) if is_ranked(metric) else one.probabilities for one in (first, second)
+    ]
+    both = replace(
+        first,
+        truth=np.concatenate([first.truth, second.truth]),
+        predicted=np.concatenate([first.predicted, second.predicted]),
+        probabilities=np.concatenate(probabilities),
+        folds=(*first.folds, *second.folds),
+    )
+    stacked = both.statistics()[metric]
     chance = swap_answers(stacked, units, permutations=drawing.permutations, seed=drawing.seed)
     return lambda weights: after(weights) - before(weights), chance
 

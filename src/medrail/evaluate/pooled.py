@@ -22,11 +22,11 @@ import numpy.typing as npt
 
 from medrail.cases import leak_sentence
 from medrail.errors import CaseError
-from medrail.evaluate.answers import Answers, class_statistics
+from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, Statistic, percentile_bootstrap, point, wilson
 from medrail.evaluate.evaluation import Evaluation
 
-ORDERED = ("auc", "auprc", "average_precision")
+ORDERED = ("auc", "auprc", "average_precision", "auc_micro", "auprc_micro")
 """Metrics of the order of the scores; also with a class behind a slash."""
 _MEMBERS_ONLY = "; of the members, each on its own fold: no one network has this number"
 _CAVEAT = (
@@ -63,9 +63,8 @@ class Pooled:
         return [np.flatnonzero(self.folds == number) for number in self.numbers]
 
     def _of_fold(self, number: int) -> dict[str, Statistic]:
-        at = self.folds == number
         one = self.answers
-        return class_statistics(one.truth[at], one.predicted[at], one.probabilities[at], one.classes)
+        return one.of([one.ids[place] for place in np.flatnonzero(self.folds == number)]).statistics()
 
 
 def ordered(name: str) -> bool:
@@ -92,7 +91,7 @@ def pool(parts: Mapping[int, Answers]) -> Pooled:
         doubles = sorted({one for one in ids if ids.count(one) > 1})
         raise CaseError(f"{len(doubles)} cases are judged in several folds", where=doubles[0])
     first = answers[0]
-    if any(set(one.classes) != set(first.classes) for one in answers):
+    if any(set(one.classes) != set(first.classes) or one.multi_label != first.multi_label for one in answers):
         raise CaseError("the members have different classes", needed="the same ones in every fold")
     in_order = [one.in_order_of(first.classes) for one in answers]
     names = [name for name in first.scores if all(name in one.scores for one in answers)]
@@ -138,7 +137,7 @@ def pooled_evaluation(
     """As an evaluation of one run; what it lists of failed cases is all members'."""
     one = pooled.answers
     confusion: tuple[tuple[int, ...], ...] = ()
-    if one.task == "classification":
+    if one.task == "classification" and not one.multi_label:
         counts = np.zeros((len(one.classes), len(one.classes)), dtype=int)
         np.add.at(counts, (one.truth, one.predicted), 1)
         confusion = tuple(tuple(int(count) for count in row) for row in counts)
@@ -151,6 +150,8 @@ def pooled_evaluation(
         fingerprint=fingerprint,
         confusion=confusion,
         accepted_leaks=leaks_of(members),
+        multi_label=one.multi_label,
+        settings=members[0].settings,
     )
 
 
@@ -214,6 +215,10 @@ def _counted(pooled: Pooled, name: str) -> int:
     if one.task == "segmentation":
         return int(np.isfinite(one.scores[name]).sum())
     kind, _, label = name.partition("/")
+    if one.multi_label:
+        has = one.truth[:, one.classes.index(label)] if label else one.truth
+        kinds = {"sensitivity": has, "specificity": ~np.asarray(has, dtype=bool)}
+        return int(kinds[kind].sum()) if label and kind in kinds else len(one.ids)
     if kind not in _SHARE_OF or (not label and len(one.classes) != 2):
         return len(one.ids)
     of, inside = _SHARE_OF[kind]

@@ -165,6 +165,8 @@ def _interval_of(published: Published, answers: Answers) -> tuple[float, float, 
     if math.isfinite(published.sd):
         half = _Z * published.sd / math.sqrt(n)
         return value - half, value + half, f"from its SD and n = {n}"
+    if answers.multi_label:
+        raise _unclear(published)
     if _is_share(published.metric):
         return *wilson(value, n), f"Wilson's with n = {n}"
     if published.metric == "auc":
@@ -179,7 +181,11 @@ def _interval_of(published: Published, answers: Answers) -> tuple[float, float, 
             min(1.0, value + half),
             f"Hanley and McNeil's, {positives} of {n} positive ({how})",
         )
-    raise ConfigError(
+    raise _unclear(published)
+
+
+def _unclear(published: Published) -> ConfigError:
+    return ConfigError(
         f"n alone does not tell how uncertain a published {published.metric} is",
         where="--published",
         needed="its interval (low=, high=), or of a mean its SD over the patients (sd=)",

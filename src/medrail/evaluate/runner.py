@@ -77,6 +77,8 @@ def evaluate(
         Measuring(predictor, config, leaked).evaluation(wanted, scored),
         failed=tuple(failed),
         fingerprint=fingerprint,
+        multi_label=predictor.spec.multi_label,
+        settings={**config.evaluate.model_dump(mode="json"), "split": wanted},
         timings_ms={name: median_ms(scored, name) for name in ("prepare", "model", "post")},
     )
     watch.passed("measure")

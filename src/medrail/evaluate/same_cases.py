@@ -123,6 +123,13 @@ def _refuse_other_questions(answers: Mapping[str, Answers], where: str) -> None:
             raise RunError(
                 f"{names[0]} is of {reference.task}, {name} of {one.task}", needed="runs of one task", where=where
             )
+        if one.multi_label != reference.multi_label:
+            several, single = (names[0], name) if reference.multi_label else (name, names[0])
+            raise RunError(
+                f"{several} has several labels a case (data.multi_label), {single} one class",
+                needed="runs that answer the same question",
+                where=where,
+            )
         if set(one.classes) != set(reference.classes):
             only = sorted(set(one.classes) ^ set(reference.classes))
             raise RunError(

@@ -200,7 +200,7 @@ def _bounds(one: Measured | Spread) -> str:
 def _answers(path: Path, evaluation: Evaluation) -> Any:
     from medrail.evaluate.answers import read_answers
 
-    return read_answers(path, tuple(evaluation.metrics))
+    return read_answers(path, tuple(evaluation.metrics), multi_label=evaluation.multi_label)
 
 
 def _write_images(group: Group, place: Run) -> None:

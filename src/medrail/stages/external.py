@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from medrail.cases import FileHashes, Leak, Leaked, image_fingerprint, leak_sentence, read_record
 from medrail.cases.listing import counted
 from medrail.cases.look.examine import place_of
-from medrail.cases.record import SEEN_BEFORE
+from medrail.cases.record import SEEN_BEFORE, write_digests
 from medrail.errors import ConfigError, DataError, RunError
-from medrail.stages.evaluating import evaluate_run
+from medrail.stages.evaluating import evaluate_run, network
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, timed
 from medrail.types import SPLITS, Case
 from medrail.workspace import Run, read_json, write_json
@@ -72,12 +72,14 @@ def evaluate_external(
             raise ConfigError(
                 "evaluate.split is not test", needed="test: the drop is from the run's own test split", where="--data"
             )
-        inside = evaluate_run(project, run, make_progress)
         with _opened(Path(data)) as other:
+            network(project, run)
             others = _others(project, run, other)
+            inside = evaluate_run(project, run, make_progress)
             leaked = _copies(run, others, accept=project.accept_leak)
             folder = _folder(run, others)
             up_to_date, evaluation = _evaluated(run, others, folder, leaked, make_progress)
+            write_digests(run, others.cases, folder / run.images.name)
         found = _drops(run, folder, Evaluation.load(run), evaluation, others.config)
         values = {
             "run": str(run.folder),
@@ -106,7 +108,7 @@ def _opened(path: Path) -> Iterator[Project]:
 
 def _others(project: Project, run: Run, other: Project) -> Others:
     """All cases with a label, in the words of the run's network."""
-    from medrail.evaluate.external import class_map, fitting_config
+    from medrail.evaluate.external import fitting_config, in_words_of
 
     classes = tuple(read_json(run.folder / "network.json")["spec"]["classes"])
     config, notes = fitting_config(project.config, other.config, classes, named=other.bare is None)
@@ -116,8 +118,8 @@ def _others(project: Project, run: Run, other: Project) -> Others:
     if left := len(other.cases) - len(labelled):
         notes = (*notes, f"{counted(left, 'case')} without label left out")
     if project.config.task == "classification":
-        known = class_map(sorted({str(case.target) for case in labelled}), classes)
-        labelled = [replace(case, target=known[str(case.target)]) for case in labelled]
+        labelled, said = in_words_of(labelled, classes, project.config.data, other.config.data)
+        notes = (*notes, *said)
     source = other.bare.root if other.bare else other.workspace.root
     cases = tuple(replace(case, split="test", fold=None) for case in labelled)
     return Others(_name(source), str(source.resolve()), config, cases, notes)
@@ -213,9 +215,10 @@ def _drops(run: Run, folder: Path, inside: Evaluation, outside: Evaluation, conf
     from medrail.evaluate.evaluation import CASE_FILE
     from medrail.evaluate.external import drops
 
-    internal = read_answers(run.evaluation / CASE_FILE, tuple(inside.metrics))
-    external = read_answers(folder / CASE_FILE, tuple(outside.metrics))
-    return drops(internal, external, resamples=config.evaluate.resamples, seed=config.evaluate.seed)
+    internal = read_answers(run.evaluation / CASE_FILE, tuple(inside.metrics), multi_label=inside.multi_label)
+    external = read_answers(folder / CASE_FILE, tuple(outside.metrics), multi_label=outside.multi_label)
+    settings, measured = config.evaluate, (inside.metrics, outside.metrics)
+    return drops(internal, external, measured, resamples=settings.resamples, seed=settings.seed)
 
 
 def _doubts(found: Mapping[str, Drop], leaked: Leaked, inside: StageResult) -> list[str]:
