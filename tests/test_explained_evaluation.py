@@ -10,6 +10,7 @@ from PIL import Image as Picture
 
 from medrail.stages import evaluate_external, evaluate_run, open_project, open_run, prepare_cases, train_run
 
+pytestmark = pytest.mark.slow
 CONFIG = """\
 name: shade
 task: classification

@@ -185,6 +185,17 @@ def test_of_a_slow_network_fewer_cases_are_tested_and_it_is_said(
     assert any("3 of 16 cases" in text for text in found.warnings)
 
 
+def test_tests_that_take_too_long_in_fact_are_broken_off_and_it_is_said(
+    squares: Callable[..., Squares], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = squares(exact=True)
+    monkeypatch.setattr(room, "BUDGET_S", 0.0)
+    monkeypatch.setattr(room, "_affordable", lambda scored: 16)
+    found = judged(given)
+    assert found.explanation == {}
+    assert any("0 of 16 cases" in text for text in found.warnings)
+
+
 def test_what_is_affordable_follows_from_the_time_of_judging() -> None:
     case = Case("a", "p", ("a.png",), target="lit", split="test")
     scored = [Scored(case, 0.0, {"prepare": 5.0, "model": 90.0, "post": 5.0})]
