@@ -22,7 +22,15 @@ from pydantic_core import PydanticUndefined
 
 from medrail.arguments import build_parser
 from medrail.config import Config
-from medrail.evaluate.glossary import CLASSIFICATION, FURTHER, GRADES, SEGMENTATION, SEVERAL_LABELS, Meaning
+from medrail.evaluate.glossary import (
+    CLASSIFICATION,
+    EXPLANATION,
+    FURTHER,
+    GRADES,
+    SEGMENTATION,
+    SEVERAL_LABELS,
+    Meaning,
+)
 from medrail.prepare import STEPS
 
 DOCS = Path(__file__).resolve().parent
@@ -116,6 +124,12 @@ _METRICS = (
     ("Grades", GRADES, "With `data.ordered`, besides those of classification."),
     ("Segmentation", SEGMENTATION, "The mean over the cases of each case's value, each patient counting the same."),
     ("Sets and strangers", FURTHER, "Under `conformal` and `ood` in `evaluation.json`."),
+    (
+        "Maps of evidence",
+        EXPLANATION,
+        "Under `explanation` in `evaluation.json`, on `evaluate.explained_cases` cases: "
+        "[is a map to be trusted?](../explanation/evidence.md)",
+    ),
 )
 
 

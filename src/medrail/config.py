@@ -413,7 +413,12 @@ class EvaluateConfig(_Stage):
         10, description="patients below which a subgroup is called too small to read"
     )
     resamples: Annotated[int, Field(ge=200)] = Field(2000, description="bootstrap resamples")
-    seed: int = Field(0, description="of the bootstrap")
+    explained_cases: Annotated[int, Field(ge=0)] = Field(
+        20,
+        description="classification: cases, drawn by the seed, on which the maps of evidence are tested; fewer where"
+        " the network is slow; 0: none",
+    )
+    seed: int = Field(0, description="of the bootstrap, and of the cases whose maps are tested")
 
 
 class SlimConfig(_Stage):

@@ -148,6 +148,57 @@ def test_validation_cases_of_one_class_calibrate_no_probability(tmp_path: Path) 
     assert calibration.ood is not None, "what images are like can be told without labels"
 
 
+def with_few_ill(given: Hospital, patients: int) -> Hospital:
+    """The validation cases of all but so many of the ill patients are healthy."""
+    ill = sorted({case.patient for case in given.cases if case.split == "val" and case.target == "ill"})[:patients]
+    given.cases = [
+        replace(case, target="ill" if case.patient in ill else "healthy") if case.split == "val" else case
+        for case in given.cases
+    ]
+    return given
+
+
+@pytest.mark.parametrize("rule", ["youden", "sensitivity=0.9"])
+def test_a_threshold_needs_five_patients_of_each_class(tmp_path: Path, rule: str) -> None:
+    """One ill patient would otherwise decide every served answer."""
+    given = with_few_ill(hospital(tmp_path / "few"), 4)
+    few, _ = fit(given, operating_point=rule)
+    assert not few.thresholds
+    assert not few.threshold_rule
+    assert "temperature" in few.made_from["fitted"]
+    assert "thresholds" not in few.made_from["fitted"]
+    told = "no threshold for ill: fewer than 5 patients with or without it; the most probable class decides"
+    assert told in few.made_from["said"]
+    evaluation = evaluate(given.run, given.config, given.cases)
+    assert told in evaluation.calibration["said"]
+    predictor = load_network(given.run.folder, threads=1)
+    for case in [case for case in given.cases if case.split == "test"]:
+        served = predictor(read(case.paths[0]))
+        assert served.class_name == max(served.probabilities, key=served.probabilities.__getitem__)
+    enough, _ = fit(with_few_ill(hospital(tmp_path / "enough"), 5), operating_point=rule)
+    assert list(enough.thresholds) == ["ill"]
+    assert not any("no threshold for" in text for text in enough.made_from["said"])
+
+
+def test_of_more_classes_the_one_that_is_too_rare_has_no_threshold(tmp_path: Path) -> None:
+    given = hospital(tmp_path, classes=("none", "mild", "severe"))
+    severe = {case.patient for case in given.cases if case.split == "val" and case.target == "severe"}
+    kept = set(sorted(severe)[:3])
+    given.cases = [case for case in given.cases if case.patient not in severe - kept]
+    calibration, _ = fit(given)
+    assert set(calibration.thresholds) == {"none", "mild"}
+    assert any("no threshold for severe" in text for text in calibration.made_from["said"])
+
+
+def test_a_temperature_at_its_bound_is_said(tmp_path: Path) -> None:
+    given = hospital(tmp_path / "wild", sharpness=5.0)
+    wild, _ = fit(given)
+    assert wild.temperature == pytest.approx(20, rel=1e-3)
+    assert "at the search's bound of 20" in wild.made_from["said"][0]
+    tame, _ = fit(hospital(tmp_path / "tame"))
+    assert "bound" not in tame.made_from["said"][0]
+
+
 def test_judging_the_validation_cases_says_that_they_were_fitted_on(tmp_path: Path) -> None:
     given = hospital(tmp_path)
     fit(given)

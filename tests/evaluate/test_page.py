@@ -125,7 +125,14 @@ def test_every_metric_is_explained(judged: Any, segmentation: Any) -> None:
     _, evaluation, _ = judged
     other = evaluate(segmentation.run, segmentation.config, segmentation.cases)
     points = [name for rates in evaluation.operating_points.values() for name in rates]
-    for name in (*evaluation.metrics, *other.metrics, *evaluation.conformal, *evaluation.ood, *points):
+    for name in (
+        *evaluation.metrics,
+        *other.metrics,
+        *evaluation.conformal,
+        *evaluation.ood,
+        *evaluation.explanation,
+        *points,
+    ):
         assert meaning_of(name), name
     for name, meaning in MEANINGS.items():
         assert meaning.better in ("high", "low"), name

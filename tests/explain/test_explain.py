@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import nn
 from medrail.bundle import InputKind, NetworkSpec, Predictor
 from medrail.bundle.evidence import contrast
 from medrail.config import ModelConfig
+from medrail.errors import InputError
 from medrail.evaluate.explanation import Deletion, Pointed, delete, measure_explanations, point_at
-from medrail.explain import GradCam, explain
+from medrail.explain import GradCam, explain, make_explainer
 from medrail.models import MODELS, build_model
 from medrail.models.cells import cell_places
 from medrail.models.evidence import WithEvidence
@@ -83,12 +85,12 @@ def flat() -> nn.Module:
     return trained(Flat(), 150)
 
 
-def predictor_of(network: nn.Module, exact: bool) -> Predictor:
+def predictor_of(network: nn.Module, exact: bool, *, multi_label: bool = False) -> Predictor:
     kind = InputKind(picture=True, channels=1, unit="arbitrary")
     wrapped = WithEvidence(network, "pooled_linear" if exact else "linear", (1, SIZE, SIZE))
     cells = cell_places(wrapped, (1, SIZE, SIZE)) if exact else ()
     spec = NetworkSpec("classification", CLASSES, 2, 1, (), kind, grid=(SIZE, SIZE), cells=cells)
-    return Predictor(spec, torch_backend(wrapped))
+    return Predictor(replace(spec, multi_label=multi_label), torch_backend(wrapped))
 
 
 def exactly(predictor: Predictor, network: nn.Module, image: Image) -> Evidence:
@@ -224,3 +226,26 @@ def test_a_run_is_explained_exactly_or_said_to_be_approximate(
         assert decided.values.grid == image.grid
         if exact:
             np.testing.assert_allclose(decided.values.voxels, -other.values.voxels, atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_of_several_labels_the_most_probable_one_is_explained_by_itself(
+    exact: bool, tiny: nn.Module, flat: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrail.workspace import Run
+
+    network = tiny if exact else flat
+    monkeypatch.setattr(importlib.import_module("medrail.explain.explain"), "load_model", lambda run: network)
+    predictor = predictor_of(network, exact, multi_label=True)
+    explainer = make_explainer(Run(tmp_path), predictor)
+    for kind, name in enumerate(CLASSES):
+        image, _mask = drawn(np.random.default_rng(kind), kind)
+        assert predictor(image).class_name is None
+        found = explainer(image, "", None)
+        assert found.class_name == name
+        if not exact:
+            assert "the others" not in found.method
+            cells = GradCam(network, (1, SIZE, SIZE))(np.moveaxis(image.voxels, 1, 0), kind, by_itself=True)
+            np.testing.assert_allclose(found.values.voxels, predictor.spread(cells, image, image).voxels, atol=1e-6)
+        with pytest.raises(InputError, match="no class 'circle'"):
+            explainer(image, "circle", None)

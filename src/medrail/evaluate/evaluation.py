@@ -61,6 +61,9 @@ class Evaluation:
         Class -> sensitivity, specificity, ppv, npv of that class against the rest at its threshold.
     conformal, ood:
         Coverage and mean size of the conformal sets; share of the cases that were called unlike the training data.
+    explanation:
+        Whether the maps of evidence are to be trusted, on ``evaluate.explained_cases`` cases: the numbers of
+        ``measure_explanations``; empty where the network has no map, or none was asked for.
     curves:
         Name of a picture -> name of a curve -> points (x, y), thinned: roc, precision_recall, reliability, abstention.
     patients_needed:
@@ -68,7 +71,7 @@ class Evaluation:
     warnings:
         What must be known before the numbers are read.
     seconds:
-        What judging, measuring and drawing took.
+        What judging, measuring, testing the maps and drawing took.
     """
 
     split: str
@@ -86,6 +89,7 @@ class Evaluation:
     operating_points: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
     conformal: Mapping[str, Measured] = field(default_factory=dict)
     ood: Mapping[str, Measured] = field(default_factory=dict)
+    explanation: Mapping[str, Measured] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Points]] = field(default_factory=dict)
     patients_needed: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -106,6 +110,7 @@ class Evaluation:
             "operating_points": {name: _to_json(metrics) for name, metrics in self.operating_points.items()},
             "conformal": _to_json(self.conformal),
             "ood": _to_json(self.ood),
+            "explanation": _to_json(self.explanation),
             "calibration": dict(self.calibration),
             "patients_needed": dict(self.patients_needed),
             "warnings": list(self.warnings),
@@ -148,6 +153,7 @@ class Evaluation:
             operating_points={name: _from_json(metrics) for name, metrics in values["operating_points"].items()},
             conformal=_from_json(values["conformal"]),
             ood=_from_json(values["ood"]),
+            explanation=_from_json(values["explanation"]),
             curves={
                 name: {curve: [(float(x), float(y)) for x, y in points] for curve, points in curves.items()}
                 for name, curves in values["curves"].items()

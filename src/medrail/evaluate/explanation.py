@@ -20,7 +20,12 @@ from medrail.types import Evidence, Image
 Answer = Callable[[Image], Mapping[str, float]]
 """Raw image -> class name -> probability, as ``lambda image: predictor(image).probabilities``."""
 
+Explainer = Callable[[Image, str, Image | None], Evidence]
+"""(raw image, class name or "" for the one decided for, region of interest) -> evidence on the raw grid."""
+
 STEPS, LARGEST_SHARE, ELSEWHERE = 10, 0.5, 8
+ANSWERS = 1 + STEPS * (1 + ELSEWHERE)
+"""That ``delete`` asks for, of one image."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def delete(answer: Answer, image: Image, evidence: Evidence, seed: int = 0) -> D
     """Replace more and more of an image, the most evident places first, and ask for the class's probability each time.
 
     Replaced places get the image's median, channel by channel. 10 steps up to half of the image, once by the map and 8
-    times by the map moved round the image's edges to a random place: 81 answers, plus what the first one costs.
+    times by the map moved round the image's edges to a random place: 91 answers.
 
     Parameters
     ----------

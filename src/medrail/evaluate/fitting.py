@@ -27,10 +27,10 @@ from medrail.cases import FileHashes, read_roi, target_index, targets_of
 from medrail.cases.listing import counted
 from medrail.config import Config
 from medrail.errors import BundleError, InputError, MedrailError
-from medrail.evaluate.calibration import fit_temperature, softmax
+from medrail.evaluate.calibration import COLDEST, HOTTEST, fit_temperature, softmax
 from medrail.evaluate.coverage import conformal_quantile
 from medrail.evaluate.evaluation import content_of
-from medrail.evaluate.fitting_labels import label_thresholds
+from medrail.evaluate.fitting_labels import FEWEST_OF_CLASS, enough_of_class, label_thresholds
 from medrail.evaluate.ood import fit_ood, threshold_at
 from medrail.evaluate.operating import class_thresholds
 from medrail.prepare import Store, store_of
@@ -41,11 +41,12 @@ from medrail.workspace import Run, Workspace, source_sha256
 FloatArray = npt.NDArray[np.float32]
 
 FEWEST_PATIENTS = 10
-"""Validation patients, and cases of each of at least two classes a third of it, below which nothing is fitted."""
+"""Validation patients below which nothing is fitted; what a threshold needs besides is in ``fitting_labels``."""
 FEWEST_TRAINING = 20
 MOST_CASES = {"classification": 2000, "segmentation": 200}
 """Of one split are looked at; more make no better fit."""
 TOGETHER = 64
+DECIDES = "the most probable class decides"
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _fitted(
     fitted = [
         name
         for name, there in (
-            ("temperature", _has_one_class(predictor) and calibration.thresholds != {}),
+            ("temperature", _has_one_class(predictor) and len(set(held_out.truth.tolist())) > 1),
             ("thresholds", bool(calibration.thresholds)),
             ("conformal", calibration.conformal is not None),
             ("ood", ood is not None),
@@ -163,21 +164,26 @@ def _of_answers(held_out: Material, predictor: Predictor, config: Config) -> tup
     found = class_thresholds(
         held_out.truth, probabilities, classes, sensitivity=float(target) if rule == "sensitivity" else None
     )
-    thresholds = {name: value for name, value in found.items() if np.isfinite(value)}
-    if len(classes) == 2:
-        thresholds = {name: value for name, value in thresholds.items() if name == classes[1]}
-    thresholds = {name: float(np.clip(value, 0, 1)) for name, value in thresholds.items()}
+    asked = classes[1:] if len(classes) == 2 else classes
+    few = [name for name in asked if not enough_of_class(held_out.truth == classes.index(name), held_out.patients)]
+    thresholds = {
+        name: float(np.clip(found[name], 0, 1)) for name in asked if name not in few and np.isfinite(found[name])
+    }
     quantile = conformal_quantile(probabilities, held_out.truth, settings.conformal_alpha, held_out.patients)
     said = [
         f"temperature {temperature:.3g}, fitted on {on}"
         + (" (above 1: the network was too sure)" if temperature > 1.05 else "")
-        + (" (below 1: the network was not sure enough)" if temperature < 0.95 else ""),
+        + (" (below 1: the network was not sure enough)" if temperature < 0.95 else "")
+        + _at_bound(temperature),
         f"thresholds by the rule {settings.operating_point} on {on}: "
         + (
             ", ".join(f"{name} {value:.3g}" for name, value in thresholds.items())
-            or "none that is better than guessing"
+            or ("none" if few else "none that is better than guessing")
         ),
     ]
+    if few:
+        named = ", ".join(few)
+        said.append(f"no threshold for {named}: fewer than {FEWEST_OF_CLASS} patients with or without it; {DECIDES}")
     conformal = None
     if quantile < 1:
         conformal = Conformal(settings.conformal_alpha, float(quantile))
@@ -192,6 +198,14 @@ def _of_answers(held_out: Material, predictor: Predictor, config: Config) -> tup
         conformal=conformal,
     )
     return calibration, said
+
+
+def _at_bound(temperature: float) -> str:
+    """What is to be said of a temperature that the search could not leave."""
+    bound = next((bound for bound in (COLDEST, HOTTEST) if np.isclose(temperature, bound, rtol=1e-3)), None)
+    return (
+        "" if bound is None else f"; it is at the search's bound of {bound:g}: the probabilities are not to be believed"
+    )
 
 
 def _ood(

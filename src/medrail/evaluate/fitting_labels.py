@@ -11,8 +11,14 @@ from medrail.evaluate.bootstrap import FloatArray
 from medrail.evaluate.metrics import BoolArray
 from medrail.evaluate.operating import threshold_for_sensitivity, youden_threshold
 
-FEWEST_PATIENTS = 5
-"""With a label, and without it, below which no threshold is chosen for it: two or three cases would decide it."""
+FEWEST_OF_CLASS = 5
+"""Patients with a class or label, and without it, below which it gets no threshold: two or three cases would decide."""
+
+
+def enough_of_class(positive: BoolArray, patients: Sequence[str]) -> bool:
+    """Whether at least 5 patients have a class or label, and at least 5 have cases without it."""
+    people = np.asarray(patients)
+    return all(len(set(people[chosen].tolist())) >= FEWEST_OF_CLASS for chosen in (positive, ~positive))
 
 
 def label_thresholds(
@@ -28,12 +34,12 @@ def label_thresholds(
         (n, K).
     """
     name, _, target = rule.partition("=")
-    people, found, without = np.asarray(patients), {}, []
+    found: dict[str, float] = {}
+    without: list[str] = []
     for index, label in enumerate(classes):
         positive, scores = truth[:, index], probabilities[:, index]
-        fewest = min(len(set(people[chosen].tolist())) for chosen in (positive, ~positive))
         value = float("nan")
-        if fewest >= FEWEST_PATIENTS:
+        if enough_of_class(positive, patients):
             value = (
                 threshold_for_sensitivity(positive, scores, float(target))
                 if name == "sensitivity"
@@ -47,6 +53,6 @@ def label_thresholds(
     values = ", ".join(f"{label} {value:.3g}" for label, value in found.items())
     said = [f"thresholds by the rule {rule} on {on}: {values or 'none'}"]
     if without:
-        why = f"fewer than {FEWEST_PATIENTS} patients with or without it, or no better than guessing"
+        why = f"fewer than {FEWEST_OF_CLASS} patients with or without it, or no better than guessing"
         said.append(f"at 0.5, because of {why}: {shown(without, 20)}")
     return found, said

@@ -9,9 +9,13 @@ from pathlib import Path
 from medrail.bundle import Predictor, overlay_png
 from medrail.cases import read_roi, read_target_mask
 from medrail.config import Config
+from medrail.errors import MedrailError
+from medrail.evaluate.explaining import APPROXIMATE
+from medrail.evaluate.explanation import Explainer
 from medrail.evaluate.heat import heat_png
 from medrail.evaluate.scored import Scored, labels_told
 from medrail.read import read, read_mask
+from medrail.types import Evidence
 from medrail.workspace import Run
 
 WORST_SHOWN = 5
@@ -20,18 +24,28 @@ OVERLAYS = "overlays"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Draws cases of one evaluation to evaluation/overlays/ID.png."""
+    """Draws cases of one evaluation to evaluation/overlays/ID.png.
+
+    explainer:
+        What shows where a classifier's answer comes from (``explainer_for``); None: nothing does.
+    """
 
     run: Run
     config: Config
     predictor: Predictor
+    explainer: Explainer | None = None
 
-    def draw(self, worst_first: Sequence[Scored], first: Scored) -> None:
-        """The worst five cases and the first one."""
+    def draw(self, worst_first: Sequence[Scored], first: Scored) -> frozenset[str]:
+        """The worst five cases and the first one; the ids of those whose picture is an approximate map."""
+        approximate = set()
         for one in {id(one): one for one in (*worst_first[:WORST_SHOWN], first)}.values():
             path = self.path(one)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._picture(one))
+            evidence = self._evidence(one)
+            if evidence and not evidence.exact:
+                approximate.add(one.case.id)
+            path.write_bytes(self._picture(one, evidence))
+        return frozenset(approximate)
 
     def shown(self, worst_first: Sequence[Scored]) -> list[tuple[str, str, Path]]:
         """(case, what is said of it, its picture) of the worst five."""
@@ -50,16 +64,25 @@ class Gallery:
             return f"{classes[one.predicted]} {one.probabilities[one.predicted]:.3f}, truth: {classes[one.truth]}"
         return f"Dice {one.scores['dice']:.3f}; colour: prediction, white: reference"
 
-    def _picture(self, one: Scored) -> bytes:
+    def _evidence(self, one: Scored) -> Evidence | None:
+        """None also where this image's map cannot be drawn: a picture less must not sink the evaluation."""
+        if self.explainer is None:
+            return None
+        seen = read(one.case.paths[0], one.case.item, self.config.read_options)
+        try:
+            return self.explainer(seen, "", read_roi(one.case, seen) if self.predictor.spec.needs_roi else None)
+        except (MedrailError, ValueError):
+            return None
+
+    def _picture(self, one: Scored, evidence: Evidence | None) -> bytes:
         case, spec = one.case, self.predictor.spec
         image = read(case.paths[0], case.item, self.config.data.read_options)
         if spec.task == "segmentation":
             predicted = read_mask(one.mask_file) if one.mask_file else None
             truth = read_target_mask(case, image, self.config.data)
             return overlay_png(image, predicted, truth=truth, caption=self._said(one))
-        if not self.predictor.has_evidence:
+        if evidence is None:
             return overlay_png(image, caption=self._said(one))
         seen = read(case.paths[0], case.item, self.config.read_options)
-        roi = read_roi(case, seen) if spec.needs_roi else None
-        evidence = self.predictor(seen, roi, evidence=True).evidence
-        return heat_png(seen, evidence, self._said(one)) if evidence else overlay_png(image, caption=self._said(one))
+        caption = self._said(one) if evidence.exact else f"{self._said(one)}; {APPROXIMATE}"
+        return heat_png(seen, evidence, caption)

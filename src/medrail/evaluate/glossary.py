@@ -308,7 +308,64 @@ FURTHER: Mapping[str, Meaning] = {
         better="low",
     ),
 }
-MEANINGS: Mapping[str, Meaning] = {**CLASSIFICATION, **SEVERAL_LABELS, **GRADES, **SEGMENTATION, **FURTHER}
+_MEAN_BY_CASE = "percentile bootstrap by patient; all cases alike: Wilson's score interval"
+EXPLANATION: Mapping[str, Meaning] = {
+    "pointing_hit_rate": Meaning(
+        ("The map points into the marked region", "图指向标注区域"),
+        (
+            "Share of the cases in which the map is highest inside the region of interest. Compare it with chance.",
+            "图的最高处落在感兴趣区域内的病例比例；请与随机水平比较。",
+        ),
+        "pointing game: share of the cases whose roi mask holds the place where the map is highest; not measured where "
+        "the network is given the region itself (crop_roi)",
+        "Zhang et al., ECCV 2016",
+        _MEAN_BY_CASE,
+    ),
+    "pointing_by_chance": Meaning(
+        ("The same by chance", "随机指向的水平"),
+        ("How often a place drawn blindly would lie in the region.", "随机取一点落在该区域内的频率。"),
+        "mean share of the image that the roi mask covers",
+        "as pointing_hit_rate",
+        _MEAN_BY_CASE,
+        better="low",
+    ),
+    "deletion_area": Meaning(
+        ("Probability without what the map shows", "去除图示区域后的概率"),
+        (
+            "Mean probability of the class as the most evident half of the image is replaced, step by step.",
+            "逐步替换图中最显著的一半图像时该类别的平均概率。",
+        ),
+        "area under the probability over the share of the image that is replaced by its median, 0 to 0.5, over 0.5",
+        "after Petsiuk, Das and Saenko, BMVC 2018",
+        _MEAN_BY_CASE,
+        better="low",
+    ),
+    "deletion_area_elsewhere": Meaning(
+        ("The same at random places", "随机位置的同一概率"),
+        ("As before, with the same map moved to random places.", "同上，但把图移到随机位置。"),
+        "mean of deletion_area over 8 random moves of the map round the image's edges",
+        "as deletion_area",
+        _MEAN_BY_CASE,
+    ),
+    "deletion_gain": Meaning(
+        ("Deletion gain", "删除增益"),
+        (
+            "How much more the answer hangs on what the map shows than on other places; above 0: it does.",
+            "回答对图示区域的依赖比其他位置多多少；大于 0 说明确实依赖。",
+        ),
+        "deletion_area_elsewhere - deletion_area",
+        "as deletion_area",
+        _MEAN_BY_CASE,
+    ),
+}
+MEANINGS: Mapping[str, Meaning] = {
+    **CLASSIFICATION,
+    **SEVERAL_LABELS,
+    **GRADES,
+    **SEGMENTATION,
+    **FURTHER,
+    **EXPLANATION,
+}
 
 
 def meaning_of(name: str) -> Meaning | None:

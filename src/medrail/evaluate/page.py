@@ -22,6 +22,7 @@ from medrail.cases.check.page import safe
 from medrail.cases.check.words import in_both
 from medrail.evaluate.bootstrap import Measured
 from medrail.evaluate.evaluation import Evaluation
+from medrail.evaluate.explaining import trust
 from medrail.evaluate.glossary import meaning_of, title_of
 from medrail.evaluate.words import WORDS
 
@@ -42,8 +43,11 @@ class Shown:
         Name -> file (``draw_pictures``).
     worst:
         (case, what is said of it, its picture), the worst first.
-    has_evidence:
-        Whether the pictures of the cases show exact evidence.
+    has_evidence, multi_label:
+        Whether the pictures of the cases show exact evidence, and of what: of a label by itself, or of a class against
+        the others.
+    approximate:
+        The cases whose pictures show an approximate map.
     """
 
     name: str
@@ -51,6 +55,8 @@ class Shown:
     pictures: Mapping[str, Path] = field(default_factory=dict)
     worst: Sequence[tuple[str, str, Path]] = ()
     has_evidence: bool = False
+    multi_label: bool = False
+    approximate: frozenset[str] = frozenset()
 
 
 def page(evaluation: Evaluation, shown: Shown) -> str:
@@ -69,6 +75,7 @@ def page(evaluation: Evaluation, shown: Shown) -> str:
         _ood(evaluation, shown),
         _subgroups(evaluation, shown),
         _worst(shown),
+        _explanation(evaluation),
         _failed(evaluation),
         _methods(evaluation),
     )
@@ -289,10 +296,25 @@ def _worst(shown: Shown) -> str:
         data = base64.b64encode(path.read_bytes()).decode("ascii")
         figures.append(
             f'<figure><img class="case" alt="{safe(case)}" src="data:image/png;base64,{data}"><figcaption>'
-            f'<span class="where">{safe(case)}</span><br>{safe(said)}</figcaption></figure>'
+            f'<span class="where">{safe(case)}</span><br>{safe(said)}{_approximate(case, shown)}</figcaption></figure>'
         )
-    notes = _note("worst_means") + (_note("worst_evidence") if shown.has_evidence else "")
+    notes = _note("worst_means")
+    if shown.has_evidence:
+        notes += _note("worst_labels" if shown.multi_label else "worst_evidence")
+    if shown.approximate:
+        notes += _note("worst_approximate")
     return _card("worst", f'{notes}<div class="gallery">{"".join(figures)}</div>') if figures else ""
+
+
+def _approximate(case: str, shown: Shown) -> str:
+    return f"<br>{_both('approximate')}" if case in shown.approximate else ""
+
+
+def _explanation(evaluation: Evaluation) -> str:
+    sentence = trust(evaluation.explanation, evaluation.patients)
+    if sentence is None:
+        return ""
+    return _card("explanation", f"<p>{safe_both(sentence)}</p>{_table(evaluation.explanation)}")
 
 
 def _failed(evaluation: Evaluation) -> str:

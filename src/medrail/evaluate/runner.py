@@ -19,6 +19,8 @@ from medrail.evaluate.evaluation import (
     Evaluation,
     evaluation_fingerprint,
 )
+from medrail.evaluate.explaining import Explaining, explainer_for
+from medrail.evaluate.explanation import Explainer
 from medrail.evaluate.gallery import OVERLAYS, Gallery
 from medrail.evaluate.measuring import Measuring
 from medrail.evaluate.page import PAGE_FILE, Shown, page
@@ -35,6 +37,7 @@ def evaluate(
     progress: Progress | None = None,
     split: SplitName | None = None,
     leaked: Leaked = NOTHING_LEAKED,
+    explainer: Explainer | None = None,
 ) -> Evaluation:
     """Evaluate a run's exported network on the raw files of one split and write run/evaluation/.
 
@@ -51,6 +54,9 @@ def evaluate(
         "train", "val" or "test"; None: ``config.evaluate.split``.
     leaked:
         Cases that the network has seen in training and that are judged all the same: every result says so.
+    explainer:
+        Draws the map of what speaks for a class where the network has no exact evidence; None: such a network's answers
+        are not explained.
 
     Raises
     ------
@@ -82,16 +88,22 @@ def evaluate(
         timings_ms={name: median_ms(scored, name) for name in ("prepare", "model", "post")},
     )
     watch.passed("measure")
+    explainer = explainer_for(predictor, explainer)
+    explanation, said = Explaining(config, predictor, explainer).tested(scored)
+    evaluation = replace(evaluation, explanation=explanation, warnings=(*evaluation.warnings, *said))
+    watch.passed("explain")
     worst_first = sorted(scored, key=lambda one: -one.badness)
     write_text(run.evaluation / CASE_FILE, case_table(worst_first, predictor, leaked))
-    gallery = Gallery(run, config, predictor)
-    gallery.draw(worst_first, scored[0])
+    gallery = Gallery(run, config, predictor, explainer)
+    approximate = gallery.draw(worst_first, scored[0])
     shown = Shown(
         run.name,
         predictor.spec.classes,
         draw_pictures(run.evaluation / PICTURES, evaluation),
         gallery.shown(worst_first),
         has_evidence=predictor.has_evidence,
+        multi_label=predictor.spec.multi_label,
+        approximate=approximate,
     )
     write_text(run.evaluation / PAGE_FILE, page(evaluation, shown))
     watch.passed("draw")

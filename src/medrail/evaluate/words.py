@@ -46,8 +46,8 @@ WORDS: Mapping[str, Both] = {
         "每一类与其余各类相比，阈值由验证集选定（规则：{rule}）。",
     ),
     "no_threshold": (
-        "No threshold was chosen: there were no validation cases to choose it on. 0.5 is used.",
-        "没有验证病例，未选择阈值，使用 0.5。",
+        "No threshold was chosen: there were no validation cases to choose it on, or too few. 0.5 is used.",
+        "没有验证病例或数量太少，未选择阈值，使用 0.5。",
     ),
     "class": ("class", "类别"),
     "threshold": ("threshold", "阈值"),
@@ -104,6 +104,17 @@ WORDS: Mapping[str, Both] = {
         "less the mean of the others'.",
         "红色支持该回答，蓝色反对。该图是精确的：其均值加常数即该类 logit 与其余各类均值之差。",
     ),
+    "worst_labels": (
+        "Red speaks for the label, blue against it. Exact: the map's mean, plus a constant, is the label's logit, "
+        "whatever the other labels are.",
+        "红色支持该标签，蓝色反对。该图是精确的：其均值加常数即该标签的 logit，与其余标签无关。",
+    ),
+    "worst_approximate": (
+        "Red: what speaks for the answer, by Grad-CAM. That is an approximation: it may mislead.",
+        "红色为 Grad-CAM 给出的支持该回答的区域。这只是近似，可能误导。",
+    ),
+    "approximate": ("approximate (Grad-CAM)", "近似（Grad-CAM）"),
+    "explanation": ("Are the maps to be trusted?", "这些图可信吗？"),
     "methods": ("How the intervals were found", "区间的计算方法"),
     "failed": ("Left out", "未能评估的病例"),
     "leaks": (

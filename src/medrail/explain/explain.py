@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from medrail.bundle import Predictor, load_network
 from medrail.bundle.sliding import SLICES_A_BATCH
 from medrail.errors import InputError
-from medrail.explain.gradcam import APPROXIMATE, GradCam
+from medrail.evaluate.explanation import Explainer
+from medrail.explain.gradcam import APPROXIMATE, BY_ITSELF, GradCam
 from medrail.train import load_model
 from medrail.types import Evidence, Image
 from medrail.workspace import Run
-
-Explainer = Callable[[Image, str, Image | None], Evidence]
-"""(raw image, class name or "" for the one decided for, region of interest) -> evidence on the raw grid."""
 
 
 def explain(run: Run, images: Iterable[Image], class_name: str = "") -> Iterator[Evidence]:
@@ -28,12 +26,13 @@ def explain(run: Run, images: Iterable[Image], class_name: str = "") -> Iterator
     images:
         As ``read`` gave them; one at a time is in memory.
     class_name:
-        The class; "": of each image the one that is decided for.
+        The class; "": of each image the one that is decided for, of several labels the most probable.
 
     Raises
     ------
     InputError
-        If the run's network segments, whose mask needs no explanation of where; or an image does not suit it.
+        If the run's network segments, whose mask needs no explanation of where; there is no such class; or an image
+        does not suit it.
     BundleError, RunError
         If the run's network is missing or unusable.
     """
@@ -58,10 +57,11 @@ def make_explainer(run: Run, predictor: Predictor | None = None) -> Explainer:
         raise InputError("the network segments", needed="a classifier", where=run.name)
     if predictor.has_evidence:
         return lambda image, class_name, roi: _exact(predictor, image, class_name, roi)
+    method = BY_ITSELF if predictor.spec.multi_label else APPROXIMATE
     gradcam: list[GradCam] = []  # made for the size of the first image
 
     def approximate(image: Image, class_name: str, roi: Image | None) -> Evidence:
-        name = class_name or predictor(image, roi).class_name or ""
+        name = _class_of(predictor, image, class_name, roi)
         prepared = predictor.prepare(image, roi)
         voxels = prepared.voxels.astype(np.float32)
         batch = voxels[np.newaxis] if predictor.spec.dims == 3 else np.moveaxis(voxels, 1, 0)
@@ -69,12 +69,23 @@ def make_explainer(run: Run, predictor: Predictor | None = None) -> Explainer:
             gradcam.append(GradCam(load_model(run), batch.shape[1:]))
         index = predictor.spec.classes.index(name)
         maps = [
-            gradcam[0](batch[first : first + SLICES_A_BATCH], index) for first in range(0, len(batch), SLICES_A_BATCH)
+            gradcam[0](batch[first : first + SLICES_A_BATCH], index, by_itself=predictor.spec.multi_label)
+            for first in range(0, len(batch), SLICES_A_BATCH)
         ]
         cells = maps[0][0] if predictor.spec.dims == 3 else np.concatenate(maps)
-        return Evidence(name, predictor.spread(cells, prepared, image), exact=False, method=APPROXIMATE)
+        return Evidence(name, predictor.spread(cells, prepared, image), exact=False, method=method)
 
     return approximate
+
+
+def _class_of(predictor: Predictor, image: Image, class_name: str, roi: Image | None) -> str:
+    """The class that is asked for, else the one decided for, else (of several labels) the most probable one."""
+    if class_name:
+        if class_name not in predictor.spec.classes:
+            raise InputError(f"no class {class_name!r}", needed=f"one of {', '.join(predictor.spec.classes)}")
+        return class_name
+    answer = predictor(image, roi)
+    return answer.class_name or max(answer.probabilities, key=answer.probabilities.__getitem__)
 
 
 def _exact(predictor: Predictor, image: Image, class_name: str, roi: Image | None) -> Evidence:

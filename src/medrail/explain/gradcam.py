@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 APPROXIMATE = "approximate (Grad-CAM): the slope of the class's logit less the others', at this image, by place"
+BY_ITSELF = "approximate (Grad-CAM): the slope of the label's logit, at this image, by place"
 _PROBE_BATCH = 2
 
 

@@ -6,8 +6,9 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrail.cases import Leaked, find_leaks_of, leak_sentence, read_record
 from medrail.cases.listing import counted
@@ -15,7 +16,13 @@ from medrail.cases.record import SEEN_BEFORE
 from medrail.errors import RunError
 from medrail.stages.preparing import in_store
 from medrail.stages.project import MakeProgress, Project, StageResult, timed
+from medrail.types import Evidence, Image
 from medrail.workspace import Run, read_json
+
+if TYPE_CHECKING:
+    from medrail.config import Config
+    from medrail.evaluate import Evaluation
+    from medrail.evaluate.explanation import Explainer
 
 
 def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> StageResult:
@@ -42,7 +49,14 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
         if up_to_date:
             evaluation = Evaluation.load(run)
         else:
-            evaluation = evaluate(run, project.config, cases, make_progress("Evaluating"), leaked=leaked)
+            evaluation = evaluate(
+                run,
+                project.config,
+                cases,
+                make_progress("Evaluating"),
+                leaked=leaked,
+                explainer=explainer_of(run, project.config),
+            )
     values = evaluation.to_json()
     said = (leak_sentence(leaked.counts),) if leaked else ()
     return StageResult(
@@ -52,7 +66,7 @@ def evaluate_run(project: Project, run: Run, make_progress: MakeProgress = lambd
         + (" (not all of the data: see the run's cases.csv)" if differences else "")
         + "".join(f". {sentence}" for sentence in said),
         facts=_facts(values),
-        notes=_notes(values),
+        notes=(*maps_told(evaluation), *_notes(values)),
         files=(run.evaluation / "index.html", run.evaluation),
         warnings=(
             *said,
@@ -82,6 +96,34 @@ def leaked_cases(project: Project, run: Run, make_progress: MakeProgress = lambd
     if leaked and not project.accept_leak:
         raise leaked.error(str(run.folder), SEEN_BEFORE[split])
     return leaked
+
+
+def explainer_of(run: Run, config: Config) -> Explainer | None:
+    """Explains the answers of a run's classifier that has no exact evidence, by Grad-CAM; None without torch.
+
+    Nothing is loaded before the first image.
+    """
+    if config.task != "classification" or find_spec("torch") is None:
+        return None
+    made: list[Explainer] = []
+
+    def explain(image: Image, class_name: str, roi: Image | None) -> Evidence:
+        if not made:
+            from medrail.bundle import load_network
+            from medrail.explain import make_explainer
+
+            made.append(make_explainer(run, load_network(run.folder, threads=config.serve.threads)))
+        return made[0](image, class_name, roi)
+
+    return explain
+
+
+def maps_told(evaluation: Evaluation) -> tuple[str, ...]:
+    """Whether the maps of evidence are to be trusted, in one line, where they were tested."""
+    from medrail.evaluate.explaining import trust
+
+    sentence = trust(evaluation.explanation, evaluation.patients)
+    return (sentence[0],) if sentence else ()
 
 
 def _left_out(failed: int, judged: int) -> str:

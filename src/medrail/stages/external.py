@@ -18,7 +18,7 @@ from medrail.cases.listing import counted
 from medrail.cases.look.examine import place_of
 from medrail.cases.record import SEEN_BEFORE, write_digests
 from medrail.errors import ConfigError, DataError, RunError
-from medrail.stages.evaluating import evaluate_run, network
+from medrail.stages.evaluating import evaluate_run, explainer_of, maps_told, network
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, timed
 from medrail.types import SPLITS, Case
 from medrail.workspace import Run, read_json, write_json
@@ -187,7 +187,9 @@ def _evaluated(
         known = _known(folder)
         if known and known.fingerprint == evaluation_fingerprint(own, others.config, others.cases, "test", leaked):
             return True, known
-        evaluation = evaluate(own, others.config, others.cases, make_progress("Evaluating"), "test", leaked)
+        # The folder of its own has no checkpoint to explain by; the network is the same.
+        explainer = explainer_of(run, others.config)
+        evaluation = evaluate(own, others.config, others.cases, make_progress("Evaluating"), "test", leaked, explainer)
         shutil.rmtree(folder, ignore_errors=True)
         own.evaluation.rename(folder)
     return False, evaluation
@@ -251,7 +253,7 @@ def _told(
         f"{folder.name}: {counted(evaluation.n, 'case')} of {counted(evaluation.patients, 'patient')}"
         + (f"; {counted(len(failed), 'case')} left out, because they cannot be used" if failed else ""),
         facts=tuple(rows),
-        notes=tuple(dict.fromkeys(drop.difference.method for drop in found.values())),
+        notes=(*maps_told(evaluation), *dict.fromkeys(drop.difference.method for drop in found.values())),
         files=(folder,),
         warnings=(*values["notes"], *(f"{entry['case']}: {entry['reason']}" for entry in failed)),
         up_to_date=done[0],
