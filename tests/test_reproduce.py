@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -360,3 +364,33 @@ def test_a_run_that_was_killed_and_resumed_with_two_threads_is_reproduced_in_ano
     assert values["verdict"] == "PASS"
     assert values["differs"] == []
     assert "weights" in values["same"]
+
+
+@pytest.mark.parametrize("scheme", ["hf", "https"])
+def test_weights_with_an_address_are_compared_as_fetched(
+    root: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in a cache is found there; what is gone, and cannot be fetched, is named."""
+    content = run_of(root).best.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    cached = root / "cache" / "best.pt"
+    cached.parent.mkdir()
+    cached.write_bytes(content)
+
+    def download(*_: Any, **__: Any) -> str:
+        if not cached.is_file():
+            raise OSError("no network")
+        return str(cached)
+
+    client = SimpleNamespace(hf_hub_download=download, try_to_load_from_cache=lambda *_, **__: str(cached))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(Path(download()).read_bytes()))
+    name = "hf://owner/model/best.pt" if scheme == "hf" else f"https://example.org/best.pt#sha256={sha256}"
+    shutil.rmtree(run_of(root).folder)
+    train_run(open_project(root / "project", [f"model.weights={name}"]))
+    values = reproduce(root)
+    assert (values["verdict"], values["differs"]) == ("PASS", [])
+    cached.unlink()
+    shutil.rmtree(root / "project" / "weights", ignore_errors=True)
+    (gone,) = reproduce(root)["differs"]
+    assert (gone["name"], gone["recorded"], gone["found"]) == ("file of model.weights", sha256, "missing")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -231,14 +232,34 @@ class ModelConfig(_Stage):
     width: Annotated[int, Field(ge=4)] = Field(16, description="channels of the first level (segmentation networks)")
     weights: str = Field(
         "",
-        description="weights to start from: a local file, hf://OWNER/REPOSITORY/FILE or https://.../FILE#sha256=HEX;"
-        " empty: random ones",
+        description="weights to start from: a local file, hf://OWNER/REPOSITORY/FILE (@REVISION pins it) or"
+        " https://.../FILE#sha256=HEX; empty: random ones",
     )
     patch: tuple[int, ...] = Field(
         (),
         description="segmentation: size of random patches of the prepared grid, (D, H, W) voxels or for dims: 2 (H, W);"
         " empty: whole images",
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_without_secret(cls, weights: str) -> str:
+        if problem := address_problem(weights):
+            raise ValueError(problem)
+        return weights
+
+
+def address_problem(name: str) -> str:
+    """What is wrong with an address of weights, without showing it: a user name and password may stand in it."""
+    scheme, separator, rest = name.partition("://")
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    port = place.partition(":")[2]
+    if separator and ("@" in place or (port and not port.isdigit())):  # an unquoted "/" in a password hides nothing
+        return (
+            f"the {scheme[:8]} address holds a user name or password, which every run's config.yaml and passport would"
+            " copy. Fetch the file yourself, and give its path"
+        )
+    return ""
 
 
 class AugmentConfig(_Stage):

@@ -26,6 +26,9 @@ _NOT_TUNED: Mapping[str, str] = {
     "train.device": "changes no result",
     "train.threads": "changes no result",
     "train.track": "changes no result",
+    "train.devices": "changes no result but for rounding",
+    "train.nodes": "changes no result but for rounding",
+    "train.minutes": "decides the epochs by the speed of the machine: tune train.epochs, and limit all by tune.minutes",
     "model.dims": "follows from the data",
     "model.channels": "follows from the data",
 }

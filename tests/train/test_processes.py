@@ -110,6 +110,80 @@ def test_who_follows_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch)
         assert (processes.world_size(TrainConfig()), processes.nodes_of(TrainConfig())) == (4, 2)
 
 
+# --- processes that end
+
+
+def started(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """The other processes run ``code`` instead of training."""
+    monkeypatch.setattr(processes, "_start", lambda *_: subprocess.Popen([sys.executable, "-c", code]))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "was ended by SIGKILL"),
+        ("raise SystemExit(3)", "ended with 3"),
+    ],
+)
+def test_a_process_that_ended_is_named_and_not_the_connection(
+    monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    started(monkeypatch, code)
+    with (
+        pytest.raises(RunError, match=f"one of the 2 processes {said}") as error,
+        processes.companions(TrainConfig(devices=2), None),
+    ):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:12345")
+    assert ("memory" in str(error.value)) == ("SIGKILL" in said)
+
+
+def test_an_error_while_all_processes_live_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_NOTICED_S", 0.1)
+    started(monkeypatch, "import time; time.sleep(60)")
+    with pytest.raises(RuntimeError, match="sizes do not match"), processes.companions(TrainConfig(devices=2), None):
+        raise RuntimeError("sizes do not match")
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_told_as_such_by_a_real_training(volumes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, others = processes._start, []
+
+    def remembered(*arguments: Any) -> Any:
+        others.append(real(*arguments))
+        return others[-1]
+
+    monkeypatch.setattr(processes, "_start", remembered)
+    both = volumes.with_settings(epochs=50, devices=2)
+    with pytest.raises(RunError, match="was ended by SIGKILL"):
+        train(both.config, both.workspace, both.cases, on_epoch=lambda history: others[0].kill())
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"WORLD_SIZE": "2", "RANK": "1"}, {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0"}],
+)
+def test_what_makes_several_trainings_is_refused_as_one_of_several_processes(
+    volumes: Any, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrail.stages import Project, reproduce_run, train_group
+    from medrail.tune import tune
+
+    processes.refuse_several("alone this is fine")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    several: list[Any] = [
+        lambda: train_group(Project(volumes.config, volumes.workspace), "seeds", 2),
+        lambda: tune(volumes.config, volumes.workspace, volumes.cases),
+        lambda: reproduce_run(volumes.workspace.root),
+    ]
+    for one in several:
+        with pytest.raises(ConfigError, match=r"one of 2 processes(.|\n)*train\.devices works"):
+            one()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    processes.refuse_several("one process is fine")
+
+
 # --- which GPU
 
 
@@ -128,7 +202,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 def test_auto_takes_the_gpu_with_most_free_memory_and_says_so(gpus: dict[int, int]) -> None:
     machine = choose(TrainConfig(), "segmentation")
     assert (machine.device, machine.numbers, machine.precision) == ("cuda", (1,), "bf16-mixed")
-    assert machine.note == "GPU 1 of 3, with most free memory (GB free: 0: 10.0, 1: 70.0, 2: 40.0)"
+    assert machine.note == "GPU 1 of 3 (GPU model 1), with most free memory (GB free: 0: 10.0, 1: 70.0, 2: 40.0)"
     assert machine.device_names == "GPU model 1"
     two = choose(TrainConfig(devices=2), "segmentation")
     assert (two.numbers, two.processes) == ((1, 2), 2)
@@ -139,13 +213,38 @@ def test_of_equal_gpus_the_first_is_taken(gpus: dict[int, int]) -> None:
     assert choose(TrainConfig(), "segmentation").numbers == (0,)
 
 
-def test_one_gpu_is_taken_without_asking(gpus: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where CUDA_VISIBLE_DEVICES shows one: asking a GPU for its memory takes some of it."""
-    gpus.clear()
-    gpus[0] = 5
+def test_the_only_gpu_is_named_with_its_free_memory(gpus: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        del gpus[number]
+    machine = choose(TrainConfig(), "classification")
+    assert (machine.numbers, machine.note) == ((0,), "GPU 0 of 1 (GPU model 0), 10.0 GB free")
+
+    def in_use(number: int) -> Any:
+        raise RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", in_use)
+    assert choose(TrainConfig(), "classification").note == "GPU 0 of 1 (GPU model 0)"
+
+
+def test_one_of_several_processes_asks_no_gpu_for_its_memory(
+    gpus: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take some of each."""
     monkeypatch.delattr(torch.cuda, "mem_get_info")
-    assert choose(TrainConfig(), "classification").numbers == (0,)
-    assert choose(TrainConfig(), "classification").note == ""
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "0")
+    machine = choose(TrainConfig(), "classification")
+    assert machine.numbers == (0, 1, 2)
+    assert machine.note.startswith("GPU 0 and 1 and 2 of 3")
+
+
+def test_the_passport_has_number_name_and_note_of_the_gpu(gpus: dict[int, int], tmp_path: Path) -> None:
+    from medrail.train.passport import circumstances
+    from medrail.workspace import Workspace
+
+    machine = circumstances(Workspace(tmp_path), choose(TrainConfig(device="cuda:2"), "classification"))["machine"]
+    assert (machine["device_numbers"], machine["device_name"]) == ([2], "GPU model 2")
+    assert machine["device_chosen"] == "GPU 2 of 3 (GPU model 2), 40.0 GB free"
 
 
 def test_a_gpu_can_be_named(gpus: dict[int, int]) -> None:

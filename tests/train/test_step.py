@@ -79,8 +79,9 @@ def test_a_lack_of_memory_halves_the_batch_and_the_step_stays_the_same() -> None
     torch.testing.assert_close(step(*material()), wanted)
     assert hungry.seen == [8, 4, 2, 2, 2, 2]
     assert step.parts == 4
-    assert [*step.new_notes()][-1] == "memory did not suffice for more: each step computes 2 samples at a time"
-    assert step.new_notes() == []
+    told = step.new_notes()
+    assert told == {"memory": "memory did not suffice for more: each step computes 2 samples at a time"}, "the last"
+    assert step.new_notes() == {}
     for one, other in zip(plain.parameters(), hungry.inner.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
     step(*material())

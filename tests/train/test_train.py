@@ -369,3 +369,36 @@ def test_what_was_not_saved_when_it_was_interrupted_is_trained_again_alike(
     for which in ("last", "best"):
         assert same(weights(undisturbed, which), weights(resumed, which))
     assert [line["epoch"] for line in lines(resumed)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_that_memory_did_not_suffice_is_known_after_a_resume(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    """Told once, as it was at last; a last.pt of before that time is still gone on with."""
+    from medrail.train import checkpoint
+    from medrail.train.step import Step
+
+    real, most = Step._gradient, 2
+
+    def hungry(self: Step, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if -(-len(images) // self.parts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(self, images, targets)
+
+    def stop(history: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Step, "_gradient", hungry)
+    small = pictures.with_settings(epochs=2, batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        train(small.config, small.workspace, small.cases, run_name="one", on_epoch=stop)
+    run = small.workspace.run("one")
+    if old:
+        content = checkpoint.load(run.last)
+        del content["notes"]
+        checkpoint.save(run.last, content)
+    train(small.config, small.workspace, small.cases, run_name="one")
+    notes = [note for note in read_json(run.passport)["result"]["notes"] if "memory did not suffice" in note]
+    assert read_json(run.passport)["resumed"] == 1
+    assert notes == ([] if old else ["memory did not suffice for more: each step computes 2 samples at a time"])

@@ -9,7 +9,7 @@ import pytest
 
 from medrail import cli
 from medrail.config import load, parse
-from medrail.errors import CaseError, RunError
+from medrail.errors import CaseError, ConfigError, RunError
 from medrail.prepare import check_steps
 from medrail.stages import open_project, open_run, tune_project
 from medrail.train import load_model
@@ -52,6 +52,12 @@ def test_trials_are_runs_and_the_best_one_is_written_down(root, capsys):
         assert not run.last.exists()
     for name in ("best.yaml", "trials.csv", "history.png"):
         assert (folder / name).stat().st_size
+
+
+def test_a_time_budget_of_each_training_is_refused(root):
+    with pytest.raises(ConfigError, match=r"1 minutes for each training(.|\n)*tune\.minutes"):
+        tuned(root, "train.minutes=1")
+    assert not (root / "tune").exists()
 
 
 def test_the_best_settings_train_the_same_network_again(root):

@@ -34,8 +34,12 @@ def train_group(
     Raises
     ------
     ConfigError
-        If there are fewer than two, or the folds are not those of the data, or the epochs are to fit into a time.
+        If there are fewer than two, the folds are not those of the data, the epochs are to fit into a time, or this is
+        one of several processes.
     """
+    from medrail.train.processes import refuse_several
+
+    refuse_several(f"training of several {kind}")
     if not FEWEST <= count <= MOST:
         raise ConfigError(f"--{kind} {count}", needed=f"a number from {FEWEST} to {MOST}")
     _check_epochs(project.config, kind, count)

@@ -60,11 +60,15 @@ def reproduce_run(
 
     Raises
     ------
+    ConfigError
+        If this is one of several processes.
     RunError
         If there is no finished run with its record.
     """
+    from medrail.train.processes import refuse_several
     from medrail.train.reproduce import compare, kept, scratch, train_again
 
+    refuse_several("reproduce")
     with timed() as seconds:
         found = _rebuild(path, make_progress)
         report(_beforehand(found, seconds()))

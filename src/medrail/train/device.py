@@ -37,7 +37,7 @@ class Machine:
     numbers:
         Of the GPUs, as this process counts them (CUDA_VISIBLE_DEVICES hides others).
     note:
-        Why just this GPU, where there was a choice.
+        Which GPU, its free memory before the training, and why just this one where there was a choice; "" for a CPU.
     processes, nodes:
         That train together, and the machines they are on.
     """
@@ -88,7 +88,7 @@ def choose(config: TrainConfig, task: Task) -> Machine:
 
 
 def _gpus(config: TrainConfig, wanted: int | None) -> tuple[tuple[int, ...], str]:
-    """The numbers of the GPUs to use, and why those."""
+    """The numbers of the GPUs to use, and which those are and why."""
     there = torch.cuda.device_count()
     if (wanted or 0) >= there or config.devices > there:
         raise ConfigError(
@@ -97,15 +97,30 @@ def _gpus(config: TrainConfig, wanted: int | None) -> tuple[tuple[int, ...], str
             where="train.devices" if config.devices > there else "train.device",
             remedy="CUDA_VISIBLE_DEVICES may hide some.",
         )
-    if wanted is not None:
-        return (wanted,), ""
-    if there == 1 or config.devices == there or launched():
-        return tuple(range(there)), ""
+    if launched():  # each process takes its own; asking all of all of them would take memory of each
+        chosen = tuple(range(there)) if wanted is None else (wanted,)
+        return chosen, _named(chosen, there)
+    if wanted is not None or config.devices == there:
+        chosen = tuple(range(there)) if wanted is None else (wanted,)
+        return chosen, _told(chosen, there)
     free = {number: torch.cuda.mem_get_info(number)[0] for number in range(there)}
     chosen = tuple(sorted(sorted(free, key=lambda number: (-free[number], number))[: config.devices]))
     each = ", ".join(f"{number}: {free[number] / 2**30:.1f}" for number in free)
-    named = " and ".join(map(str, chosen))
-    return chosen, f"GPU {named} of {there}, with most free memory (GB free: {each})"
+    return chosen, f"{_named(chosen, there)}, with most free memory (GB free: {each})"
+
+
+def _named(numbers: tuple[int, ...], there: int) -> str:
+    names = " and ".join(dict.fromkeys(torch.cuda.get_device_name(number) for number in numbers))
+    return f"GPU {' and '.join(map(str, numbers))} of {there} ({names})"
+
+
+def _told(numbers: tuple[int, ...], there: int) -> str:
+    """Which GPUs, and their free memory where the driver tells it."""
+    try:
+        free = " and ".join(f"{torch.cuda.mem_get_info(number)[0] / 2**30:.1f}" for number in numbers)
+    except RuntimeError:  # a GPU that another process has for itself: the training will say so
+        return _named(numbers, there)
+    return f"{_named(numbers, there)}, {free} GB free"
 
 
 def _precision(device: str, task: Task) -> Precision:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from medrail.cases import FileHashes, Record, drawn_fingerprint, image_fingerprint
 from medrail.cases.listing import counted, shown
 from medrail.config import Config
-from medrail.errors import DataError, RunError
+from medrail.errors import ConfigError, DataError, RunError
+from medrail.train.material import start_weights
 from medrail.train.passport import sha256_of
 from medrail.train.weights import weights_sha256
 from medrail.types import Case
@@ -113,12 +114,15 @@ def of_data(record: Record, cases: Sequence[Case], workspace: Workspace, *, draw
 
 
 def of_start(passport: Mapping[str, Any], config: Config, workspace: Workspace) -> list[Difference]:
-    """The file of weights that the training starts from."""
+    """The file of weights that the training starts from; one that has an address is fetched where it is not here."""
     recorded = _at(passport, ("data", "start_weights"))
     if not config.model.weights or not recorded:
         return []
-    path = workspace.source(config.model.weights)
-    found = sha256_of(path) if path.is_file() else "missing"
+    try:
+        path = start_weights(config.model.weights, workspace)
+        found = sha256_of(path) if path else "missing"
+    except ConfigError:
+        found = "missing"
     return [Difference("data", "file of model.weights", recorded, found)] if recorded != found else []
 
 

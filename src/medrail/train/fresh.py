@@ -31,10 +31,10 @@ def fresh(material: Material, samples: Samples) -> State:
     torch.manual_seed(settings.seed)
     network = build_model(config.model, config.task, classes, samples.size)
     _channels_last(network, config.model.dims)
-    notes = []
+    notes = {}
     if material.weights:
-        notes.append(f"started from {start_from(network, material.weights)} ({config.model.weights})")
-        log.info("%s", notes[0])
+        notes["start"] = f"started from {start_from(network, material.weights)} ({config.model.weights})"
+        log.info("%s", notes["start"])
     average = Average(network, settings.ema) if settings.ema else None
     trained, maps = network, MODELS[config.model.name].maps
     if maps and settings.deep_supervision:

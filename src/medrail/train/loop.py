@@ -129,7 +129,8 @@ def carry_out(order: Order) -> Run:
         samples = load_samples(material.store, material.training, material.needs)
         schedule = _schedule(order, material, samples, place, fabric)
         state = fresh(material, samples)
-        state.notes += [note for note in (machine.note, _split_norm(state, fabric)) if note]
+        told = {"device": machine.note, "normalisation": _split_norm(state, fabric)}
+        state.notes |= {topic: note for topic, note in told.items() if note}
         exact = fixed(config, schedule)
         begun = passport.begin(config, order.workspace, material.store, material.cases, machine, material.weights)
         planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact)}
@@ -177,7 +178,7 @@ def _epochs(job: Job, state: State) -> None:
             )
             line |= (score.metrics if score else {}) | {"seconds": pace.epoch_s}
             best = state.take(line, score)
-            state.parts, state.notes = step.parts, [*state.notes, *step.new_notes()]
+            state.parts, state.notes = step.parts, state.notes | step.new_notes()
             if fabric.is_global_zero:
                 state.save(job.run, job.passport["fingerprint"], best=best)
                 job.tracker.epoch(line)

@@ -59,7 +59,7 @@ def result(state: State, schedule: Schedule, metric: str, *, validated: bool) ->
     """For the passport: which weights were chosen, and by what; ``notes`` are for whoever reads the result."""
     seconds = round(sum(float(line["seconds"]) for line in state.history), 3)
     found: dict[str, Any] = {"epochs": state.epoch, "train_seconds": seconds}
-    notes = list(state.notes)
+    notes = list(state.notes.values())
     if schedule.minutes:
         notes.append(
             f"{schedule.minutes:g} minutes: {schedule.epochs} epochs were planned, {seconds / 60:.1f} min used"

@@ -128,6 +128,7 @@ def circumstances(workspace: Workspace, machine: Machine) -> dict[str, Any]:
             "threads": machine.threads,
             "device": machine.device,
             "device_name": machine.device_names,
+            "device_numbers": list(machine.numbers),
             "device_chosen": machine.note,
             "precision": machine.precision,
             "processes": machine.processes,

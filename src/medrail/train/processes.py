@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ _SLURM, _TORCHRUN = ("SLURM_NTASKS", "SLURM_PROCID"), ("WORLD_SIZE", "RANK")
 _CHILD = "from medrail.train.processes import follow; follow()"
 _HANDED_OVER = "MEDRAIL_TRAIN_PROCESS"
 _END_S = 120
+_NOTICED_S = 5.0
+"""After a connection broke: how long to look for the process that ended."""
 
 
 def launched() -> bool:
@@ -56,6 +60,23 @@ def is_follower() -> bool:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0
 
 
+def refuse_several(what: str) -> None:
+    """Refuse what makes several trainings, where each of several processes would make all of them.
+
+    Raises
+    ------
+    ConfigError
+        If torchrun or srun started more than one process.
+    """
+    number = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) if launched() else 1
+    if number > 1:
+        raise ConfigError(
+            f"{what}, started as one of {number} processes: each of them would do all of it",
+            needed="one process",
+            remedy="Start it without torchrun and without srun; train.devices works: it shares each batch.",
+        )
+
+
 @contextmanager
 def companions(settings: TrainConfig, order: Any) -> Iterator[None]:
     """Inside, ``train.devices - 1`` more processes train along, unless something else has started them.
@@ -71,7 +92,7 @@ def companions(settings: TrainConfig, order: Any) -> Iterator[None]:
         If there are several machines, on which no process can be started from here, or a batch has fewer samples than
         there are processes.
     RunError
-        At the end, if one of them failed.
+        If one of them ended before its time, or failed at the end.
     """
     world = world_size(settings)
     if settings.step_size < world:
@@ -99,6 +120,10 @@ def companions(settings: TrainConfig, order: Any) -> Iterator[None]:
         try:
             yield
             _wait(processes)
+        except RuntimeError as error:  # torch's, of a connection to a process that is no more
+            if lost := _ended(processes):
+                raise lost from error
+            raise
         finally:
             for process in processes:
                 process.kill()
@@ -145,8 +170,33 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         try:
             code = process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            code = -1
-        if code:
             raise RunError(
-                f"one of the {len(processes) + 1} processes ended with {code}", remedy="See what it printed."
-            )
+                f"one of the {len(processes) + 1} processes did not end within {_END_S} s",
+                remedy="See what it printed.",
+            ) from None
+        if code:
+            raise _lost(code, len(processes) + 1)
+
+
+def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> RunError | None:
+    """What to say of the first process that ended and should not have; None where all are alive."""
+    until = time.monotonic() + _NOTICED_S
+    while True:
+        for process in processes:
+            if code := process.poll():
+                return _lost(code, len(processes) + 1)
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.05)
+
+
+def _lost(code: int, world: int) -> RunError:
+    who = f"one of the {world} processes"
+    if code > 0:
+        return RunError(f"{who} ended with {code}", remedy="See what it printed.")
+    names = {number.value: number.name for number in signal.Signals}
+    return RunError(
+        f"{who} was ended by {names.get(-code, f'signal {-code}')}",
+        remedy="A process is mostly killed where the machine's memory does not suffice: lower train.batch_size or "
+        "train.devices, or free memory. The same command goes on after the last saved epoch.",
+    )

@@ -44,7 +44,7 @@ class State:
     parts:
         How many parts each batch is computed in.
     notes:
-        What is to be known of the start.
+        What is to be known of the result: topic -> sentence, one each.
     """
 
     network: nn.Module
@@ -58,7 +58,7 @@ class State:
     best_rank: tuple[float, float] = (-math.inf, -math.inf)
     found_epoch: int = 0
     parts: int = 1
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
     _unsaved_best: dict[str, Any] = field(default_factory=dict)
     _next_save: float = -math.inf
 
@@ -125,6 +125,7 @@ class State:
             "best_rank": self.best_rank,
             "found_epoch": self.found_epoch,
             "parts": self.parts,
+            "notes": self.notes,
         }
         checkpoint.save(run.last, content)
         ended = time.perf_counter()
@@ -158,3 +159,4 @@ class State:
         self.history = list(content["history"])
         self.best_rank, self.found_epoch = tuple(content["best_rank"]), content["found_epoch"]
         self.parts = content["parts"]
+        self.notes |= content.get("notes", {}) | self.notes  # of a topic that is told anew, what is true now

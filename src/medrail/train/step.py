@@ -38,7 +38,7 @@ class Step:
     ) -> None:
         self.fabric, self.network, self.optimizer, self.loss_of = fabric, network, optimizer, loss_of
         self.parts = parts
-        self._notes: list[str] = []
+        self._notes: dict[str, str] = {}
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """(N, C, [D,] H, W), N targets -> this process's share of the batch's loss, without waiting for it."""
@@ -53,9 +53,9 @@ class Step:
                 self.optimizer.step()
                 return loss
 
-    def new_notes(self) -> list[str]:
-        """What was to be said since the last time."""
-        notes, self._notes = self._notes, []
+    def new_notes(self) -> dict[str, str]:
+        """What was to be said since the last time: topic -> sentence, of each topic the last one."""
+        notes, self._notes = self._notes, {}
         return notes
 
     def _gradient(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -102,8 +102,8 @@ class Step:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         together = -(-samples // self.parts)
-        self._notes.append(f"memory did not suffice for more: each step computes {together} samples at a time")
-        log.warning("%s", self._notes[-1])
+        self._notes["memory"] = f"memory did not suffice for more: each step computes {together} samples at a time"
+        log.warning("%s", self._notes["memory"])
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrail.config import Config
-from medrail.errors import CaseError, RunError
+from medrail.errors import CaseError, ConfigError, RunError
 from medrail.train import passport
 from medrail.train.material import gather
+from medrail.train.processes import refuse_several
 from medrail.train.validate import select_by
 from medrail.tune.importance import LEAST, importance_of
 from medrail.tune.keeping import drop_weights
@@ -59,12 +60,22 @@ def tune(
     Raises
     ------
     ConfigError
-        If a setting of ``tune`` is wrong, or the named study is another one.
+        If a setting of ``tune`` is wrong, the named study is another one, trainings have a time budget, or torchrun
+        started several processes.
     CaseError
         If there are no cases for training or for validation.
     RunError
         If the study's database cannot be used, or the first trials all fail.
     """
+    refuse_several("tune")
+    if config.train.minutes:
+        raise ConfigError(
+            f"{config.train.minutes:g} minutes for each training: its epochs would follow from its settings and from "
+            "what else the machine does, and trials could not be compared",
+            needed="0: each trial has train.epochs",
+            where="train.minutes",
+            remedy="Add --set train.minutes=0; tune.minutes (tune --minutes) limits the whole study.",
+        )
     learned = [case for case in cases if case.split in ("train", "val")]
     if not any(case.split == "val" for case in learned):
         raise CaseError(
