@@ -149,8 +149,8 @@ fitted on the validation cases. evaluation/index.html of the run shows everythin
 """
 _EXPORT = """\
 PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its
-members, and says that its numbers are theirs. The ONNX network must answer as the trained one on real cases and
-have been evaluated with the present settings and data, or there is no bundle.
+members: of seeds calibrated and judged by itself, of folds with the members' numbers. The ONNX network must answer
+as the trained one on real cases and have been evaluated with the present settings and data, or there is no bundle.
 
   medrail export my-project
   medrail export my-project --set export.version=2

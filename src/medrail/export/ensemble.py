@@ -45,8 +45,8 @@ NUMBERS_ARE_OF = {
     "the members, not of the ensemble in this bundle: all cases are in some member's training, so none is left to "
     "judge the ensemble by. They estimate how a network trained on the other folds does on new patients like these. "
     "An ensemble is mostly somewhat better than its members; how much is not known here. Judge it on data of your own.",
-    "seeds": "The numbers are of this ensemble itself, calibrated and judged as one network, on cases that none of its "
-    "members was trained on.",
+    "seeds": "The numbers are of this ensemble itself, calibrated and judged as one network, on the same cases as its "
+    "members.",
 }
 NOT_CALIBRATED = (
     "This bundle applies no temperature and no threshold: no cases are left to fit them on. The members had their own, "
