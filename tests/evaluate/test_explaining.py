@@ -18,6 +18,7 @@ from medrail.config import Config, parse
 from medrail.errors import InputError
 from medrail.evaluate import Evaluation, evaluate
 from medrail.evaluate import explaining as room
+from medrail.evaluate.bootstrap import Measured
 from medrail.evaluate.explaining import drawn, trust
 from medrail.evaluate.explanation import Explainer
 from medrail.evaluate.page import Shown, page
@@ -232,3 +233,10 @@ def test_exact_evidence_of_a_label_is_not_said_to_be_against_the_others(squares:
         text = html.unescape(page(found, shown))
         assert ("the mean of the others'" in text) is not multi_label
         assert ("is the label's logit" in text) is multi_label
+
+
+def test_a_gain_without_an_interval_is_told_without_one() -> None:
+    gain = Measured(0.029, float("nan"), float("nan"), 20, "of one patient")
+    english, chinese = trust({"deletion_gain": gain}, 1) or ("", "")
+    assert "without an interval" in english
+    assert "nan" not in english + chinese

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -134,7 +135,8 @@ def trust(explanation: Mapping[str, Measured], patients: int) -> Both | None:
         return None
     exact = gain.method.endswith(EXACT)
     name = ("The exact maps of evidence", "精确证据图") if exact else (f"The {APPROXIMATE} maps", "近似图（Grad-CAM）")
-    number = f"deletion gain {gain.value:.3f} [{gain.low:.3f}, {gain.high:.3f}], n = {gain.n}"
+    interval = f"[{gain.low:.3f}, {gain.high:.3f}]" if math.isfinite(gain.low) else "without an interval"
+    number = f"deletion gain {gain.value:.3f} {interval}, n = {gain.n}"
     if min(gain.n, patients) < FEWEST_PATIENTS:
         verdict = ("were tested on too few patients to say whether to trust them", "测试患者太少，无法判断是否可信")
     elif gain.low > 0:
