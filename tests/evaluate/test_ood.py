@@ -105,3 +105,8 @@ def test_the_interval_really_halves() -> None:
         ]
         widths.append(np.mean([high - low for low, high in bounds]))
     assert widths[1] / widths[0] == pytest.approx(0.5, abs=0.06)
+
+
+def test_one_patient_says_nothing_of_others() -> None:
+    assert "One patient" in halving_sentence(Measured(0.96, 0.95, 0.97, 1, "over slices"), 1)
+    assert "more patients like" not in halving_sentence(Measured(0.96, 0.95, 0.97, 1, "over slices"), 1)

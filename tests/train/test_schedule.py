@@ -150,7 +150,7 @@ def test_notes_of_progress_say_loss_speed_and_time_left(pictures: Any) -> None:
     notes: list[str] = []
     train(pictures.config, pictures.workspace, pictures.cases, progress=lambda done, total, note="": notes.append(note))
     assert all(
-        word in notes[3] for word in ("epoch 2 of 4: loss ", " images/s", " left before: train_loss", "val_loss")
+        word in notes[3] for word in ("epoch 2 of 4: loss ", " images/s", " left; before: train_loss", "val_loss")
     )
 
 

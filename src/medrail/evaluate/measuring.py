@@ -215,8 +215,8 @@ def needed(metrics: Mapping[str, Measured], scored: Sequence[Scored]) -> dict[st
     """What it would take to halve the first metric's interval."""
     name, measured = next(iter(metrics.items()))
     patients = len({one.case.patient for one in scored})
-    if not math.isfinite(measured.low) or measured.high <= measured.low:
-        return {}
+    if patients < 2 or not math.isfinite(measured.low) or measured.high <= measured.low:
+        return {}  # the interval is over parts of one patient, and says nothing of others
     return {
         "metric": name,
         "width": round(measured.high - measured.low, 6),

@@ -38,6 +38,8 @@ def halving_sentence(measured: Measured, patients: int) -> str:
     One or two sentences. Where there is no interval, that nothing can be said. About new cases of the *same* patients
     nothing is said: they make the interval narrower by less.
     """
+    if patients == 1:
+        return "One patient says nothing of others, so it cannot be said how many patients a narrower interval takes."
     width = measured.high - measured.low
     if not math.isfinite(width) or patients < 1:
         return "There is no interval, so it cannot be said how many patients a narrower one takes."

@@ -94,7 +94,7 @@ class State:
         """For a progress bar: the epoch that runs, counted from 1, with what is told of it, and the last whole one."""
         last = self.history[-1] if self.history else {}
         shown = [f"{key} {value:.4f}" for key, value in last.items() if key.startswith(("train_", "val_"))]
-        told = [running, *(["before:"] if running and shown else [])]
+        told = [f"{running}; before:" if running and shown else running]
         number = self.epoch + 1 if running else self.epoch
         return f"epoch {number} of {epochs}: {' '.join(part for part in [*told, ', '.join(shown)] if part)}"
 
