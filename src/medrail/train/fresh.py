@@ -16,6 +16,7 @@ from medrail.models import MODELS, build_model
 from medrail.train.average import Average
 from medrail.train.loss import make_loss
 from medrail.train.material import Material
+from medrail.train.optimizer import AdamW
 from medrail.train.state import State
 from medrail.train.step import Step
 from medrail.train.supervision import Supervised
@@ -39,7 +40,7 @@ def fresh(material: Material, samples: Samples) -> State:
     trained, maps = network, MODELS[config.model.name].maps
     if maps and settings.deep_supervision:
         trained = Supervised(network, maps, classes, (config.model.channels, *samples.size))
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = AdamW(trained.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     about = {
         "task": config.task,
         "classes": list(material.classes),
