@@ -23,6 +23,10 @@ def test_page_is_of_the_results(make_page: ModuleType) -> None:
     assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == make_page.page()
 
 
+def test_results_on_real_data_are_of_the_results(make_page: ModuleType) -> None:
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == make_page.results()
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_table_of_the_readme_is_of_the_results(make_page: ModuleType, name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
