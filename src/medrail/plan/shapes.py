@@ -21,7 +21,7 @@ Step = dict[str, Any]
 _ANISOTROPIC = 2.5  # slices this much thicker than wide are looked at one plane only
 _THIN = 8  # with fewer slices there is no depth to convolve over
 _FEW_VOLUMES = 10
-_MOST_EPOCHS = 60
+_LEAST_EPOCHS, _MOST_EPOCHS = 12, 60
 _SIZES_DIFFER = 1.2  # the longest sides; with less, a resize changes the scale no more than augmentation does
 _MOST_NATIVE = 1024
 _LEAST_SIDE = 16  # of a thumbnail that is not made larger
@@ -256,8 +256,8 @@ def _affordable(works: list[Work], machine: Machine, wanted: int) -> Shape:
 
 
 def _wanted_epochs(samples: int) -> int:
-    """About 20,000 samples seen, between 15 and 60 epochs."""
-    return max(15, min(_MOST_EPOCHS, 20_000 // max(1, samples)))
+    """About 20,000 samples seen, between 12 and 60 epochs."""
+    return max(_LEAST_EPOCHS, min(_MOST_EPOCHS, 20_000 // max(1, samples)))
 
 
 def _classifier(train_cases: int, machine: Machine) -> str:
