@@ -64,7 +64,9 @@ def result(state: State, schedule: Schedule, metric: str, *, validated: bool) ->
     notes = list(state.notes.values())
     if schedule.minutes:
         notes.append(
-            f"{schedule.minutes:g} minutes: {schedule.epochs} epochs were planned, {seconds / 60:.1f} min used"
+            f"{schedule.minutes:g} min: {schedule.epochs} epochs"
+            + (f" of {schedule.samples_per_epoch} samples each" if schedule.samples_per_epoch else "")
+            + f" were planned, {seconds / 60:.1f} min used"
         )
     if not validated:
         chosen = "no validation cases: all epochs were trained and the last weights were kept"
