@@ -129,7 +129,7 @@ def results() -> str:
         where = (
             f"{machine['cores']} cores ({machine['cpu']}; flags: {flags}), {result['date']}, commit {result['commit']}"
         )
-        sets += [f"- {note} {where}." for note in result["notes"]]
+        sets.append(f"- {' '.join(result['notes'])} {where}.")
         for name, measure in measures.items():
             _, dataset, *metric, last = name.split("/")
             if last == "first_seed":
@@ -137,7 +137,7 @@ def results() -> str:
                 minutes = measures[f"accuracy/{dataset}/minutes"]["value"]
                 spread = seeds["baseline"].partition(";")[0].removeprefix("SD over the seeds ")
                 cells = ["/".join(metric), _with_interval(measure), _with_interval(seeds), spread, str(measure["n"])]
-                lines.append(f"| {dataset} | " + " | ".join([*cells, f"{minutes:.1f}"]) + " |")
+                lines.append(f"| {dataset} | " + " | ".join([*cells, f"{minutes:.2f}"]) + " |")
             elif metric[:1] == ["external"]:
                 what = "difference" if last == "drop" else last
                 value = f"{_with_interval(measure)}, {measure['n']} cases"
