@@ -291,7 +291,7 @@ class TrainingStep:
         shape = (setting.step, setting.channels, setting.side, setting.side)
         self.images = torch.rand(shape).contiguous(memory_format=torch.channels_last)
         self.targets = torch.arange(setting.step) % 2
-        self.bfloat16 = choose(TrainConfig(device="cpu"), "classification").precision == "bf16-mixed"
+        self.bfloat16 = choose(TrainConfig(device="cpu"), "classification", 2).precision == "bf16-mixed"
 
     def rate(self, threads: int) -> float:
         torch.set_num_threads(threads)

@@ -90,7 +90,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps: 
 
 
 def test_what_is_chosen_automatically_exists_here() -> None:
-    machine = choose(TrainConfig(), "classification")
+    machine = choose(TrainConfig(), "classification", 2)
     assert machine.device in ("cpu", "cuda", "mps")
     assert machine.threads >= 1
     with repeatable(machine) as fabric:
@@ -103,15 +103,15 @@ def test_bfloat16_is_chosen_on_a_cpu_only_where_the_cpu_has_it(monkeypatch: pyte
     for has, wanted in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has, raising=False)
-        assert choose(TrainConfig(device="cpu"), "classification").precision == wanted
-        assert choose(TrainConfig(device="cpu"), "segmentation").precision == "32-true"
+        assert choose(TrainConfig(device="cpu"), "classification", 2).precision == wanted
+        assert choose(TrainConfig(device="cpu"), "segmentation", 2).precision == "32-true"
     fixed = TrainConfig(device="cpu", precision="bf16-mixed")
-    assert choose(fixed, "segmentation").precision == "bf16-mixed"
+    assert choose(fixed, "segmentation", 2).precision == "bf16-mixed"
 
 
 def test_everything_is_put_back_also_after_an_error() -> None:
     before = torch.get_num_threads(), torch.get_rng_state()
-    machine = choose(TrainConfig(device="cpu", threads=1), "classification")
+    machine = choose(TrainConfig(device="cpu", threads=1), "classification", 2)
     with pytest.raises(ZeroDivisionError), repeatable(machine):
         torch.manual_seed(5 // 0)
     assert torch.get_num_threads() == before[0]

@@ -200,30 +200,30 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 
 def test_auto_takes_the_gpu_with_most_free_memory_and_says_so(gpus: dict[int, int]) -> None:
-    machine = choose(TrainConfig(), "segmentation")
+    machine = choose(TrainConfig(), "segmentation", 2)
     assert (machine.device, machine.numbers, machine.precision) == ("cuda", (1,), "bf16-mixed")
     assert machine.note == "GPU 1 of 3 (GPU model 1), with most free memory (GB free: 0: 10.0, 1: 70.0, 2: 40.0)"
     assert machine.device_names == "GPU model 1"
-    two = choose(TrainConfig(devices=2), "segmentation")
+    two = choose(TrainConfig(devices=2), "segmentation", 2)
     assert (two.numbers, two.processes) == ((1, 2), 2)
 
 
 def test_of_equal_gpus_the_first_is_taken(gpus: dict[int, int]) -> None:
     gpus.update({0: 40 * GB, 1: 40 * GB})
-    assert choose(TrainConfig(), "segmentation").numbers == (0,)
+    assert choose(TrainConfig(), "segmentation", 2).numbers == (0,)
 
 
 def test_the_only_gpu_is_named_with_its_free_memory(gpus: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (1, 2):
         del gpus[number]
-    machine = choose(TrainConfig(), "classification")
+    machine = choose(TrainConfig(), "classification", 2)
     assert (machine.numbers, machine.note) == ((0,), "GPU 0 of 1 (GPU model 0), 10.0 GB free")
 
     def in_use(number: int) -> Any:
         raise RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", in_use)
-    assert choose(TrainConfig(), "classification").note == "GPU 0 of 1 (GPU model 0)"
+    assert choose(TrainConfig(), "classification", 2).note == "GPU 0 of 1 (GPU model 0)"
 
 
 def test_one_of_several_processes_asks_no_gpu_for_its_memory(
@@ -233,7 +233,7 @@ def test_one_of_several_processes_asks_no_gpu_for_its_memory(
     monkeypatch.delattr(torch.cuda, "mem_get_info")
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "0")
-    machine = choose(TrainConfig(), "classification")
+    machine = choose(TrainConfig(), "classification", 2)
     assert machine.numbers == (0, 1, 2)
     assert machine.note.startswith("GPU 0 and 1 and 2 of 3")
 
@@ -242,23 +242,23 @@ def test_the_passport_has_number_name_and_note_of_the_gpu(gpus: dict[int, int], 
     from medrail.train.passport import circumstances
     from medrail.workspace import Workspace
 
-    machine = circumstances(Workspace(tmp_path), choose(TrainConfig(device="cuda:2"), "classification"))["machine"]
+    machine = circumstances(Workspace(tmp_path), choose(TrainConfig(device="cuda:2"), "classification", 2))["machine"]
     assert (machine["device_numbers"], machine["device_name"]) == ([2], "GPU model 2")
     assert machine["device_chosen"] == "GPU 2 of 3 (GPU model 2), 40.0 GB free"
 
 
 def test_a_gpu_can_be_named(gpus: dict[int, int]) -> None:
-    assert choose(TrainConfig(device="cuda:2"), "classification").numbers == (2,)
+    assert choose(TrainConfig(device="cuda:2"), "classification", 2).numbers == (2,)
     with pytest.raises(ConfigError, match="at most 3"):
-        choose(TrainConfig(device="cuda:3"), "classification")
+        choose(TrainConfig(device="cuda:3"), "classification", 2)
     with pytest.raises(ConfigError, match=r"train\.devices"):
-        choose(TrainConfig(devices=4), "classification")
+        choose(TrainConfig(devices=4), "classification", 2)
 
 
 @pytest.mark.parametrize("name", ["cuda:x", "cpu:1", "tpu", "cuda:-1"])
 def test_a_device_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        choose(TrainConfig(device=name), "classification")
+        choose(TrainConfig(device=name), "classification", 2)
 
 
 def test_what_was_chosen_stands_in_the_passport(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_what_was_chosen_stands_in_the_passport(pictures: Any, monkeypatch: pyte
 
     real = choose
     note = "GPU 1 of 3, with most free memory (GB free: ...)"
-    monkeypatch.setattr(loop, "choose", lambda config, task: replace(real(config, task), note=note))
+    monkeypatch.setattr(loop, "choose", lambda *asked: replace(real(*asked), note=note))
     run = train(pictures.config, pictures.workspace, pictures.cases)
     assert note in read_json(run.passport)["result"]["notes"]
     assert read_json(run.passport)["machine"]["device_chosen"] == note

@@ -265,8 +265,8 @@ def test_the_kept_network_answers_as_it_was_validated(project: Any, precision: s
     from medrail.train.validate import validate
 
     project = project.with_settings(precision=precision)
-    if precision != "32-true" and project.config.task == "segmentation":
-        pytest.skip("the small segmenter overflows in bfloat16; it is not chosen for it either")
+    if precision != "32-true" and project.config.model.dims == 3:
+        pytest.skip("refused: see the test of it")
     run = fit(project)
     material = gather(project.config, project.workspace, project.cases)
     spec = material.spec(tuple(load(run.best)["grid"]))
@@ -274,6 +274,18 @@ def test_the_kept_network_answers_as_it_was_validated(project: Any, precision: s
     best = lines(run)[load(run.best)["epoch"] - 1]
     rounding = 1e-6 if precision == "32-true" else 2e-2  # validation computes in the precision of training
     assert {key: best[key] for key in score.metrics} == pytest.approx(score.metrics, abs=rounding)
+
+
+def test_bfloat16_in_3d_on_a_cpu_is_neither_chosen_nor_taken() -> None:
+    """Torch's weight gradients of 3-D convolutions hold unwritten memory there: two runs differ, some end as NaN."""
+    from medrail.config import TrainConfig
+    from medrail.train.device import choose
+
+    tasks: tuple[Any, ...] = ("classification", "segmentation")
+    for task in tasks:
+        assert choose(TrainConfig(device="cpu"), task, 3).precision == "32-true"
+        with pytest.raises(ConfigError, match="3-D network on a CPU"):
+            choose(TrainConfig(device="cpu", precision="bf16-mixed"), task, 3)
 
 
 def test_mixed_precision_still_repeats_and_resumes(pictures: Any) -> None:

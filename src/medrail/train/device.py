@@ -57,18 +57,20 @@ class Machine:
         return ", ".join(names)
 
 
-def choose(config: TrainConfig, task: Task) -> Machine:
+def choose(config: TrainConfig, task: Task, dims: Literal[2, 3]) -> Machine:
     """Resolve what is "auto" on this machine.
 
     Of several GPUs the ones with most free memory are taken. On a CPU mixed bfloat16 is chosen only where the processor
     computes in it (AMX or AVX512_BF16; measured 1.2 to 2 times as quick on the latter) and only for classification: a
-    small U-Net gained a quarter in time and lost 0.003 to 0.005 of Dice with each of four seeds. On a GPU it is chosen
-    where the GPU has it.
+    small U-Net gained a quarter in time and lost 0.003 to 0.005 of Dice with each of four seeds. For 3-D networks it is
+    refused there: the gradient of a 3-D convolution's weight in bfloat16 holds memory that was never written (torch
+    2.13, seen where the map has few places), so two runs differ, and now and then the loss is no number any more. On a
+    GPU it is chosen where the GPU has it.
 
     Raises
     ------
     ConfigError
-        If the device is unknown or this machine has none.
+        If the device is unknown or this machine has none, or the precision is not one for it.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device, _, number = config.device.partition(":")
@@ -82,7 +84,13 @@ def choose(config: TrainConfig, task: Task) -> Machine:
             where="train.device",
         )
     numbers, note = _gpus(config, int(number) if number else None) if device == "cuda" else ((), "")
-    precision = _precision(device, task) if config.precision == "auto" else config.precision
+    if device == "cpu" and dims == 3 and config.precision == "bf16-mixed":
+        raise ConfigError(
+            "bf16-mixed for a 3-D network on a CPU, where torch's gradients are not to be trusted",
+            needed="32-true, or a GPU",
+            where="train.precision",
+        )
+    precision = _precision(device, task, dims) if config.precision == "auto" else config.precision
     threads = config.threads or min(torch.get_num_threads(), processors())
     return Machine(device, precision, threads, numbers, note, world_size(config), nodes_of(config))
 
@@ -123,10 +131,10 @@ def _told(numbers: tuple[int, ...], there: int) -> str:
     return f"{_named(numbers, there)}, {free} GB free"
 
 
-def _precision(device: str, task: Task) -> Precision:
+def _precision(device: str, task: Task, dims: int) -> Precision:
     if device == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    if device == "mps" or task == "segmentation":
+    if device == "mps" or task == "segmentation" or dims == 3:
         return "32-true"
     flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # not public, so they may go
     has_bf16 = any(getattr(torch.cpu, flag, bool)() for flag in flags)

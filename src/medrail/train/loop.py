@@ -109,7 +109,7 @@ def train(
         If a case is not prepared, the run of that name is another one, another process is training this run, memory
         does not suffice for one sample, or the loss is no longer a number.
     """
-    machine = choose(config.train, config.task)
+    machine = choose(config.train, config.task, config.model.dims)
     record = tuple(cases if table is None else table)
     order = Order(config, workspace, tuple(cases), machine, run_name, record)
     with companions(config.train, order):

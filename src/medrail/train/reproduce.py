@@ -78,7 +78,7 @@ def as_recorded(config: Config, passport: Mapping[str, Any]) -> tuple[Config, Ma
 
     def with_settings(wanted: dict[str, Any]) -> tuple[Config, Machine]:
         again = parse({**config.to_dict(), "train": settings | wanted})
-        return again, choose(again.train, again.task)
+        return again, choose(again.train, again.task, again.model.dims)
 
     try:
         return with_settings(recorded)
