@@ -7,6 +7,7 @@ what was evaluated. Here the precision is always said.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,11 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from medrail.bundle.backend import ORDER, Batch, Engine, called, first_line, not_a_network, not_those, usable_cpus
+from medrail.bundle.backend import ORDER, Batch, Engine, called, check_whole, first_line, not_a_network, not_those, usable_cpus
 from medrail.errors import BundleError, InputError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """Of what is not quantised: a quantised layer says its precision itself."""
+
+
+def openvino_runtime() -> Any:
+    """The package, imported so that it tells nobody: import it nowhere else.
+
+    Left alone, ``import openvino`` makes a folder ``intel`` in the user's home and reports itself to Google Analytics
+    by the package openvino_telemetry (2025.2), without which it does neither.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # so an import of it fails
+    import openvino
+
+    return openvino
 
 
 @cache
@@ -26,9 +39,7 @@ def openvino_problem(precision: str) -> str:
     """Why OpenVINO cannot compute in a precision on this CPU; "" if it can. Imports it."""
     if precision != "bf16":
         return ""
-    import openvino
-
-    capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capable = openvino_runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "" if "BF16" in capable else "this CPU has no instructions for bfloat16"
 
 
@@ -55,9 +66,8 @@ def openvino_backend(content: bytes, precision: str, threads: int = 0, at_once: 
         If it is not a network that OpenVINO takes, its inputs and outputs are not those of a bundle, or OpenVINO would
         compute in another precision.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_runtime().Core()
+    check_whole(content)
     try:
         model = core.read_model(content, b"")
     except Exception as error:  # noqa: BLE001 - OpenVINO raises RuntimeError, and what its parsers raise
