@@ -194,7 +194,9 @@ def test_openvino_is_imported_without_its_telemetry(tmp_path: Path) -> None:
 
 def test_openvino_is_imported_in_one_place() -> None:
     source = Path(room.__file__).parents[1]
-    importing = [path.name for path in source.rglob("*.py") if re.search(r"^\s*(import|from) openvino", path.read_text(), re.M)]
+    importing = [
+        path.name for path in source.rglob("*.py") if re.search(r"^\s*(import|from) openvino", path.read_text(), re.M)
+    ]
     assert importing == ["openvino_backend.py"]
 
 

@@ -55,12 +55,13 @@ def inputs(count: int, seed: int, shape: Sequence[int] = SHAPE) -> list[np.ndarr
     return [one[np.newaxis].astype(np.float32) for one in blocks]
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = WithEvidence(Small(2.0).eval(), "pooled_linear", SHAPE)
-    write_onnx(network, SHAPE, tmp_path / "network.onnx", network.outputs)
-    return tmp_path / "network.onnx"
+    path = tmp_path_factory.mktemp("small") / "network.onnx"
+    write_onnx(network, SHAPE, path, network.outputs)
+    return path
 
 
 def gap(one: Path, other: Path, batches: Sequence[np.ndarray]) -> float:
@@ -76,7 +77,7 @@ def test_a_quarter_of_the_size_and_nearly_the_same_answers(small: Path, tmp_path
     first = out.read_bytes()
     quantise(small, out, inputs(16, 0))
     assert out.read_bytes() == first, "the same inputs give the same bytes"
-    assert str(tmp_path).encode() not in first
+    assert str(small.parent).encode() not in first
 
 
 def test_weights_are_bytes_with_a_scale_a_channel(small: Path, tmp_path: Path) -> None:
@@ -91,6 +92,7 @@ def test_weights_are_bytes_with_a_scale_a_channel(small: Path, tmp_path: Path) -
     assert all(scales[name].shape == (array.shape[0],) for name, array in kernels.items())
 
 
+@pytest.mark.slow
 def test_channels_that_are_unlike_each_other_keep_their_accuracy(tmp_path: Path) -> None:
     """With one scale for all of a layer's weights the small channels would be gone."""
     torch.manual_seed(1)
@@ -106,7 +108,6 @@ def test_channels_that_are_unlike_each_other_keep_their_accuracy(tmp_path: Path)
 def test_evidence_is_as_exact_as_it_was_in_every_engine(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     quantise(small, out, inputs(16, 0))
-    bias = Small(2.0).last.bias
     torch.manual_seed(0)
     bias = Small(2.0).last.bias.detach().numpy()
     for name in ("onnxruntime", "openvino"):
@@ -155,6 +156,7 @@ class Wild(Small):
         return out
 
 
+@pytest.mark.slow
 def test_the_layer_that_costs_most_stays_in_float_by_itself(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = tmp_path / "network.onnx"
@@ -174,11 +176,14 @@ def test_what_cannot_be_reached_costs_no_layer_for_nothing(small: Path, tmp_path
     assert len(found.in_float) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_segmenters_answer_in_every_engine(dims: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     conv, up, norm = (
-        (nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d) if dims == 2 else (nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d)
+        (nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d)
+        if dims == 2
+        else (nn.Conv3d, nn.ConvTranspose3d, nn.InstanceNorm3d)
     )
     network = nn.Sequential(
         conv(1, 16, 3, padding=1), norm(16), nn.LeakyReLU(0.1), conv(16, 32, 3, stride=2, padding=1), norm(32),

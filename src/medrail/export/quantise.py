@@ -147,6 +147,8 @@ def layers_of(network: Path) -> tuple[str, ...]:
     graph = _loaded(network).graph
     kept = _ending(graph)
     return tuple(node.name for node in graph.node if node.op_type in _LAYERS and node.name not in kept)
+
+
 class _Workshop:
     """A network that is quantised several times: its ranges are found once."""
 
