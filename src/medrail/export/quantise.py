@@ -1,7 +1,7 @@
 """quantise: an ONNX network -> the same in whole numbers of 8 bits, a quarter of its size.
 
-Static quantisation: every layer's weights (one scale a channel) and the range of what flows between the layers are fixed
-before the network answers, the latter by what flows there for real prepared inputs. The file is plain ONNX with
+Static quantisation: every layer's weights (one scale a channel) and the range of what flows between the layers are
+fixed before the network answers, the latter by what flows there for real prepared inputs. The file is plain ONNX with
 QuantizeLinear and DequantizeLinear (Jacob et al., CVPR 2018, sections 2 and 3), which ONNX Runtime and OpenVINO turn
 into 8-bit layers of their own. Which tool does it, and why: docs/explanation/engines.md.
 
@@ -40,10 +40,8 @@ _WORTH_IT = 0.75
 _SEARCHED_S = 60
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AROUND = ("Add", "Concat", "MaxPool", "AveragePool", "Relu", "Clip", "Resize", "Pad", "Split")
-_AFTER_THE_MAP = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Gemm", "MatMul") + (
-    "ReduceMean",
-    "GlobalAveragePool",
-)
+_KEEPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose")
+_AFTER_THE_MAP = (*_KEEPING, "Gemm", "MatMul", "ReduceMean", "GlobalAveragePool")
 
 
 @dataclass(frozen=True)
