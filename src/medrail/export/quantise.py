@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import tempfile
 import time
 import warnings
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.bundle.backend import onnx_backend
-from medrail.bundle.reference import gap_between
+from medrail.bundle.reference import gap_between, thinned
 from medrail.errors import ExportError
 from medrail.export.onnx_file import forget_origin
 
@@ -113,6 +114,8 @@ def quantise_within(
     """
     with _Workshop(network, batches, held_out) as workshop:
         whole = workshop.tried(out, ())
+        if not math.isfinite(whole.gap):
+            raise ExportError("the quantised network answers with what are no numbers")
         if whole.gap <= largest_gap:
             return whole
         best, count, helpful = whole, 1, _most_helpful(workshop, out)
@@ -210,7 +213,7 @@ class _Workshop:
 
     def _answers(self, network: Path) -> FloatArray:
         backend = onnx_backend(network)
-        return np.concatenate([backend(batch) for batch in self._held_out])
+        return np.concatenate([thinned(backend(batch)) for batch in self._held_out])
 
     @property
     def _input(self) -> str:
