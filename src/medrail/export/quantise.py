@@ -79,9 +79,12 @@ def quantise(network: Path, out: Path, batches: Sequence[FloatArray], *, exclude
     Raises
     ------
     ExportError
-        If it cannot be quantised.
+        If it cannot be quantised, or has no such layer.
     """
     with _Workshop(network, batches) as workshop:
+        unknown = sorted(set(exclude) - set(workshop.layers))
+        if unknown:
+            raise ExportError(f"no layer {', '.join(unknown)}", needed=f"of {', '.join(workshop.layers)}")
         workshop.write(out, exclude)
 
 
