@@ -449,14 +449,15 @@ class SlimConfig(_Stage):
         0.01, description="largest loss of the metric that counts as no worse"
     )
     by: Literal["channels", "macs", "latency"] = Field(
-        "channels",
+        "macs",
         description="what a pruning ratio is a share of: channels; multiplications (macs); the time of one answer by"
         " ONNX Runtime on one thread of this machine",
     )
-    importance: Literal["l1", "l2", "taylor", "lamp", "random"] = Field(
-        "l2",
+    importance: Literal["auto", "l1", "l2", "taylor", "lamp", "random"] = Field(
+        "auto",
         description="which channels stay: the largest weights (l1, l2; lamp: beside those of their layer), those that"
-        " change the loss most (taylor), or any (random, to compare with)",
+        " change the loss most (taylor), or any (random, to compare with); auto: taylor for classification, lamp for"
+        " segmentation",
     )
     round_to: Annotated[int, Field(ge=1, le=64)] = Field(
         8, description="layers keep a multiple of so many channels, which a CPU computes together; 1: any number"
