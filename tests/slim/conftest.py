@@ -14,7 +14,7 @@ from medrail.train import train
 from medrail.workspace import Run
 from small_projects import PROJECTS, SmallProject
 
-QUICK = {"epochs": 2, "round_to": 1}
+QUICK = {"epochs": 2, "round_to": 1, "by": "channels", "importance": "l2"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from medrail.export.onnx_file import write_onnx
 from medrail.models import MODELS, build_model
 from medrail.models.evidence import WithEvidence
 from medrail.models.structure import apply_structure, structure_of
-from medrail.slim.prune import REFUSED, VANISHING, check_prunable, flush_vanishing, prune
+from medrail.slim.prune import REFUSED, VANISHING, check_prunable, flush_vanishing, prune, resolved
 from medrail.slim.size import size_of
 
 CLASSES, WIDTH = 3, 16
@@ -192,3 +192,9 @@ def test_vanishing_weights_become_zero_and_no_others() -> None:
         assert flush_vanishing(network) == 2
         assert torch.equal(network(images), before)
     assert weight[0, 0, 0].tolist() == pytest.approx([0, 0, 2 * VANISHING], abs=0, rel=1e-6)
+
+
+def test_auto_is_an_importance_for_the_task_and_what_is_chosen_stays() -> None:
+    assert resolved(SlimConfig(), "classification").importance == "taylor"
+    assert resolved(SlimConfig(), "segmentation").importance == "lamp"
+    assert resolved(SlimConfig(importance="l1"), "segmentation").importance == "l1"

@@ -46,7 +46,6 @@ def test_a_pruned_run_is_a_run(any_run: Any) -> None:
     assert slim["method"] == "structured"
     assert slim["ratio"] == 0.5
     assert slim["after"]["macs"] <= 0.5 * slim["before"]["macs"]
-    assert slim["importance"] == {"classification": "taylor", "segmentation": "lamp"}[any_run.project.config.task]
     assert passport["result"]["weights_sha256"] == weights_sha256(run)
     assert passport["result"]["epochs"] == 2
     assert len(run.metrics.read_text().splitlines()) == 2
@@ -75,7 +74,7 @@ def test_it_is_evaluated_exported_and_told_apart(pictures: Any) -> None:
 
     rows = {row.name: row.values for row in differing({"a": whole_run, "b": opened}, {})}
     assert rows["slimmed"]["a"] == ""
-    assert rows["slimmed"]["b"].startswith("structured, by taylor: ")
+    assert rows["slimmed"]["b"].startswith("structured, by l2: ")
     assert opened.network.stat().st_size < 0.8 * whole_run.network.stat().st_size
     with pytest.raises(RunError, match=rf"made from the run {pictures.run.name} by `medrail slim`"):
         reproduce_run(run.folder)
