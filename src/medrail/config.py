@@ -461,6 +461,29 @@ class SlimConfig(_Stage):
     )
     timed_cases: Annotated[int, Field(ge=1)] = Field(8, description="validation cases that everyone is timed on")
     timed_rounds: Annotated[int, Field(ge=5)] = Field(15, description="how often, in turns")
+    by: Literal["channels", "macs", "latency"] = Field(
+        "channels",
+        description="what a pruning ratio is a share of: channels; multiplications (macs); the time of one answer by"
+        " ONNX Runtime on one thread of this machine",
+    )
+    importance: Literal["l1", "l2", "taylor", "lamp", "random"] = Field(
+        "l2",
+        description="which channels stay: the largest weights (l1, l2; lamp: beside those of their layer), those that"
+        " change the loss most (taylor), or any (random, to compare with)",
+    )
+    round_to: Annotated[int, Field(ge=1, le=64)] = Field(
+        8, description="layers keep a multiple of so many channels, which a CPU computes together; 1: any number"
+    )
+    rounds: Annotated[int, Field(ge=1, le=20)] = Field(
+        1, description="prune in so many rounds, each fine-tuned before the next"
+    )
+    epochs: Annotated[int, Field(ge=0)] = Field(10, description="of fine-tuning after each round; 0: none")
+    patience: Annotated[int, Field(ge=0)] = Field(5, description="as train.patience, of fine-tuning")
+    lr: Annotated[float, Field(ge=0)] = Field(0, description="peak learning rate of fine-tuning; 0: half of train.lr")
+    distil: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="how much the unpruned network's answers count in fine-tuning beside the targets"
+    )
+    temperature: Positive = Field(2.0, description="softens both networks' answers where they are compared")
 
 
 class ExportConfig(_Stage):

@@ -222,8 +222,9 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The weights that are evaluated and exported."""
-        return self.checkpoints / "best.pt"
+        """The weights that are evaluated and exported; of a slimmed run, with its structure, as safetensors."""
+        plain = self.checkpoints / "best.safetensors"
+        return plain if plain.is_file() else self.checkpoints / "best.pt"
 
     @property
     def last(self) -> Path:

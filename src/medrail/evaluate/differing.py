@@ -20,6 +20,7 @@ _AFTERWARDS = ("export.", "slim.", "serve.")  # what is done with a run when its
 _SHOWN = 12
 # Where the passport has what: its kind, a name, the keys that lead there, and whether it is a hash.
 _PASSPORT: tuple[tuple[Kind, str, tuple[str, ...], bool], ...] = (
+    ("configuration", "slimmed", ("slim", "said"), False),
     ("data", "prepared data", ("data", "fingerprint"), True),
     ("data", "steps of prepare", ("data", "pipeline"), True),
     ("data", "training cases", ("data", "train_cases"), False),

@@ -125,6 +125,7 @@ def _provenance(
         "medrail": passport["medrail"]["version"],
         "packages": passport["packages"],
         "machine": passport["machine"],
+        **{key: passport[key] for key in ("parent", "slim") if key in passport},
         "evaluation": {
             "split": evaluation.split,
             "cases": evaluation.n,

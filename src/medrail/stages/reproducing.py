@@ -91,6 +91,12 @@ def _rebuild(path: str | Path, make_progress: MakeProgress) -> Found:
     recorded = read_json(run.passport)
     if not recorded.get("finished"):
         raise RunError("the training is not finished", where=str(run.folder), remedy="`medrail train` goes on with it.")
+    if parent := recorded.get("parent"):
+        raise RunError(
+            f"it was not trained from the beginning, but made from the run {parent.get('run', '?')} by `medrail slim`",
+            where=str(run.folder),
+            remedy="Reproduce that run; then slim it again with the settings that this passport has under slim.",
+        )
     record, workspace = read_record(run), project.workspace
     config, machine = as_recorded(project.config, recorded)
     now = passport.circumstances(workspace, machine)

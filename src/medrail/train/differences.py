@@ -142,7 +142,7 @@ def of_weights(passport: Mapping[str, Any], run: Run) -> list[Difference]:
         found = weights_sha256(run)
     except RunError:
         found = "missing or broken"
-    return [Difference("weights", "checkpoints/best.pt", recorded, found)] if recorded != found else []
+    return [Difference("weights", f"checkpoints/{run.best.name}", recorded, found)] if recorded != found else []
 
 
 def told(differences: Iterable[Difference]) -> list[str]:

@@ -26,6 +26,7 @@ from medrail.train.pace import Pace
 from medrail.train.processes import companions
 from medrail.train.runs import Place, claim, open_place
 from medrail.train.schedule import Schedule, configured, fixed
+from medrail.train.start import Guide, Start
 from medrail.train.state import State
 from medrail.train.step import mean_of
 from medrail.train.track import TRACKERS, Ended, Guarded, History, Tracker
@@ -51,6 +52,7 @@ class Order:
     table: tuple[Case, ...] = ()
     progress: Progress | None = None
     on_epoch: OnEpoch | None = None
+    start: Start | None = None
     began_s: float = field(default_factory=time.perf_counter)
 
 
@@ -67,6 +69,7 @@ class Job:
     tracker: Tracker
     progress: Progress | None
     on_epoch: OnEpoch | None = None
+    guide: Guide | None = None
 
 
 def train(
@@ -78,6 +81,7 @@ def train(
     progress: Progress | None = None,
     table: Sequence[Case] | None = None,
     on_epoch: OnEpoch | None = None,
+    start: Start | None = None,
 ) -> Run:
     """Train a network on the prepared cases of the training split; choose the epoch by the validation split.
 
@@ -97,6 +101,8 @@ def train(
         be tested on (cases.csv and images.json in its folder). None: ``cases``.
     on_epoch:
         Told after each epoch; what it raises ends the training, and the run can be taken up again.
+    start:
+        The network to begin with and what guides it; None: as the configuration says.
 
     Raises
     ------
@@ -111,7 +117,7 @@ def train(
     """
     machine = choose(config.train, config.task)
     record = tuple(cases if table is None else table)
-    order = Order(config, workspace, tuple(cases), machine, run_name, record)
+    order = Order(config, workspace, tuple(cases), machine, run_name, record, start=start)
     with companions(config.train, order):
         return carry_out(replace(order, progress=progress, on_epoch=on_epoch))
 
@@ -120,7 +126,7 @@ def carry_out(order: Order) -> Run:
     """The part of one process, which may be one of several; the first of them writes, and all return the same run."""
     config, machine = order.config, order.machine
     material = gather(config, order.workspace, order.cases)
-    fingerprint = _fingerprint(material, config)
+    fingerprint = _fingerprint(material, config, order.start)
     with repeatable(machine) as fabric, _held(order, fabric, fingerprint) as place:
         if place.finished:
             if fabric.is_global_zero:
@@ -128,20 +134,21 @@ def carry_out(order: Order) -> Run:
             return place.run
         samples = load_samples(material.store, material.training, material.needs)
         schedule = _schedule(order, material, samples, place, fabric)
-        state = fresh(material, samples)
+        state = fresh(material, samples, order.start)
         told = {"device": machine.note, "normalisation": _split_norm(state, fabric)}
         state.notes |= {topic: note for topic, note in told.items() if note}
         exact = fixed(config, schedule)
         begun = passport.begin(config, order.workspace, material.store, material.cases, machine, material.weights)
-        planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact)}
+        planned = {**schedule.to_dict(), "fingerprint": _fingerprint(material, exact, order.start)}
         begun = {"fingerprint": fingerprint, "schedule": planned, **begun}
         if fabric.is_global_zero:
             write_record(place.run, order.table)
             begun = open_place(place, config, begun)
         tracker = Guarded(TRACKERS["mlflow" if config.train.track and fabric.is_global_zero else "none"]())
         progress = order.progress if fabric.is_global_zero else None
+        guide = order.start.guide if order.start else None
         with _status_told(tracker):
-            job = Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress, order.on_epoch)
+            job = Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress, order.on_epoch, guide)
             _epochs(job, state)
         if fabric.is_global_zero:
             outcome = result(state, schedule, select_by(config), validated=bool(material.validation))
@@ -151,7 +158,7 @@ def carry_out(order: Order) -> Run:
 
 def _epochs(job: Job, state: State) -> None:
     settings, fabric, material = job.settings, job.fabric, job.material
-    step = step_of(material, job.samples, settings, state, fabric)
+    step = step_of(material, job.samples, settings, state, fabric, job.guide)
     state.restore(job.run, job.passport["fingerprint"])
     step.parts = state.parts
     job.tracker.begin(job.run, material.config, job.passport, state.history)
@@ -201,8 +208,9 @@ def _schedule(order: Order, material: Material, samples: Samples, place: Place, 
     return Schedule.of(kept) if kept else schedule_by_trial(material, samples, fabric, order.began_s)
 
 
-def _fingerprint(material: Material, config: Config) -> str:
-    return passport.fingerprint(config, material.store, material.classes, material.cases, material.weights)
+def _fingerprint(material: Material, config: Config, start: Start | None) -> str:
+    made = passport.fingerprint(config, material.store, material.classes, material.cases, material.weights)
+    return start.fingerprint(made) if start else made
 
 
 def _split_norm(state: State, fabric: Fabric) -> str:

@@ -22,11 +22,13 @@ from medrail.workspace import Run, Workspace, read_json, write_json, write_text
 
 SCRATCH = ".reproduce-"
 """What the folder of a run's repetition begins with; like all names with a dot it is passed over."""
-_NAME = re.compile(rf"(?:{re.escape(SCRATCH)})?[A-Za-z0-9][A-Za-z0-9._-]{{0,79}}")
+SLIMMING = ".slim-"
+"""And that of a run which is being slimmed."""
+_NAME = re.compile(rf"(?:{re.escape(SCRATCH)}|{re.escape(SLIMMING)})?[A-Za-z0-9][A-Za-z0-9._-]{{0,79}}")
 _SEARCH_S = 10
 """How long another process may take to choose its folder."""
 _LEFT_BY_TRAINING = re.compile(
-    r"\.(config\.yaml|passport\.json|cases\.csv|images\.json|metrics\.jsonl|last\.pt|best\.pt)\..+"
+    r"\.(config\.yaml|passport\.json|cases\.csv|images\.json|metrics\.jsonl|last\.pt|best\.pt|\w+\.safetensors)\..+"
 )
 _LEFT_BY_ANY = re.compile(_LEFT_BY_TRAINING.pattern + r"|\.(export|network\.json|evaluation\.json)\..+")
 _ABANDONED_S = 3600
@@ -115,7 +117,7 @@ def open_place(place: Place, config: Config, passport: dict[str, Any]) -> dict[s
     if place.passport:
         passport = resume(place.passport, passport)
     else:
-        write_text(place.run.config_file, _yaml(config))
+        write_text(place.run.config_file, config_text(config))
     write_json(place.run.passport, passport)
     return passport
 
@@ -183,7 +185,8 @@ def _passport(run: Run) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _yaml(config: Config) -> str:
+def config_text(config: Config) -> str:
+    """config.yaml of a run."""
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False

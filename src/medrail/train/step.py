@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 
 from medrail.errors import RunError
 from medrail.train.loss import Loss, amount
+from medrail.train.start import Guide
 from medrail.train.supervision import supervised_loss
 
 log = logging.getLogger("medrail.train")
@@ -31,13 +32,21 @@ class Step:
         The module and the optimizer that ``fabric.setup`` gave.
     parts:
         To begin with.
+    guide:
+        What the network is to follow besides the targets; None: nothing.
     """
 
     def __init__(
-        self, fabric: Fabric, network: Any, optimizer: torch.optim.Optimizer, loss_of: Loss, parts: int
+        self,
+        fabric: Fabric,
+        network: Any,
+        optimizer: torch.optim.Optimizer,
+        loss_of: Loss,
+        parts: int,
+        guide: Guide | None = None,
     ) -> None:
         self.fabric, self.network, self.optimizer, self.loss_of = fabric, network, optimizer, loss_of
-        self.parts = parts
+        self.parts, self.guide = parts, guide
         self._notes: dict[str, str] = {}
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -63,18 +72,26 @@ class Step:
         own_images, own_targets, counts = self._own(images, targets)
         parts = min(self.parts, len(own_images))
         if parts == self.fabric.world_size == 1:
-            loss = supervised_loss(self.loss_of, self.network(own_images), own_targets)
+            loss = self._loss(own_images, own_targets)
             self.fabric.backward(loss)
             return loss.detach()
         everything, total = amount(self.loss_of, targets), torch.zeros((), device=images.device)
         pieces = zip(own_images.tensor_split(parts), own_targets.tensor_split(parts), strict=True)
         for number, (some, wanted) in enumerate(pieces, 1):
             with self.fabric.no_backward_sync(self.network, enabled=number < parts):
-                loss = supervised_loss(self.loss_of, self.network(some), wanted)
+                loss = self._loss(some, wanted)
                 loss = loss * (counts * amount(self.loss_of, wanted) / everything)
                 self.fabric.backward(loss * self.fabric.world_size)  # the processes' gradients are averaged
             total = total + loss.detach()
         return total
+
+    def _loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        answers = self.network(images)
+        loss = supervised_loss(self.loss_of, answers, targets)
+        if self.guide is None:
+            return loss
+        with self.fabric.autocast():
+            return self.guide(images, answers if isinstance(answers, torch.Tensor) else answers[0], loss)
 
     def _own(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
         """This process's samples, and how they count: one that is left without any computes along, for nothing."""

@@ -15,6 +15,7 @@ from torch import nn
 from medrail.config import ModelConfig
 from medrail.errors import ConfigError, RunError
 from medrail.models import build_model
+from medrail.models.structure import apply_structure
 from medrail.train.checkpoint import load
 from medrail.workspace import Run
 
@@ -24,22 +25,29 @@ _WRAPPERS = ("weights", "state_dict", "model_state_dict", "model", "network", "n
 
 
 def load_model(run: Run) -> nn.Module:
-    """The best network of a run, on the CPU and in evaluation mode.
+    """The best network of a run, on the CPU and in evaluation mode; a slimmed one as narrow as it was made.
 
     Raises
     ------
     RunError
         If there are no trained weights or they cannot be used.
     """
-    content = load(run.best)
+    return network_in(run.best)
+
+
+def network_in(path: Path) -> nn.Module:
+    """The network of a checkpoint that is its own description, as ``load_model``."""
+    content = load(path)
     try:
         model = ModelConfig.model_validate(content["model"])
         network = build_model(model, content["task"], len(content["classes"]), content["grid"])
+        if content.get("structure"):  # it is narrower than a fresh one
+            apply_structure(network, content["structure"])
         network.load_state_dict(content["weights"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise RunError(
             f"the weights are not those of the network ({type(error).__name__})",
-            where=str(run.best),
+            where=str(path),
             remedy="Train again with this medrail.",
         ) from None
     return network.eval()

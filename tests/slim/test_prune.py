@@ -1,0 +1,195 @@
+"""Every network of the table can be pruned to the half, or is refused by name with a reason."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medrail.bundle import onnx_backend
+from medrail.config import ModelConfig, ModelName, SlimConfig
+from medrail.errors import ConfigError
+from medrail.export.onnx_file import write_onnx
+from medrail.models import MODELS, build_model
+from medrail.models.evidence import WithEvidence
+from medrail.models.structure import apply_structure, structure_of
+from medrail.slim.prune import REFUSED, VANISHING, check_prunable, flush_vanishing, prune
+from medrail.slim.size import size_of
+
+CLASSES, WIDTH = 3, 16
+SIZES = {2: (32, 48), 3: (16, 32, 24)}
+PRUNABLE: list[tuple[ModelName, Any]] = [(name, dims) for name in MODELS if name not in REFUSED for dims in (2, 3)]
+TINY: ModelName = "tiny_cnn"
+
+
+def shape(name: ModelName, dims: int) -> tuple[int, ...]:
+    """Anisotropic on purpose."""
+    factor = MODELS[name].size_factor
+    return (1, *(-(-max(size, MODELS[name].smallest) // factor) * factor for size in SIZES[dims]))
+
+
+def fresh(name: ModelName, dims: Any) -> torch.nn.Module:
+    model = ModelConfig(name=name, dims=dims, width=WIDTH)
+    return build_model(model, MODELS[name].task, CLASSES, shape(name, dims)[1:])
+
+
+def lived_in(name: ModelName, dims: Any) -> torch.nn.Module:
+    """With batch statistics as after some training; as initialised, some networks answer 0 to everything."""
+    torch.manual_seed(0)
+    network = fresh(name, dims)
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    with torch.no_grad():
+        network.train()(torch.randn(3, *shape(name, dims)))
+    return network.eval()
+
+
+def halved(name: ModelName, dims: Any, **settings: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
+    whole = lived_in(name, dims)
+    return whole, prune(whole, name, shape(name, dims), 0.5, SlimConfig(**settings))
+
+
+@pytest.mark.parametrize(("name", "dims"), PRUNABLE)
+def test_half_of_the_channels_go_and_the_rest_is_plain_data(name: ModelName, dims: Any) -> None:
+    whole, pruned = halved(name, dims)
+    images = torch.randn(2, *shape(name, dims), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before, after = whole(images), pruned(images)
+    assert after.shape == before.shape
+    assert torch.isfinite(after).all()
+    assert after.std() > 1e-5, "an answer that is all the same proves nothing"
+    was, now = (size_of(network, shape(name, dims)) for network in (whole, pruned))
+    assert 0.35 < now.channels / was.channels < 0.68
+    assert now.macs < 0.6 * was.macs
+    assert now.parameters < 0.6 * was.parameters
+    again = fresh(name, dims)
+    apply_structure(again, json.loads(json.dumps(structure_of(pruned))))
+    again.load_state_dict(pruned.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(again.eval()(images), after)
+
+
+@pytest.mark.parametrize(("name", "dims"), PRUNABLE)
+def test_the_pruned_network_can_be_trained_with_all_its_weights(name: ModelName, dims: Any) -> None:
+    _, pruned = halved(name, dims)
+    pruned.train()(torch.randn(2, *shape(name, dims))).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in pruned.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dims"), PRUNABLE)
+def test_onnx_answers_as_the_pruned_network_with_exact_evidence(
+    name: ModelName, dims: Any, tmp_path: Path, record_property: Any
+) -> None:
+    whole, pruned = halved(name, dims)
+    entry, (_, *grid) = MODELS[name], shape(name, dims)
+    explained = WithEvidence(pruned, entry.ending, (1, *grid))
+    assert ("evidence" in explained.outputs) == entry.pooled
+    images = torch.randn(2, 1, *grid)
+    seconds = []
+    for network, file in ((WithEvidence(whole, entry.ending, (1, *grid)), "whole"), (explained, "pruned")):
+        write_onnx(network, (1, *grid), tmp_path / f"{file}.onnx", network.outputs)
+        backend = onnx_backend(tmp_path / f"{file}.onnx", threads=1)
+        found = backend.fetch(images.numpy(), network.outputs)
+        with torch.inference_mode():
+            wanted = network(images)
+        for output, tensor in zip(network.outputs, wanted, strict=True):
+            limit = 1e-3 * max(1e-6, float(tensor.abs().max()))
+            np.testing.assert_allclose(found[output], tensor.numpy(), atol=limit)
+        passes = []
+        for _ in range(5):
+            began = time.perf_counter()
+            backend(images.numpy())
+            passes.append(time.perf_counter() - began)
+        seconds.append(min(passes))
+    if entry.pooled:
+        means = found["evidence"].mean(axis=tuple(range(2, 2 + dims))) + explained.bias.detach().numpy()
+        np.testing.assert_allclose(means, found["logits"], atol=1e-3)
+    record_property("times_as_fast", seconds[0] / seconds[1])  # a report: no test of a busy machine
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_others_are_refused_by_name_with_those_that_can(name: ModelName) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be pruned: ") as caught:
+        check_prunable(name)
+    assert "resnet18" in caught.value.needed
+    assert name not in caught.value.needed
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "lamp", "random"])
+def test_every_importance_takes_as_many(importance: str) -> None:
+    whole = lived_in(TINY, 2)
+    whole(torch.randn(4, *shape(TINY, 2))).square().sum().backward()
+    pruned = prune(whole, TINY, shape(TINY, 2), 0.5, SlimConfig(importance=importance))
+    was, now = (size_of(network, shape(TINY, 2)).channels for network in (whole, pruned))
+    assert 0.4 < now / was < 0.65
+
+
+def test_the_least_important_channels_go() -> None:
+    """Channels that are made unimportant by hand, everywhere, are those that are missing afterwards."""
+    whole = lived_in(TINY, 2)
+    with torch.no_grad():
+        for module in whole.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight[::2] *= 1e-4
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight[::2] = 1e-4
+                module.bias[::2] = 0
+    pruned = prune(whole, TINY, shape(TINY, 2), 0.5, SlimConfig(round_to=1))
+    kept = pruned.get_submodule("blocks.0").get_parameter("weight")
+    assert torch.equal(kept, whole.get_submodule("blocks.0").get_parameter("weight")[1::2])
+    images = torch.randn(2, *shape(TINY, 2))
+    with torch.inference_mode():
+        torch.testing.assert_close(pruned(images), whole(images), atol=1e-2, rtol=1e-2)
+
+
+def test_the_network_that_is_pruned_stays_as_it_is() -> None:
+    whole = lived_in(TINY, 2)
+    before = {name: value.clone() for name, value in whole.state_dict().items()}
+    prune(whole, TINY, shape(TINY, 2), 0.5, SlimConfig())
+    assert all(torch.equal(value, before[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "dims"), [("tiny_cnn", 2), ("unet", 3), ("resnet18", 2)])
+def test_channels_are_multiples_of_what_they_are_rounded_to(name: ModelName, dims: Any) -> None:
+    _, pruned = halved(name, dims, round_to=8)
+    widths = [sizes["out_channels"] for sizes in structure_of(pruned).values() if "out_channels" in sizes]
+    assert all(width % 8 == 0 or width == CLASSES for width in widths)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+def test_a_share_of_the_multiplications_is_met(share: float) -> None:
+    whole = lived_in(TINY, 2)
+    pruned = prune(whole, TINY, shape(TINY, 2), share, SlimConfig(by="macs", round_to=1))
+    left = size_of(pruned, shape(TINY, 2)).macs / size_of(whole, shape(TINY, 2)).macs
+    assert 0.85 * (1 - share) < left <= 1 - share
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.1, 1.5])
+def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
+    with pytest.raises(ConfigError, match="more than 0 and less than 1"):
+        prune(lived_in(TINY, 2), TINY, shape(TINY, 2), ratio, SlimConfig())
+
+
+def test_what_cannot_be_reached_is_said() -> None:
+    with pytest.raises(ConfigError, match="does not save 99%"):
+        prune(lived_in(TINY, 2), TINY, shape(TINY, 2), 0.99, SlimConfig(by="macs"))
+
+
+def test_vanishing_weights_become_zero_and_no_others() -> None:
+    network = lived_in(TINY, 2)
+    weight = network.get_submodule("blocks.0").get_parameter("weight")
+    with torch.no_grad():
+        weight[0, 0, 0] = torch.tensor([1e-38, -1e-30, 2 * VANISHING])
+    images = torch.randn(2, *shape(TINY, 2))
+    with torch.inference_mode():
+        before = network(images)
+        assert flush_vanishing(network) == 2
+        assert torch.equal(network(images), before)
+    assert weight[0, 0, 0].tolist() == pytest.approx([0, 0, 2 * VANISHING], abs=0, rel=1e-6)
