@@ -1,8 +1,8 @@
 """How often ``medrail slim`` would take a network that is worse by just the margin: 2,000 pairs a row.
 
 A one-sided test at 5 % may do so in 5 % of them: more is a promise broken, less is strength given away. Beside it stand
-what the usual ways would do (the t test of the differences, DeLong's interval, the percentile bootstrap, each at the same
-level), how often a network that is as good as the other passes, and where every test of so few patients must fail.
+what the usual ways would do (the t test of the differences, DeLong's interval, the percentile bootstrap, each at the
+same level), how often a network that is as good as the other passes, and where any test of so few patients must fail.
 """
 
 from __future__ import annotations
@@ -148,9 +148,7 @@ def measures(repeats: int) -> Iterator[record.Measure]:
 _TOLD: dict[Test, str] = {delong: "DeLong", t_test: "t test", percentile: "percentile bootstrap"}
 
 
-def _measure(
-    kind: str, setting: Setting, patients: int, rate: float, repeats: int, usual: str = ""
-) -> record.Measure:
+def _measure(kind: str, setting: Setting, patients: int, rate: float, repeats: int, usual: str = "") -> record.Measure:
     name = f"noninferiority/{kind}/{setting.metric}/{setting.name}/{patients}"
     values = (round(100 * one, 2) for one in (rate, *wilson(rate, repeats)))
     return record.Measure(name, *values, "%", repeats, f"{setting.told}{usual and '; ' + usual}")

@@ -120,6 +120,4 @@ def _squashed(scores: np.ndarray) -> np.ndarray:
 def _classified(truth: np.ndarray, scores: np.ndarray) -> Answers:
     ids = tuple(f"c{place:05}" for place in range(len(truth)))
     probabilities = np.stack([1 - scores, scores], axis=1)
-    return Answers(
-        "classification", ids, ids, ("a", "b"), truth, (scores > 0.5).astype(np.int64), probabilities
-    )
+    return Answers("classification", ids, ids, ("a", "b"), truth, (scores > 0.5).astype(np.int64), probabilities)

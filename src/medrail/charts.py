@@ -163,27 +163,21 @@ def draw_marks(
     levels: Sequence[tuple[float, str]] = (),
     front: Points = (),
 ) -> Path:
-    """Points with upright intervals by group, x on a logarithmic scale; ``levels`` are lines across, with their names."""
-    with _figure(path, (7.2, 4.6)) as figure:
+    """Points with upright intervals by group, x on a logarithmic scale; ``levels`` are named lines across."""
+    with _figure(path, (8.4, 4.6)) as figure:
         axes = figure.add_subplot()
         for height, label in levels:
             axes.axhline(height, color="#555555", linewidth=1, linestyle="--")
-            axes.annotate(
-                label, (1.0, height), xycoords=("axes fraction", "data"), fontsize=7, ha="right", va="bottom"
-            )
+            axes.annotate(label, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
         for place, (name, marks) in enumerate(groups.items()):
             colour = COLOURS[place % len(COLOURS)]
             for mark in marks:
                 if math.isfinite(mark.low) and math.isfinite(mark.high):
                     axes.plot([mark.x, mark.x], [mark.low, mark.high], color=colour, linewidth=1.4, alpha=0.7)
                 if mark.ring:
-                    axes.plot(
-                        [mark.x], [mark.y], marker="o", markersize=14, markerfacecolor="none", color="#000000"
-                    )
+                    axes.plot([mark.x], [mark.y], marker="o", markersize=14, markerfacecolor="none", color="#000000")
                 if mark.label:
-                    axes.annotate(
-                        mark.label, (mark.x, mark.y), textcoords="offset points", xytext=(6, 4), fontsize=7
-                    )
+                    axes.annotate(mark.label, (mark.x, mark.y), textcoords="offset points", xytext=(6, 4), fontsize=7)
             axes.plot(
                 [mark.x for mark in marks],
                 [mark.y for mark in marks],
@@ -203,7 +197,7 @@ def draw_marks(
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         if len(groups) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return path
 
 

@@ -115,7 +115,11 @@ def slim(arguments: argparse.Namespace, console: Console) -> int:
 
     if is_group(arguments.path):
         raise ConfigError("a group of runs", needed="one run: its folder, or the project whose newest run is meant")
-    shorthand = {"metric": arguments.metric, "margin": arguments.margin, "target_latency_ms": arguments.target_latency_ms}
+    shorthand = {
+        "metric": arguments.metric,
+        "margin": arguments.margin,
+        "target_latency_ms": arguments.target_latency_ms,
+    }
     sets = [f"slim.{key}={value}" for key, value in shorthand.items() if value is not None]
     if arguments.ratio:
         sets.append(f"slim.ratios=[{', '.join(map(str, arguments.ratio))}]")

@@ -71,9 +71,7 @@ def candidates_of(config: SlimConfig, base: Choice) -> tuple[tuple[Candidate, ..
     """
     choices, notes = _choices(config)
     ratios = sorted(dict.fromkeys(config.ratios))
-    found = [
-        Candidate(ratio, choice) for ratio in ratios for choice in choices if ratio or choice != base
-    ]
+    found = [Candidate(ratio, choice) for ratio in ratios for choice in choices if ratio or choice != base]
     return tuple(found), notes
 
 

@@ -23,7 +23,7 @@ from medrail.evaluate.same_cases import match_cases
 from medrail.evaluate.verdict import lower_is_better
 from medrail.slim.answering import SPLIT, Answered, answers_on_validation
 from medrail.slim.candidates import Candidate, candidates_of
-from medrail.slim.making import PLAIN, Making, MakeProgress, size_mb
+from medrail.slim.making import PLAIN, Making, size_mb
 from medrail.slim.outcome import Kind, Outcome, Row, choose, with_verdicts
 from medrail.slim.race import EAGER, SERVED, Runner, Timed, race
 from medrail.types import Case
@@ -58,13 +58,13 @@ def judge(making: Making) -> Outcome:
         answered[name] = _answered(making, place, name)
     timed = _timed(making, {name: place for name, (_, place) in made.items()})
     rows = [
-        _row(BASE, "as it is served now", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
+        _row("as it is served now", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
         _eager(run, timed.get(EAGER_NAME)),
     ]
     for name, (candidate, place) in made.items():
         judged, why = _judged(base, answered[name], metric, config)
         kind: Kind = "unstructured" if candidate.unstructured else "candidate"
-        row = _row(name, candidate.told, kind, candidate, place, timed.get(name), answered[name], judged, metric)
+        row = _row(candidate.told, kind, candidate, place, timed.get(name), answered[name], judged, metric)
         rows.append(row if not why else _refused(row, why))
     less = lower_is_better(metric)
     verdicts = with_verdicts(rows, lower_is_better=less)
@@ -123,13 +123,11 @@ def _first(error: MedrailError) -> str:
     return str(error).splitlines()[0]
 
 
-def _judged(
-    base: Answered, candidate: Answered, metric: str, config: Config
-) -> tuple[NonInferiority | None, str]:
+def _judged(base: Answered, candidate: Answered, metric: str, config: Config) -> tuple[NonInferiority | None, str]:
     """The test, or why there is none."""
     lost = sorted(candidate.failed.keys() - base.failed.keys())
     if lost:
-        return None, f"it cannot answer {len(lost)} cases that the base answers ({lost[0]}: {candidate.failed[lost[0]]})"
+        return None, f"no answer in {len(lost)} cases that the base answers ({lost[0]}: {candidate.failed[lost[0]]})"
     matched = match_cases({"base": base.answers, "candidate": candidate.answers}, common=True)
     both = matched.answers
     return (
@@ -143,7 +141,6 @@ def _refused(row: Row, why: str) -> Row:
 
 
 def _row(
-    name: str,
     told: str,
     kind: Kind,
     candidate: Candidate,
@@ -154,7 +151,7 @@ def _row(
     metric: str,
 ) -> Row:
     return Row(
-        name=name,
+        name=BASE if kind == "base" else candidate.name,
         told=told if kind != "base" else f"{told} ({candidate.choice})",
         kind=kind,
         ratio=candidate.ratio,
@@ -207,9 +204,7 @@ def _timed(making: Making, runs: dict[str, Run]) -> dict[str, Timed]:
         rounds=slim.timed_rounds,
         progress=making.make_progress("Timing"),
     )
-    write_json(
-        place, {"fingerprint": asked.fingerprint, "timed": {name: one.to_json() for name, one in found.items()}}
-    )
+    write_json(place, {"fingerprint": asked.fingerprint, "timed": {name: one.to_json() for name, one in found.items()}})
     return found
 
 
@@ -250,5 +245,3 @@ def _machine() -> dict[str, Any]:
     from medrail.slim.processor import flags, processor_name
 
     return {"processor": processor_name(), "flags": list(flags()), "processors": processors()}
-
-

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medrail.bundle import Choice, choose_engine, load_network
-from medrail.bundle.engines import FP32, INT8
+from medrail.bundle.engines import INT8
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.cases import read_table, write_table
 from medrail.config import Config
@@ -24,6 +24,8 @@ from medrail.slim.run import prune_run, sparsify_run
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json
 
+_MADE_OTHERWISE = "exists and was made from"
+"""What is said of a run of the same name by whoever makes them."""
 MakeProgress = Callable[[str], "Progress | None"]
 PLAIN = Choice()
 """How every network is run that nobody chose an engine for."""
@@ -81,13 +83,14 @@ class Making:
         name = source_name(ratio, unstructured=unstructured)
         if name in self._sources:
             return self._sources[name]
+        asked = (self.run, self.config, self.inner, self.prepared)
         if not ratio:
             run = self.run
         elif unstructured:
-            run = sparsify_run(self.run, self.config, self.inner, self.prepared, ratio, run_name=name)
+            run = self._anew(name, lambda: sparsify_run(*asked, ratio, run_name=name))
         else:
             told = self.make_progress(f"Pruning {ratio:.0%}")
-            run = prune_run(self.run, self.config, self.inner, self.prepared, ratio, run_name=name, progress=told)
+            run = self._anew(name, lambda: prune_run(*asked, ratio, run_name=name, progress=told))
         if run != self.run:
             exported(run, self.config, self.workspace, self.prepared)
             fit_calibration(run, self.config, self.workspace, self.cases)
@@ -98,10 +101,22 @@ class Making:
         name = f"{source_name(candidate.ratio, unstructured=candidate.unstructured)}-{INT8}"
         if name not in self._sources:
             told = self.make_progress(f"Quantising {candidate.ratio:.0%} pruned")
-            run = quantise_run(source, self.config, self.inner, self.prepared, run_name=name, progress=told)
+            asked = (source, self.config, self.inner, self.prepared)
+            run = self._anew(name, lambda: quantise_run(*asked, run_name=name, progress=told))
             fit_calibration(run, self.config, self.workspace, self.cases)
             self._sources[name] = run
         return self._sources[name]
+
+    def _anew(self, name: str, make: Callable[[], Run]) -> Run:
+        """What is made; one of that name that was made otherwise, with settings of before, gives way to it."""
+        try:
+            return make()
+        except RunError as error:
+            there = self.inner.run(name)
+            if not error.found.startswith(_MADE_OTHERWISE) or not there.passport.is_file():
+                raise
+            shutil.rmtree(there.folder)
+            return make()
 
 
 def exported(run: Run, config: Config, workspace: Workspace, prepared: Sequence[Case]) -> None:
@@ -148,7 +163,7 @@ def _is_of(place: Run, fingerprint: str) -> bool:
         load_network(place.folder, threads=1, calibrated=False)
     except (MedrailError, OSError):
         return False
-    return known
+    return bool(known)
 
 
 _COPIED = ("config.yaml", "images.json", "metrics.jsonl", "curves.png", "passport.json")
@@ -178,7 +193,7 @@ def copy_run(source: Run, target: Run, workspace: Workspace) -> None:
 
 
 def _linked(source: Path, target: Path) -> None:
-    """Another name of the same file, which is only ever replaced as a whole; a copy where the disk has no such thing."""
+    """Another name of the same file, which is only ever replaced as a whole; a copy where the disk cannot."""
     try:
         os.link(source, target)
     except OSError:
@@ -188,10 +203,3 @@ def _linked(source: Path, target: Path) -> None:
 def size_mb(run: Run) -> float:
     """Of the network's file (10^6 bytes)."""
     return round(run.network.stat().st_size / 1e6, 3)
-
-
-def is_plain(choice: Choice) -> bool:
-    """Whether it is how every run is served, in fp32 by ONNX Runtime."""
-    return choice == PLAIN and choice.precision == FP32
-
-

@@ -53,7 +53,7 @@ def draw_tradeoff(outcome: Outcome, path: Path) -> Path:
         title=f"{outcome.run}: latency and {title}, {outcome.patients} validation patients",
         x="milliseconds a case, from the file to the answer",
         y=f"difference of {title} to the run as served now",
-        levels=[(0.0, "as served now"), (margin, f"margin {outcome.margin:g}")],
+        levels=[(0.0, ""), (margin, f"margin {outcome.margin:g}")],
         front=[(row.latency_ms, row.judged.difference if row.judged else 0.0) for row in drawn],
     )
 

@@ -155,7 +155,9 @@ class _Tally:
         self.memory_mb = other.memory_mb
 
     def timed(self, *, is_base: bool) -> Timed:
-        faster = None if is_base else faster_than([_whole(one) for one in self.bases], [_whole(one) for one in self.mine])
+        faster = (
+            None if is_base else faster_than([_whole(one) for one in self.bases], [_whole(one) for one in self.mine])
+        )
         network = (
             None if is_base else faster_than([one["model"] for one in self.bases], [one["model"] for one in self.mine])
         )
@@ -190,9 +192,7 @@ def _whole(parts: Mapping[str, float]) -> float:
     return sum(parts[part] for part in PARTS)
 
 
-def _group_raced(
-    group: Sequence[Runner], table: Path, threads: int, rounds: int
-) -> Iterator[tuple[str, _Tally]]:
+def _group_raced(group: Sequence[Runner], table: Path, threads: int, rounds: int) -> Iterator[tuple[str, _Tally]]:
     """(name, one round of it), as they are measured; the last ones bring throughput and memory."""
     order = np.random.default_rng(0)
     cases = sum(1 for _ in table.open(encoding="utf-8")) - 1

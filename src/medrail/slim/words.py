@@ -23,19 +23,22 @@ WORDS: Mapping[str, Both] = {
         "Left is faster. Height is the difference to the run as it is served now, with its 90 % interval. A candidate "
         "is non-inferior if its whole interval lies above the margin. The grey line joins those that nothing beats in "
         "both.",
-        "越靠左越快。纵轴为与当前所用模型的差值及其 90% 区间；整个区间在界值之上者为非劣效。灰线连接在速度与精度上均不被超越者。",
+        "越靠左越快。纵轴为与当前所用模型的差值及其 90% 区间；整个区间在界值之上者为非劣效。"
+        "灰线连接在速度与精度上均不被超越者。",
     ),
     "table": ("All candidates", "全部候选"),
     "table_means": (
         "On {n} validation cases of {patients} patients. Times are of whole answers on this machine: read, prepare, "
         "model, post-processing; everyone in turns, each in a process of its own. File: the network alone.",
-        "在 {patients} 名患者的 {n} 个验证病例上。时间为本机完整回答的耗时（读取、预处理、模型、后处理），各候选轮流、各在独立进程中计时。文件大小仅指网络。",
+        "在 {patients} 名患者的 {n} 个验证病例上。时间为本机完整回答的耗时（读取、预处理、模型、后处理），"
+        "各候选轮流、各在独立进程中计时。文件大小仅指网络。",
     ),
     "confirmed": ("The test cases", "测试病例"),
     "confirmed_means": (
         "Choosing the fastest of many that passed is a look at the best luck of many. So the chosen one was asked of "
         "cases that had no part in the choice, once. These have now been asked {looks} time(s) for this run.",
-        "从多个通过者中选最快的，难免含有运气成分。因此被选者再用未参与选择的测试病例检验一次。该运行的测试病例至今已被使用 {looks} 次。",
+        "从多个通过者中选最快的，难免含有运气成分。因此被选者再用未参与选择的测试病例检验一次。"
+        "该运行的测试病例至今已被使用 {looks} 次。",
     ),
     "unseen": (
         "What no test of so few can show: failures that hit fewer than {share} of such patients may not have been "

@@ -102,9 +102,7 @@ def _is(there: Run, candidate: Run) -> bool:
     return bool(read_json(there.passport).get("fingerprint") == read_json(candidate.passport)["fingerprint"])
 
 
-def _on_test(
-    project: Project, run: Run, forward: Run, outcome: Outcome, make_progress: MakeProgress
-) -> NonInferiority:
+def _on_test(project: Project, run: Run, forward: Run, outcome: Outcome, make_progress: MakeProgress) -> NonInferiority:
     from medrail.evaluate.entrants import read_member
     from medrail.evaluate.noninferiority import non_inferiority
     from medrail.evaluate.same_cases import match_cases
