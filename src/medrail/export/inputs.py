@@ -68,7 +68,7 @@ def mixtures(inputs: Sequence[FloatArray], seed: int = 0) -> FloatArray:
 def _mixture(inputs: Sequence[FloatArray], source: np.random.Generator) -> FloatArray:
     order = np.concatenate([source.permutation(len(inputs)) for _ in range(-(-MIXED // len(inputs)))])[:MIXED]
     spatial = range(1, inputs[0].ndim)
-    parts = [np.flip(inputs[index], [axis for axis in spatial if source.integers(2)]) for index in order]
+    parts = [np.flip(inputs[index], tuple(axis for axis in spatial if source.integers(2))) for index in order]
     mean = np.mean(parts, axis=0, dtype=np.float64)
     axes = tuple(spatial)
     middle = mean.mean(axis=axes, keepdims=True)
@@ -84,7 +84,9 @@ def _input(spec: NetworkSpec, image: Image, mask: Image | None, source: np.rando
     corner = []
     for axis, (have, want) in enumerate(zip(grid, size, strict=True)):
         room = max(0, have - want)
-        corner.append(int(source.integers(room + 1)) if centre is None else int(np.clip(centre[axis] - want // 2, 0, room)))
+        corner.append(
+            int(source.integers(room + 1)) if centre is None else int(np.clip(centre[axis] - want // 2, 0, room))
+        )
     box = tuple(slice(start, start + want) for start, want in zip(corner, size, strict=True))
     window = np.asarray(image.voxels[(slice(None), *box)], dtype=np.float32)
     missing = [want - have for have, want in zip(window.shape[1:], size, strict=True)]

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.bundle.reference import REFERENCE_FILE
 from medrail.config import Config
-from medrail.errors import ExportError, RunError
+from medrail.errors import RunError
 from medrail.export import export_network
 from medrail.export.inputs import FloatArray, mixtures, network_inputs
 from medrail.export.network import checked_gap
@@ -75,7 +75,9 @@ def quantise_run(
     """
     passport = read_json(parent.passport)
     if not passport.get("finished"):
-        raise RunError("the training is not finished", where=str(parent.folder), remedy="`medrail train` goes on with it.")
+        raise RunError(
+            "the training is not finished", where=str(parent.folder), remedy="`medrail train` goes on with it."
+        )
     if not (parent.network.is_file() and parent.network.with_name(NETWORK_SPEC_FILE).is_file()):
         export_network(parent, config, workspace, cases)
     described = read_json(parent.network.with_name(NETWORK_SPEC_FILE))
