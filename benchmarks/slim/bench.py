@@ -201,6 +201,5 @@ def _said(name: str, result: Mapping[str, Any]) -> Sequence[str]:
     return (f"{name}: {result['sentence']}.", *(f"{name}: {note}." for note in result["notes"]))
 
 
-
 if __name__ == "__main__":
     main()

@@ -124,6 +124,7 @@ def slim(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.ratio:
         sets.append(f"slim.ratios=[{', '.join(map(str, arguments.ratio))}]")
     project, run = stages.open_run(arguments.path, [*arguments.set, *sets], accept_leak=arguments.accept_leak)
+    run = stages.unslimmed(project, run, named=(Path(arguments.path) / "passport.json").is_file())
     with console.progress() as bars:
         result = stages.slim_run(project, run, bars)
     values = dict(result.values)

@@ -48,7 +48,9 @@ def slim(run: Run, capsys: pytest.CaptureFixture[str], *words: str, margin: str 
     """Exit code and the JSON object. With 4 patients whose answers stay right the bound is at -0.53."""
     sets = [word for entry in SETS for word in ("--set", entry)]
     ratios = ["--ratio", "0", "--ratio", "0.5"]
-    code = cli.main(["slim", str(run.folder), "--metric", "accuracy", "--margin", margin, *ratios, *sets, "--json", *words])
+    code = cli.main(
+        ["slim", str(run.folder), "--metric", "accuracy", "--margin", margin, *ratios, *sets, "--json", *words]
+    )
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -80,6 +82,8 @@ def test_what_is_accepted_becomes_a_run_like_any_other(pictures, clock, capsys) 
     assert again["confirmed"]["looks"] == 1
     assert {path: path.stat().st_mtime_ns for path in workspace.runs.rglob("network.onnx")} == made
 
+    assert cli.main(["slim", str(slimmed.folder)]) == 1
+    assert f"Slim {run.name} with other settings" in capsys.readouterr().err
     assert cli.main(["export", str(slimmed.folder), "--json"]) == 0
     bundle = Path(json.loads(capsys.readouterr().out)["bundle"])
     assert bundle.name == "1-slim"

@@ -13,12 +13,10 @@ from medrail.bundle import Choice
 from medrail.cases import write_table
 from medrail.config import Config
 from medrail.errors import MedrailError
-from medrail.evaluate import Measured
 from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import point
-from medrail.evaluate.compare import DEFAULT_METRICS, remeasured
+from medrail.evaluate.compare import DEFAULT_METRICS
 from medrail.evaluate.noninferiority import NonInferiority, non_inferiority
-from medrail.evaluate.paired import Drawing
 from medrail.evaluate.same_cases import match_cases
 from medrail.evaluate.verdict import lower_is_better
 from medrail.slim.answering import SPLIT, Answered, answers_on_validation
@@ -159,7 +157,7 @@ def _row(
         engine=candidate.choice.engine,
         run=run.folder.name if kind == "base" else f"{run.folder.parent.name}/{run.folder.name}",
         file_mb=size_mb(run),
-        metric=_value(answered.answers, metric),
+        value=point(answered.answers.statistics()[metric], len(answered.answers.ids)),
         judged=judged,
         timed=timed,
     )
@@ -169,14 +167,6 @@ def _eager(run: Run, timed: Timed | None) -> Row:
     file_mb = round(run.best.stat().st_size / 1e6, 3)
     told = "torch, as one would serve it without exporting (fp32, eager)"
     return Row(EAGER_NAME, told, "eager", 0.0, "fp32", "torch", run.folder.name, file_mb, timed=timed)
-
-
-def _value(answers: Answers, metric: str) -> Measured:
-    try:
-        return remeasured(answers, Drawing(resamples=500))[metric]
-    except (KeyError, ValueError):
-        value = point(answers.statistics()[metric], len(answers.ids))
-        return Measured(value, float("nan"), float("nan"), len(answers.ids), "no interval")
 
 
 @dataclass(frozen=True)

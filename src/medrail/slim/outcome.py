@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from medrail.evaluate.bootstrap import Measured
 from medrail.evaluate.glossary import title_of
 from medrail.evaluate.noninferiority import NonInferiority
 from medrail.slim.race import Timed
@@ -25,14 +24,12 @@ class Row:
         set to zero; "candidate".
     run:
         Folder of its run.
-    metric:
-        On the validation cases; None: not judged (the network is the base's).
+    value:
+        The metric on the validation cases; NaN: not judged (the network is the base's).
     judged:
         Against the base; None of the base itself, and where it could not be judged.
     timed:
         None where it could not be made.
-    macs, parameters:
-        Of the pruned network; 0: as the base.
     accepted:
         Non-inferior, and faster with certainty.
     why_not:
@@ -49,7 +46,7 @@ class Row:
     engine: str
     run: str
     file_mb: float
-    metric: Measured | None = None
+    value: float = math.nan
     judged: NonInferiority | None = None
     timed: Timed | None = None
     accepted: bool = False
@@ -84,7 +81,7 @@ class Row:
             "front": self.front,
             "file_mb": self.file_mb,
             "run": self.run,
-            "value": self.metric.to_json() if self.metric else None,
+            "value": _finite(self.value),
             "judged": judged.to_json() if judged else None,
             "timed": self.timed.to_json() if self.timed else None,
         }
@@ -233,16 +230,17 @@ def _why_not(row: Row) -> str:
 
 def _on_front(row: Row, rows: Sequence[Row], lower_is_better: bool) -> bool:
     """Pareto: no other has a latency and a metric that are both at least as good, and one of them better."""
-    if row.metric is None or row.timed is None or row.kind == "unstructured":
+    if not _has_place(row):
         return False
     sign = -1.0 if lower_is_better else 1.0
-    mine = (row.latency_ms, -sign * row.metric.value)
-    others = [
-        (other.latency_ms, -sign * other.metric.value)
-        for other in rows
-        if other is not row and other.metric is not None and other.timed is not None and other.kind != "unstructured"
-    ]
+    mine = (row.latency_ms, -sign * row.value)
+    others = [(other.latency_ms, -sign * other.value) for other in rows if other is not row and _has_place(other)]
     return not any(one[0] <= mine[0] and one[1] <= mine[1] and one != mine for one in others)
+
+
+def _has_place(row: Row) -> bool:
+    """Whether both of its numbers are known and it may be taken."""
+    return math.isfinite(row.value) and row.timed is not None and row.kind != "unstructured"
 
 
 def choose(rows: Sequence[Row], target_latency_ms: float = 0, *, lower_is_better: bool = False) -> str:
@@ -254,9 +252,9 @@ def choose(rows: Sequence[Row], target_latency_ms: float = 0, *, lower_is_better
     accepted = [row for row in rows if row.accepted]
     if not target_latency_ms:
         return max(accepted, key=_times_as_fast).name if accepted else ""
-    within = [row for row in accepted if row.latency_ms <= target_latency_ms and row.metric]
+    within = [row for row in accepted if row.latency_ms <= target_latency_ms]
     sign = -1.0 if lower_is_better else 1.0
-    return max(within, key=lambda row: sign * row.metric.value).name if within else ""  # type: ignore[union-attr]
+    return max(within, key=lambda row: sign * row.value).name if within else ""
 
 
 def _times_as_fast(row: Row) -> float:

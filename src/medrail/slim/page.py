@@ -90,7 +90,7 @@ def _cells(row: Row, outcome: Outcome) -> tuple[str, ...]:
         f"{timed.cases_per_s:.3g}" if timed else "",
         f"{row.file_mb:.3g}",
         f"{timed.memory_mb:.0f}" if timed and math.isfinite(timed.memory_mb) else "",
-        f"{row.metric.value:{form}}" if row.metric else "",
+        f"{row.value:{form}}" if math.isfinite(row.value) else "",
         difference,
         verdict_of(row, outcome)[0],
     )

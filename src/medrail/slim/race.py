@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from medrail.bundle.stopwatch import MANY, MEMORY, ONE, PARTS
+from medrail.cases import read_table
 from medrail.errors import RunError
 from medrail.types import Progress
 from medrail.workspace import Run
@@ -33,6 +34,8 @@ MOST_TOGETHER = 8
 EAGER = "medrail.slim.eager"
 SERVED = "medrail.bundle.stopwatch"
 _MANY_EVERY = 3
+_ENOUGH_S = 600
+"""Of one group: after the least number of rounds no further one is begun then."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def race(
     threads:
         Of the inference engines; 0: all cores.
     rounds:
-        5 or more.
+        5 or more; fewer than asked for, but not fewer than 5, where they take more than ten minutes.
 
     Returns
     -------
@@ -195,9 +198,10 @@ def _whole(parts: Mapping[str, float]) -> float:
 def _group_raced(group: Sequence[Runner], table: Path, threads: int, rounds: int) -> Iterator[tuple[str, _Tally]]:
     """(name, one round of it), as they are measured; the last ones bring throughput and memory."""
     order = np.random.default_rng(0)
-    cases = sum(1 for _ in table.open(encoding="utf-8")) - 1
+    cases = len(read_table(table))
     with ExitStack() as held:
         asked = {runner.name: held.enter_context(_process(runner, table, threads)) for runner in group}
+        begin = time.perf_counter()
         for number in range(rounds):
             found: dict[str, Mapping[str, float]] = {}
             many: dict[str, list[float]] = {runner.name: [] for runner in group}
@@ -209,11 +213,15 @@ def _group_raced(group: Sequence[Runner], table: Path, threads: int, rounds: int
                 for place in order.permutation(len(group)):
                     runner = group[place]
                     many[runner.name].append(asked[runner.name].ask(MANY)["cases_per_s"])
+            enough = number + 1 >= LEAST_ROUNDS and time.perf_counter() - begin > _ENOUGH_S
+            last = enough or number + 1 == rounds
             for runner in group:
                 name = runner.name
-                memory_mb = asked[name].ask(MEMORY)["peak_mb"] if number == rounds - 1 else None
+                memory_mb = asked[name].ask(MEMORY)["peak_mb"] if last else None
                 tally = _Tally([found[name]], [found[group[0].name]], many[name], memory_mb or math.nan)
                 yield name, tally
+            if last:
+                return
 
 
 class _Asked:

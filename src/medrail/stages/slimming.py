@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medrail.cases import Leaked, leak_sentence, read_record
+from medrail.errors import RunError
+from medrail.lock import Busy, locked
 from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.preparing import in_store
 from medrail.stages.project import MakeProgress, Project, StageResult, timed
@@ -35,7 +39,7 @@ def slim_run(project: Project, run: Run, make_progress: MakeProgress = lambda _:
     from medrail.slim.page import header, table, write_outcome
     from medrail.slim.promote import check_free
 
-    with timed() as seconds:
+    with timed() as seconds, _alone(run):
         check_free(run, project.workspace)
         network(project, run)
         leaked = {split: leaked_cases(_on(project, split), run, make_progress) for split in _judged_on(project, run)}
@@ -60,6 +64,48 @@ def slim_run(project: Project, run: Run, make_progress: MakeProgress = lambda _:
         failed=not outcome.accepted,
         values={**outcome.to_json(), "header": list(header()), "table": [list(row) for row in table(outcome)]},
     )
+
+
+def unslimmed(project: Project, run: Run, *, named: bool) -> Run:
+    """The run that is to be slimmed: of a project whose newest run was made by slimming, the one it was made of.
+
+    Parameters
+    ----------
+    named:
+        Whether the run itself was given, and not its project.
+
+    Raises
+    ------
+    RunError
+        If a slimmed run was given.
+    """
+    passport = read_json(run.passport)
+    whose = (passport.get("slim") or {}).get("judged", {}).get("of")
+    if whose is None:
+        return run
+    if named:
+        raise RunError(
+            "this is a slimmed run",
+            where=str(run.folder),
+            needed="the run that it was made of: a loss within the margin twice may be twice the margin",
+            remedy=f"Slim {whose} with other settings.",
+        )
+    return project.workspace.run(whose)
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Hold the run's slim folder against other processes."""
+    run.slim.mkdir(exist_ok=True)
+    try:
+        with locked(run.slim / ".lock"):
+            yield
+    except Busy as busy:
+        raise RunError(
+            f"another process (number {busy.note.get('process', 'unknown')}) is slimming it",
+            where=str(run.folder),
+            remedy="Wait until it has ended and repeat: what is finished is not done again.",
+        ) from None
 
 
 def _on(project: Project, split: SplitName) -> Project:
