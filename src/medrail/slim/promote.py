@@ -80,7 +80,8 @@ def promote(run: Run, forward: Run, workspace: Workspace, says: Mapping[str, Any
     """
     passport = read_json(forward.passport)
     slim = {**(passport.get("slim") or {}), JUDGED: {"of": run.name, **says}}
-    write_json(forward.passport, {**passport, "slim": slim})
+    parent = {"run": run.name, "fingerprint": read_json(run.passport).get("fingerprint", "")}
+    write_json(forward.passport, {**passport, "parent": parent, "slim": slim})
     target = workspace.run(slimmed_name(run))
     cases = read_table(forward.case_table)
     old = target.folder.with_name(f".{target.name}.old")
