@@ -452,7 +452,9 @@ class SlimConfig(_Stage):
     metric: str = Field(
         "", pattern=r"^[A-Za-z0-9_./ +()-]*$", description="what is judged, as accuracy; empty: auc, or dice"
     )
-    ratios: tuple[Fraction, ...] = Field((0, 0.3, 0.5, 0.7), description="shares that are pruned; 0: the network whole")
+    ratios: tuple[Fraction, ...] = Field(
+        (0, 0.5, 0.7, 0.85), description="shares that are pruned (see by); 0: the network whole"
+    )
     precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = Field(
         (), description="numbers that are computed in; empty: those that this CPU computes in"
     )
@@ -463,14 +465,15 @@ class SlimConfig(_Stage):
     timed_cases: Annotated[int, Field(ge=1)] = Field(8, description="validation cases that everyone is timed on")
     timed_rounds: Annotated[int, Field(ge=5)] = Field(15, description="how often, in turns")
     by: Literal["channels", "macs", "latency"] = Field(
-        "channels",
+        "macs",
         description="what a pruning ratio is a share of: channels; multiplications (macs); the time of one answer by"
         " ONNX Runtime on one thread of this machine",
     )
-    importance: Literal["l1", "l2", "taylor", "lamp", "random"] = Field(
-        "l2",
+    importance: Literal["auto", "l1", "l2", "taylor", "lamp", "random"] = Field(
+        "auto",
         description="which channels stay: the largest weights (l1, l2; lamp: beside those of their layer), those that"
-        " change the loss most (taylor), or any (random, to compare with)",
+        " change the loss most (taylor), or any (random, to compare with); auto: taylor for classification, lamp for"
+        " segmentation",
     )
     round_to: Annotated[int, Field(ge=1, le=64)] = Field(
         8, description="layers keep a multiple of so many channels, which a CPU computes together; 1: any number"

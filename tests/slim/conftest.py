@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_projects import PROJECTS, SmallProject
 
 from medrail.config import Config, parse
 from medrail.slim import prune_run
 from medrail.train import train
 from medrail.workspace import Run
+from small_projects import PROJECTS, SmallProject
 
-QUICK = {"epochs": 2, "round_to": 1}
+QUICK = {"epochs": 2, "round_to": 1, "by": "channels", "importance": "l2"}
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class Trained:
     def pruned(self, ratio: float = 0.5, name: str | None = None, progress: Any = None, **slim: Any) -> Run:
         project = self.project
         config = self.slimming(**slim)
-        return prune_run(
-            self.run, config, project.workspace, project.cases, ratio, run_name=name, progress=progress
-        )
+        return prune_run(self.run, config, project.workspace, project.cases, ratio, run_name=name, progress=progress)
 
 
 def trained(root: Path, kind: str, **settings: Any) -> Trained:

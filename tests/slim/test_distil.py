@@ -68,7 +68,7 @@ def test_following_it_brings_the_answers_together(kind: Any) -> None:
     torch.manual_seed(0)
     logits, wanted = torch.randn(KINDS[kind], requires_grad=True), torch.randn(KINDS[kind])
     optimizer, distance = torch.optim.Adam([logits], lr=0.1), guide(kind).distance
-    first = float(distance(logits, wanted))
+    first = float(distance(logits, wanted).detach())
     for _ in range(200):
         optimizer.zero_grad()
         distance(logits, wanted).backward()

@@ -45,8 +45,7 @@ def test_a_pruned_run_is_a_run(any_run: Any) -> None:
     slim = passport["slim"]
     assert slim["method"] == "structured"
     assert slim["ratio"] == 0.5
-    assert slim["after"]["channels"] < 0.7 * slim["before"]["channels"]
-    assert slim["after"]["macs"] < 0.6 * slim["before"]["macs"]
+    assert slim["after"]["macs"] <= 0.5 * slim["before"]["macs"]
     assert passport["result"]["weights_sha256"] == weights_sha256(run)
     assert passport["result"]["epochs"] == 2
     assert len(run.metrics.read_text().splitlines()) == 2
@@ -57,6 +56,7 @@ def test_a_pruned_run_is_a_run(any_run: Any) -> None:
     assert sum(p.numel() for p in network.parameters()) == slim["after"]["parameters"]
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_exported_and_told_apart(pictures: Any) -> None:
     run = pictures.pruned()
     project, opened = open_run(run.folder)
@@ -75,7 +75,7 @@ def test_it_is_evaluated_exported_and_told_apart(pictures: Any) -> None:
     rows = {row.name: row.values for row in differing({"a": whole_run, "b": opened}, {})}
     assert rows["slimmed"]["a"] == ""
     assert rows["slimmed"]["b"].startswith("structured, by l2: ")
-    assert opened.network.stat().st_size < 0.6 * whole_run.network.stat().st_size
+    assert opened.network.stat().st_size < 0.8 * whole_run.network.stat().st_size
     with pytest.raises(RunError, match=rf"made from the run {pictures.run.name} by `medrail slim`"):
         reproduce_run(run.folder)
 
@@ -130,6 +130,7 @@ def test_a_begun_run_of_other_settings_is_begun_again(pictures: Any) -> None:
     assert weights_sha256(run) == weights_sha256(pictures.pruned(ratio=0.6, name="two"))
 
 
+@pytest.mark.slow
 def test_without_epochs_nothing_is_trained(pictures: Any) -> None:
     run = pictures.pruned(epochs=0, importance="taylor")
     result = read_json(run.passport)["result"]

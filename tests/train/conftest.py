@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from small_projects import PROJECTS, SmallProject, classification_project, segmentation_project
 
 

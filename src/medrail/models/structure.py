@@ -1,8 +1,8 @@
 """Structure: how wide each layer of a network is, as plain data.
 
-A pruned network is not the one that ``build_model`` makes: its layers have fewer channels. Saving the whole module would
-need pickle, which runs code when it is opened. So what is saved is the width of each layer by its name; rebuilding is
-``build_model``, then ``apply_structure``, then ``load_state_dict``.
+A pruned network is not the one that ``build_model`` makes: its layers have fewer channels. Saving the whole module
+would need pickle, which runs code when it is opened. So what is saved is the width of each layer by its name;
+rebuilding is ``build_model``, then ``apply_structure``, then ``load_state_dict``.
 """
 
 from __future__ import annotations

@@ -47,11 +47,8 @@ class Distillation:
     def distance(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Between two networks' logits, (N, K[, [D,] H, W]); 0 where their probabilities are the same."""
         soft, target = logits / self.temperature, wanted / self.temperature
-        if self.kind == "multi_label":
-            apart = _two_sided(soft, target).mean()
-        else:
-            apart = _divergence(soft, target).mean()
-        apart = apart * self.temperature**2
+        apart_at = _two_sided if self.kind == "multi_label" else _divergence
+        apart = apart_at(soft, target).mean() * self.temperature**2
         if self.kind == "segmentation":
             apart = apart + 1 - _soft_dice(logits.softmax(1), wanted.softmax(1))
         return apart

@@ -28,4 +28,4 @@ def give_gradients(network: nn.Module, material: Material) -> None:
     loss_of = make_loss(settings, config.task, samples.class_counts, cpu, several_of=several_of)
     network.eval().requires_grad_().zero_grad()
     for images, targets in batches(samples, settings, 0):
-        loss_of(network(images), targets).backward()
+        torch.autograd.backward(loss_of(network(images), targets))

@@ -21,7 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from medrail.bundle.cost import answer_cost
-from medrail.config import ModelName, SlimConfig
+from medrail.config import ModelName, SlimConfig, Task
 from medrail.errors import ConfigError
 from medrail.export.onnx_file import write_onnx
 from medrail.models import MODELS
@@ -42,6 +42,13 @@ _LONGEST = {2: 64, 3: 32}
 """Pixels a side of the image that the graph is found with: its size does not matter to the channels."""
 _LEAST_LEFT = 0.25
 """Of its share of the channels a layer keeps at least so much, however unimportant it seems."""
+
+
+def resolved(config: SlimConfig, task: Task) -> SlimConfig:
+    """With the importance that ``auto`` is for a task: see docs/explanation/pruning.md."""
+    if config.importance != "auto":
+        return config
+    return config.model_copy(update={"importance": {"classification": "taylor", "segmentation": "lamp"}[task]})
 
 
 def check_prunable(name: ModelName) -> None:
@@ -85,6 +92,7 @@ def prune(network: nn.Module, name: ModelName, shape: Sequence[int], ratio: floa
     check_prunable(name)
     if not 0 < ratio < 1:
         raise ConfigError(f"a pruning ratio of {ratio:g}", needed="more than 0 and less than 1")
+    config = resolved(config, MODELS[name].task)
     if config.by == "channels":
         return _without_channels(network, name, shape, ratio, config)
     cost = _macs if config.by == "macs" else _latency_ms
@@ -184,8 +192,8 @@ def _copy(network: nn.Module) -> nn.Module:
 
 
 class _AddedApart(TorchFunctionMode):
-    """``x += y`` makes a tensor of its own: on a view, as normalisation by instance gives it, the sum would otherwise be
-    a node that both sides of the graph lose their way at.
+    """``x += y`` makes a tensor of its own. Into a view, as normalisation by instance gives it, the sum would otherwise
+    be written, and the graph would lose its way there.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

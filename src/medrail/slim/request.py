@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from medrail.config import Config
+from medrail.config import Config, SlimConfig
 from medrail.errors import RunError
+from medrail.slim.prune import resolved
 from medrail.train.checkpoint import load
 from medrail.train.schedule import fixed
 from medrail.train.weights import tensors_sha256
@@ -72,8 +73,13 @@ class Request:
         """For the passport: method, ratio and, where they matter, the settings of pruning and fine-tuning."""
         asked: dict[str, Any] = {"method": self.method, "ratio": self.ratio}
         if self.method == "structured":
-            asked |= {key: self.config.slim.model_dump(mode="json")[key] for key in SETTINGS}
+            asked |= {key: self.slim.model_dump(mode="json")[key] for key in SETTINGS}
         return asked
+
+    @property
+    def slim(self) -> SlimConfig:
+        """The settings, with what is "auto" chosen for the task."""
+        return resolved(self.config.slim, self.config.task)
 
     def fingerprint(self, training: str) -> str:
         """SHA-256 (hex) of the parent's weights, the settings, and the fingerprint of a training as fine-tuning is."""

@@ -14,7 +14,7 @@ from medrail.config import Config
 from medrail.errors import RunError
 from medrail.lock import Busy, locked
 from medrail.models.structure import structure_of
-from medrail.slim.distil import Distillation
+from medrail.slim.distil import Distillation, Kind
 from medrail.slim.gradients import give_gradients
 from medrail.slim.prune import check_prunable, flush_vanishing, prune
 from medrail.slim.request import Request
@@ -147,7 +147,7 @@ def _in_rounds(
     name: str,
     progress: Progress | None,
 ) -> Made:
-    slim, workspace, whole = request.config.slim, material.workspace, load_model(request.parent)
+    slim, workspace, whole = request.slim, material.workspace, load_model(request.parent)
     each = 1 - (1 - request.ratio) ** (1 / slim.rounds)
     network, before, rounds = whole, size_of(whole, request.shape), []
     fine_tuned: Run | None = None
@@ -177,9 +177,9 @@ def _pruned(
     if begun.is_file() and load(begun).get("made_of") == made_of:
         return network_in(begun)
     shutil.rmtree(place.folder, ignore_errors=True)
-    if request.config.slim.importance == "taylor":
+    if request.slim.importance == "taylor":
         give_gradients(network, material)
-    pruned = prune(network, request.about["model"]["name"], request.shape, ratio, request.config.slim)
+    pruned = prune(network, request.about["model"]["name"], request.shape, ratio, request.slim)
     flush_vanishing(pruned)
     content = {**request.about, "epoch": 0, "made_of": made_of, "structure": structure_of(pruned)}
     save(begun, {**content, "weights": pruned.state_dict()})
@@ -187,8 +187,8 @@ def _pruned(
 
 
 def _guide(request: Request) -> Distillation:
-    slim, data = request.config.slim, request.config.data
-    kind = "multi_label" if data.multi_label else request.config.task
+    slim, data = request.slim, request.config.data
+    kind: Kind = "multi_label" if data.multi_label else request.config.task
     dims = int(request.about["model"]["dims"])
     return Distillation(load_model(request.parent), dims, kind, slim.distil, slim.temperature)
 
@@ -202,20 +202,16 @@ def _untrained(request: Request, material: Material) -> dict[str, Any]:
     return passport.finish(begun, epochs=0, train_seconds=0.0, best_epoch=0, chosen_by=chosen, notes=[chosen])
 
 
-def _slim(
-    request: Request, before: Size, after: Size, rounds: Sequence[dict[str, Any]], said: str
-) -> dict[str, Any]:
+def _slim(request: Request, before: Size, after: Size, rounds: Sequence[dict[str, Any]], said: str) -> dict[str, Any]:
     sizes = {"before": before.to_dict(), "after": after.to_dict()}
     return {"said": said, **request.settings, **sizes, "each_round": list(rounds)}
 
 
 def _said(request: Request, before: Size, after: Size) -> str:
-    slim = request.config.slim
+    slim = request.slim
     left = {key: after.to_dict()[key] / value for key, value in before.to_dict().items()}
-    if not slim.epochs:
-        taught = "not fine-tuned"
-    else:
-        taught = "fine-tuned with distillation" if slim.distil else "fine-tuned"
+    taught = "fine-tuned with distillation" if slim.distil else "fine-tuned"
+    taught = taught if slim.epochs else "not fine-tuned"
     if slim.rounds > 1:
         taught += f" in {slim.rounds} rounds"
     return (

@@ -1,4 +1,4 @@
-"""Unstructured pruning: single weights set to zero. It makes nothing faster or smaller, and is here to be compared with.
+"""Unstructured pruning: single weights set to zero. It makes nothing faster or smaller; it is here to compare with.
 
 A convolution multiplies by a zero as slowly as by any other number, and the file stores it as any other number. Only
 whole channels that are gone (``medrail.slim.prune``) are work that is gone. See docs/explanation/pruning.md.
@@ -41,7 +41,7 @@ def zero_smallest(network: nn.Module, ratio: float) -> nn.Module:
     """
     network = copy.deepcopy(network)
     layers = [(layer, "weight") for _, layer in _layers(network)]
-    prune.global_unstructured(layers, pruning_method=prune.L1Unstructured, amount=ratio)  # type: ignore[no-untyped-call]
+    prune.global_unstructured(layers, pruning_method=prune.L1Unstructured, amount=ratio)
     for layer, name in layers:
         prune.remove(layer, name)  # type: ignore[no-untyped-call]
     return network

@@ -148,7 +148,9 @@ def carry_out(order: Order) -> Run:
         progress = order.progress if fabric.is_global_zero else None
         guide = order.start.guide if order.start else None
         with _status_told(tracker):
-            job = Job(material, samples, exact.train, place.run, begun, fabric, tracker, progress, order.on_epoch, guide)
+            job = Job(
+                material, samples, exact.train, place.run, begun, fabric, tracker, progress, order.on_epoch, guide
+            )
             _epochs(job, state)
         if fabric.is_global_zero:
             outcome = result(state, schedule, select_by(config), validated=bool(material.validation))
