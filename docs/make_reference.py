@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -258,6 +258,8 @@ def _words(annotation: Any) -> str:
         return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} or {values[-1]}"
     if origin in (Union, types.UnionType):
         return " or ".join(_words(part) for part in inner)
+    if origin is Annotated:
+        return _words(inner[0])
     if origin is tuple:
         return f"list of {_words(inner[0])}"
     if origin is dict:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from medrail.errors import BundleError, RunError
-from medrail.workspace import Workspace, find_bundle, read_json, write_json, write_text
+from medrail.workspace import Run, Workspace, find_bundle, read_json, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -59,3 +59,13 @@ def test_the_newest_run_and_bundle_are_found(tmp_path):
         write_text(hidden / "bundle.json", "{}")
     for path in (tmp_path, workspace.bundles, workspace.bundles / "m-001", newest):
         assert find_bundle(path) == newest
+
+
+def test_a_candidate_of_slimming_knows_its_project(tmp_path):
+    run = Workspace(tmp_path).run("model-001")
+    candidate = Run(run.slim / "pruned-50")
+    assert candidate.workspace == Workspace(tmp_path.resolve(), "runs/model-001/slim")
+    assert candidate.workspace.run("pruned-50") == Run(tmp_path.resolve() / "runs/model-001/slim/pruned-50")
+    trial = Run(tmp_path / "tune" / "slim" / "trial-0001")
+    assert trial.workspace == Workspace(tmp_path.resolve(), "tune/slim")
+    assert Run(trial.slim / "whole-int8").workspace.runs_in == "tune/slim/trial-0001/slim"

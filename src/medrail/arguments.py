@@ -15,6 +15,7 @@ from raw images to a served model:
   medrail check my-project                  judge the data before trusting it
   medrail run my-project                    check, prepare, train, evaluate, export
   medrail compare RUN RUN                   two runs on the same cases, tested
+  medrail slim RUN                          faster and smaller, shown to be no worse
   medrail predict my-project scan.nii.gz    answers as files
   medrail serve my-project                  answers over HTTP, with a page at /
 
@@ -68,13 +69,24 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating.add_argument(
         "--data", metavar="OTHER", help="other data: a project, a medrail.yaml, or images; reports the drop"
     )
+    slimming = _add_stage(
+        verbs, "slim", "a faster, smaller run that is shown to be no worse on the same patients, or nothing", _SLIM
+    )
+    slimming.add_argument(
+        "--ratio", metavar="R", type=_share, action="append", default=[], help="share to prune; repeatable"
+    )
+    slimming.add_argument("--metric", metavar="NAME", help="what must not get worse (default: auc, or dice)")
+    slimming.add_argument("--margin", metavar="X", help="largest loss that counts as no worse (default: 0.01)")
+    slimming.add_argument(
+        "--target-latency-ms", metavar="T", help="take the best one that answers within T instead of the fastest"
+    )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
     _add_compare(verbs)
     _add_reproduce(verbs)
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
-    for parser_of_verb in (preparing, training, tuning, evaluating, exporting, running):
+    for parser_of_verb in (preparing, training, tuning, evaluating, slimming, exporting, running):
         parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
     _add_demo(verbs)
     return parser
@@ -146,6 +158,18 @@ fitted on the validation cases. evaluation/index.html of the run shows everythin
   medrail evaluate my-project/runs/model-001 --set evaluate.split=val
   medrail evaluate my-project/runs/model-seeds-001
   medrail evaluate my-project --data other-hospital/    # external test: written to the run's external/NAME/
+"""
+_SLIM = """\
+PATH is a run's folder, or a project (its newest run). Candidates are made: channels pruned and fine-tuned, bf16 and
+int8 where this machine computes in them, ONNX Runtime and OpenVINO where they are installed. Each answers the
+validation cases and is timed end to end, in turns with the run as it is served now. Accepted is what is measured faster
+and passes a test of non-inferiority by patient: a loss of the metric by the margin or more is ruled out at 5 %. The
+fastest of these is asked of the test cases, once; if they agree, it becomes the run RUN-slim, else nothing changes
+(exit code 1). What is found lies in the run's slim/: index.html, slim.json. What is finished is not done again.
+
+  medrail slim my-project
+  medrail slim my-project/runs/model-001 --ratio 0 --ratio 0.5 --metric auc --margin 0.02
+  medrail slim my-project --target-latency-ms 20 --set slim.epochs=20
 """
 _EXPORT = """\
 PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its

@@ -141,6 +141,66 @@ def draw_points(
     return path
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A point with the interval of its height; ``ring``: it is the one that matters."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str = ""
+    ring: bool = False
+
+
+def draw_marks(
+    path: Path,
+    groups: Mapping[str, Sequence[Mark]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    levels: Sequence[tuple[float, str]] = (),
+    front: Points = (),
+) -> Path:
+    """Points with upright intervals by group, x on a logarithmic scale; ``levels`` are named lines across."""
+    with _figure(path, (8.4, 4.6)) as figure:
+        axes = figure.add_subplot()
+        for height, label in levels:
+            axes.axhline(height, color="#555555", linewidth=1, linestyle="--")
+            axes.annotate(label, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+        for place, (name, marks) in enumerate(groups.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            for mark in marks:
+                if math.isfinite(mark.low) and math.isfinite(mark.high):
+                    axes.plot([mark.x, mark.x], [mark.low, mark.high], color=colour, linewidth=1.4, alpha=0.7)
+                if mark.ring:
+                    axes.plot([mark.x], [mark.y], marker="o", markersize=14, markerfacecolor="none", color="#000000")
+                if mark.label:
+                    axes.annotate(mark.label, (mark.x, mark.y), textcoords="offset points", xytext=(6, 4), fontsize=7)
+            axes.plot(
+                [mark.x for mark in marks],
+                [mark.y for mark in marks],
+                linestyle="",
+                marker=_MARKS[place % len(_MARKS)],
+                color=colour,
+                label=name,
+            )
+        if len(front) > 1:
+            ordered = sorted(front)
+            axes.plot([at for at, _ in ordered], [height for _, height in ordered], color="#888888", linewidth=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="x", which="minor", labelsize=7)
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        if len(groups) > 1:
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return path
+
+
 def _panel(axes: Any, panel: Panel) -> None:
     if panel.diagonal:
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":")

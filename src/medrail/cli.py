@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from medrail.arguments import build_parser
 from medrail.cli_data import check, convert, deidentify, inspect
-from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, train, tune
+from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, train, tune
 from medrail.errors import ConfigError, MedrailError
 
 if TYPE_CHECKING:
@@ -273,6 +273,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "train": train,
     "tune": tune,
     "evaluate": evaluate,
+    "slim": slim,
     "export": export,
     "compare": compare,
     "reproduce": reproduce,

@@ -1,4 +1,4 @@
-"""The verbs of runs: train, tune, evaluate, export, compare, reproduce."""
+"""The verbs of runs: train, tune, evaluate, slim, export, compare, reproduce."""
 
 from __future__ import annotations
 
@@ -106,6 +106,37 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.console import shown
 
     console.next_command(leaky("medrail export", arguments), shown(folder))
+    return OK
+
+
+def slim(arguments: argparse.Namespace, console: Console) -> int:
+    from medrail import stages
+    from medrail.console import shown
+
+    if is_group(arguments.path):
+        raise ConfigError("a group of runs", needed="one run: its folder, or the project whose newest run is meant")
+    shorthand = {
+        "metric": arguments.metric,
+        "margin": arguments.margin,
+        "target_latency_ms": arguments.target_latency_ms,
+    }
+    sets = [f"slim.{key}={value}" for key, value in shorthand.items() if value is not None]
+    if arguments.ratio:
+        sets.append(f"slim.ratios=[{', '.join(map(str, arguments.ratio))}]")
+    project, run = stages.open_run(arguments.path, [*arguments.set, *sets], accept_leak=arguments.accept_leak)
+    run = stages.unslimmed(project, run, named=(Path(arguments.path) / "passport.json").is_file())
+    with console.progress() as bars:
+        result = stages.slim_run(project, run, bars)
+    values = dict(result.values)
+    header, rows = values.pop("header"), values.pop("table")
+    console.grid(header, rows)
+    console.line()
+    console.stage(result)
+    if console.as_json:
+        console.json(values)
+    if result.failed:
+        return FAILED
+    console.next_command(leaky("medrail export", arguments), shown(project.workspace.run(values["result"]).folder))
     return OK
 
 

@@ -449,6 +449,21 @@ class SlimConfig(_Stage):
     margin: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.01, description="largest loss of the metric that counts as no worse"
     )
+    metric: str = Field(
+        "", pattern=r"^[A-Za-z0-9_./ +()-]*$", description="what is judged, as accuracy; empty: auc, or dice"
+    )
+    ratios: tuple[Fraction, ...] = Field(
+        (0, 0.5, 0.7, 0.85), description="shares that are pruned (see by); 0: the network whole"
+    )
+    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = Field(
+        (), description="numbers that are computed in; empty: those that this CPU computes in"
+    )
+    engines: tuple[Literal["onnxruntime", "openvino"], ...] = Field((), description="empty: those that are installed")
+    target_latency_ms: Annotated[float, Field(ge=0)] = Field(
+        0, description="of a whole answer: of the candidates below it the best one is chosen; 0: the fastest one is"
+    )
+    timed_cases: Annotated[int, Field(ge=1)] = Field(8, description="validation cases that everyone is timed on")
+    timed_rounds: Annotated[int, Field(ge=5)] = Field(15, description="how often, in turns")
     by: Literal["channels", "macs", "latency"] = Field(
         "macs",
         description="what a pruning ratio is a share of: channels; multiplications (macs); the time of one answer by"

@@ -8,7 +8,7 @@
     DIR/check.html              the same with pictures, for a person
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl curves.png
-                                checkpoints/ network.onnx calibration.json evaluation/ external/NAME/
+                                checkpoints/ network.onnx calibration.json evaluation/ external/NAME/ slim/
     DIR/tune/STUDY/             what `medrail tune` found: best.yaml trials.csv study.json *.png, and trial-0000/ ...,
                                 each a Run
     DIR/bundles/NAME/VERSION/   what is served
@@ -35,6 +35,7 @@ from typing import Any
 
 from medrail.errors import BundleError, ConfigError, RunError
 
+SLIM = "slim"
 
 @dataclass(frozen=True)
 class Workspace:
@@ -175,6 +176,10 @@ class Run:
     def workspace(self) -> Workspace:
         """The project folder this run lies in (``DIR/runs/NAME``, of a trial ``DIR/tune/STUDY/NAME``)."""
         runs = self.folder.resolve().parent
+        if runs.name == SLIM and runs.parent.name != "tune":  # a candidate of ``medrail slim``: RUN/slim/NAME
+            slimmed = Run(runs.parent)
+            below = slimmed.workspace
+            return Workspace(below.root, f"{below.runs_in}/{slimmed.name}/{SLIM}")
         if runs.name != "runs" and runs.parent.name == "tune":
             return Workspace(runs.parent.parent, f"tune/{runs.name}")
         return Workspace(runs.parent)
@@ -239,6 +244,11 @@ class Run:
     @property
     def evaluation(self) -> Path:
         return self.folder / "evaluation"
+
+    @property
+    def slim(self) -> Path:
+        """What ``medrail slim`` found, and its candidates, each of them a Run."""
+        return self.folder / SLIM
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:

@@ -63,10 +63,10 @@ class Scored:
     defects: tuple[str, ...] = ()
 
 
-def score_case(run: Run, config: Config, predictor: Predictor, case: Case) -> Scored:
+def score_case(run: Run, config: Config, predictor: Predictor, case: Case, *, keep_mask: bool = True) -> Scored:
     """Read one case's raw file, let the predictor answer, and compare with the truth.
 
-    A predicted mask is written to run/evaluation/predictions.
+    A predicted mask is written to run/evaluation/predictions, if ``keep_mask``.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def score_case(run: Run, config: Config, predictor: Predictor, case: Case) -> Sc
         prediction.timings_ms,
         scores=scores,
         counts=counts,
-        mask_file=write_mask(prediction.mask, run.evaluation / "predictions", case.id),
+        mask_file=write_mask(prediction.mask, run.evaluation / "predictions", case.id) if keep_mask else None,
         ood_score=_score(prediction),
         unlike=bool(prediction.unlike_training),
         defects=_defects(case, image),

@@ -16,6 +16,7 @@ from medrail.stages.grouping import train_group
 from medrail.stages.preparing import prepare_cases, usable_cases
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, open_run
 from medrail.stages.reproducing import reproduce_run
+from medrail.stages.slimming import slim_run, unslimmed
 from medrail.stages.training import train_run
 from medrail.stages.tuning import ranking, tune_project
 from medrail.stages.whole import run_all
@@ -43,10 +44,12 @@ __all__ = [
     "ranking",
     "reproduce_run",
     "run_all",
+    "slim_run",
     "stop_on",
     "train_group",
     "train_run",
     "tune_project",
+    "unslimmed",
     "usable_cases",
     "write_cases",
 ]
