@@ -379,7 +379,17 @@ classifiers that have it, also the evidence for the class decided for (NAME_evid
     parser.add_argument("--series", metavar="ID", default="", help="only this one of one INPUT, as inspect calls it")
     parser.add_argument("--roi", metavar="MASK", help="region of interest, for models that crop to one; with one INPUT")
     parser.add_argument("--no-overlays", action="store_true", help="do not draw PNGs")
+    _add_engine(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+ENGINES = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino")
+
+
+def _add_engine(parser: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    """``default`` None: what the configuration says."""
+    text = "what runs the network (default: auto, what `medrail slim` chose, else the quickest that proves its answers)"
+    parser.add_argument("--engine", choices=ENGINES, default=default, help=text)
 
 
 def _add_serve(verbs: Any) -> None:
@@ -395,6 +405,7 @@ the route at POST /v1/predict/image. Never imports torch.
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=_port, help="default: 8000; 0: any free one")
     parser.add_argument("--threads", type=_threads, help="threads of the inference engine (default: all cores)")
+    _add_engine(parser, None)
     parser.add_argument("--max-upload-mb", type=_megabytes, help="largest upload (default: 512)")
     parser.add_argument(
         "--log-dir", metavar="DIR", help="folder of the log, a JSON line a request; default: logs/ of the project"

@@ -130,7 +130,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.predict import DISCLAIMER, find_inputs, predict_files
     from medrail.workspace import find_bundle
 
-    predictor = load_bundle(find_bundle(arguments.model))
+    predictor = load_bundle(find_bundle(arguments.model), engine=arguments.engine)
     inputs = find_inputs(arguments.inputs, arguments.series)
     if arguments.roi and len(inputs) != 1:
         raise ConfigError(f"--roi with {len(inputs)} inputs", needed="one input, which the mask belongs to")
@@ -175,7 +175,8 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     project = Path(arguments.model)
     is_project = (project / "medrail.yaml").is_file()
     configured = load(project).serve if is_project else ServeConfig()
-    given = {name: getattr(arguments, name) for name in ("host", "port", "threads", "max_upload_mb")}
+    settable = ("host", "port", "threads", "engine", "max_upload_mb")
+    given = {name: getattr(arguments, name) for name in settable}
     options = configured.model_copy(update={name: value for name, value in given.items() if value is not None})
     log_dir = Path(arguments.log_dir) if arguments.log_dir else project / "logs" if is_project else None
     return _serve(bundle, options, log_dir, console)
@@ -203,6 +204,7 @@ def _serve(
 
     settings = Settings(
         threads=options.threads,
+        engine=options.engine,
         max_upload_mb=options.max_upload_mb,
         log_dir=log_dir,
         log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON

@@ -27,6 +27,7 @@ from medrail.types import FourD, OnDefect, ReadOptions, VoiLut
 
 Task = Literal["classification", "segmentation"]
 DataKind = Literal["class_folders", "csv", "pairs", "dicom_folders", "medmnist", "slides"]
+EngineName = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino"]
 ModelName = Literal[
     "tiny_cnn",
     "resnet18",
@@ -472,6 +473,11 @@ class ServeConfig(_Stage):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")
     max_upload_mb: Positive = Field(512, description="larger uploads are refused")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of the inference engine; 0: all cores")
+    engine: EngineName = Field(
+        "auto",
+        description="what runs the network. auto: what `medrail slim` chose, if this machine can do it and it answers as"
+        " the reference in the bundle, else the quickest of the installed ones that does",
+    )
 
 
 class Config(_Stage):

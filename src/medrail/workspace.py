@@ -256,6 +256,11 @@ class Run:
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
     """Write a whole file or nothing: a kill in the middle leaves the old content; ``errors`` as of ``str.encode``."""
+    write_bytes(path, text.encode("utf-8", errors))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As ``write_text``, of bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -264,8 +269,8 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
         raise
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors=errors, newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:

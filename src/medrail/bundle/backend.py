@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ Backend: TypeAlias = Callable[[Batch], Batch]
 """(N, C, [D,] H, W) float32 -> logits (N, K[, [D,] H, W]) float32. An ``Engine`` is one that can say more."""
 
 LOGITS, FEATURES, EVIDENCE = "logits", "features", "evidence"
-_ORDER = (LOGITS, FEATURES, EVIDENCE)
+ORDER = (LOGITS, FEATURES, EVIDENCE)
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def fetch(backend: Backend, batch: Batch, names: tuple[str, ...]) -> Mapping[str
     return {LOGITS: backend(batch)} if LOGITS in names else {}
 
 
-def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Engine:
-    """An ONNX network on the CPU, through ONNX Runtime.
+def onnx_backend(model: str | Path | bytes, threads: int = 0, device: str = "cpu") -> Engine:
+    """An ONNX network on the CPU or a GPU, through ONNX Runtime.
 
     One session serves all threads of the process: ``InferenceSession.run`` may be called from several at once. ONNX
     Runtime computes all outputs whichever are wanted (its option to execute only what is needed works in training
@@ -65,58 +65,73 @@ def onnx_backend(model: str | Path | bytes, threads: int = 0) -> Engine:
         The ONNX file, or its bytes (so that what was verified is what is loaded).
     threads:
         Threads within one operator; 0: the CPUs this process may use.
+    device:
+        "cpu", or "cuda": the first NVIDIA GPU, in float32 without TF32, and never silently the CPU instead.
 
     Raises
     ------
     BundleError
         If the file is missing, is not an ONNX network, or its inputs and outputs are not those of a bundle: one input,
-        and either one output of any name (the logits) or several that are named as in ``Engine.outputs``.
+        and either one output of any name (the logits) or several that are named as in ``Engine.outputs``; or there is
+        no such device.
     """
-    # Read by ONNX Runtime when it is imported; medical software sends nothing to anyone.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime as ort
-
+    ort = _runtime()
     where = "" if isinstance(model, bytes) else str(model)
     if where and not Path(where).is_file():
         raise BundleError("there is no such file", where=where, remedy="`medrail export` writes the network.")
     try:
         session = ort.InferenceSession(
-            model if isinstance(model, bytes) else where, _options(ort, threads), providers=["CPUExecutionProvider"]
+            model if isinstance(model, bytes) else where, _options(ort, threads), providers=_PROVIDERS[device]
         )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's own exceptions share no base but Exception
-        raise BundleError(
-            f"not a network that ONNX Runtime can load ({_first_line(error)})",
-            where=where,
-            remedy="The file is truncated, damaged or of a newer ONNX version: export it again.",
-        ) from None
+        raise not_a_network("ONNX Runtime", error, where) from None
+    if device == "cuda" and _CUDA not in session.get_providers():
+        raise BundleError("ONNX Runtime found no GPU that it can use", where=where, remedy=_GPU)
     inputs = session.get_inputs()
-    called = _called([output.name for output in session.get_outputs()])
-    if len(inputs) != 1 or not called:
-        found = ", ".join(output.name for output in session.get_outputs())
-        raise BundleError(
-            f"{len(inputs)} inputs, and the outputs {found}",
-            needed=f"one input, and the outputs {', '.join(_ORDER)} or only the first of them",
-            where=where,
-        )
+    found = [output.name for output in session.get_outputs()]
+    names = called(found)
+    if len(inputs) != 1 or not names:
+        raise not_those(len(inputs), found, where)
     input_name, input_shape = inputs[0].name, inputs[0].shape
 
-    def run(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
+    def run(batch: Batch, wanted: tuple[str, ...]) -> Mapping[str, Batch]:
         feed = {input_name: np.ascontiguousarray(batch, dtype=np.float32)}
         try:
-            answers = session.run([called[name] for name in names], feed)
+            answers = session.run([names[name] for name in wanted], feed)
         except Exception as error:  # noqa: BLE001 - as above
             raise InputError(
-                f"the network does not take an input of shape {batch.shape} ({_first_line(error)})",
+                f"the network does not take an input of shape {batch.shape} ({first_line(error)})",
                 needed=f"{tuple(input_shape)}",
             ) from None
-        return {name: np.asarray(answer, dtype=np.float32) for name, answer in zip(names, answers, strict=True)}
+        return {name: np.asarray(answer, dtype=np.float32) for name, answer in zip(wanted, answers, strict=True)}
 
-    return Engine(tuple(called), run)
+    return Engine(tuple(names), run)
+
+
+_CUDA = "CUDAExecutionProvider"
+_PROVIDERS: Mapping[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [(_CUDA, {"use_tf32": "0"}), "CPUExecutionProvider"],
+}
+_GPU = "pip install onnxruntime-gpu in place of onnxruntime, and an NVIDIA driver"
+
+
+def cuda_problem() -> str:
+    """Why ONNX Runtime cannot use a GPU here, and what to install; "" if it was built for one."""
+    return "" if _CUDA in _runtime().get_available_providers() else f"this ONNX Runtime knows no GPU: {_GPU}"
+
+
+def _runtime() -> Any:
+    # Read by ONNX Runtime when it is imported; medical software sends nothing to anyone.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
 
 
 def _options(ort: Any, threads: int) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or _usable_cpus()
+    options.intra_op_num_threads = threads or usable_cpus()
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
@@ -124,19 +139,39 @@ def _options(ort: Any, threads: int) -> Any:
     return options
 
 
-def _called(found: list[str]) -> dict[str, str]:
+def called(found: Sequence[str]) -> dict[str, str]:
     """Our name -> the file's name; {} if they are none of ours. Bundles of old have one output of any name."""
     if len(found) == 1:
         return {LOGITS: found[0]}
-    if LOGITS not in found or not set(found) <= set(_ORDER):
+    if LOGITS not in found or not set(found) <= set(ORDER):
         return {}
-    return {name: name for name in _ORDER if name in found}
+    return {name: name for name in ORDER if name in found}
 
 
-def _usable_cpus() -> int:
+def not_a_network(engine: str, error: Exception, where: str = "") -> BundleError:
+    """What to raise where an engine cannot load a file."""
+    return BundleError(
+        f"not a network that {engine} can load ({first_line(error)})",
+        where=where,
+        remedy="The file is truncated, damaged or of a newer ONNX version: export it again.",
+    )
+
+
+def not_those(inputs: int, outputs: Sequence[str], where: str = "") -> BundleError:
+    """What to raise where a network's inputs and outputs are not those of a bundle."""
+    return BundleError(
+        f"{inputs} inputs, and the outputs {', '.join(outputs)}",
+        needed=f"one input, and the outputs {', '.join(ORDER)} or only the first of them",
+        where=where,
+    )
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use."""
     affinity: Any = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what an engine says went wrong."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""What one answer costs: time and memory of an ONNX network, in a process of its own, on one thread.
+"""What one answer costs: time and memory of an ONNX network, in a process of its own.
 
 ``answer_cost(path, shape)`` starts ``python -m medrail.bundle.cost``, which has neither torch nor a trained network in
 its memory; it loads the network by the engine that serves it, and answers one image again and again.
@@ -6,6 +6,7 @@ its memory; it loads the network by the engine that serves it, and answers one i
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import statistics
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medrail.bundle.backend import onnx_backend
+from medrail.bundle.engines import ENGINES, Choice, open_engine
 from medrail.errors import BundleError
 from medrail.machine import memory_of, peak_memory_bytes, restart_peak
 
@@ -32,7 +33,7 @@ _LIMIT_S = 600
 class AnswerCost:
     """``latency_ms``: median of one forward pass; ``memory_mb``: what loading and answering need at most (10^6 bytes).
 
-    ``memory_mb`` is NaN where the system does not tell.
+    ``memory_mb`` is NaN where the system does not tell. ``n``: the passes of which the time is the median.
     """
 
     latency_ms: float
@@ -40,20 +41,25 @@ class AnswerCost:
     n: int
 
 
-def answer_cost(path: Path, shape: Sequence[int]) -> AnswerCost:
+def answer_cost(path: Path, shape: Sequence[int], choice: Choice | None = None, threads: int = 1) -> AnswerCost:
     """Measure an ONNX file.
 
     Parameters
     ----------
     shape:
         (C, [D,] H, W) of one input.
+    choice:
+        How it is run; None: ONNX Runtime in fp32.
+    threads:
+        Of one answer; 0: all CPUs.
 
     Raises
     ------
     BundleError
-        If it cannot be loaded or does not answer.
+        If it cannot be loaded or does not answer, or this machine cannot run it so.
     """
-    command = [sys.executable, "-P", "-m", "medrail.bundle.cost", str(path), *map(str, shape)]
+    asked = json.dumps({"choice": (choice or Choice()).to_dict(), "threads": threads, "shape": list(shape)})
+    command = [sys.executable, "-P", "-m", "medrail.bundle.cost", str(path), asked]
     quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, env={**os.environ, **quiet})  # noqa: S603 - our own words
@@ -68,12 +74,15 @@ def answer_cost(path: Path, shape: Sequence[int]) -> AnswerCost:
 
 def main(arguments: Sequence[str]) -> None:
     """Print latency (ms), memory (MB or null) and the number of passes as one JSON list."""
-    import onnxruntime  # noqa: F401 - before the count begins: the engine's own code is the same for every network
-
-    batch = np.zeros((1, *map(int, arguments[1:])), dtype=np.float32)
+    asked = json.loads(arguments[1])
+    choice = Choice.from_dict(asked["choice"])
+    content = Path(arguments[0]).read_bytes()
+    batch = np.zeros((1, *asked["shape"]), dtype=np.float32)
+    if not choice.problem:
+        importlib.import_module(ENGINES[choice.engine].module)  # its own code is the same for every network
     restart_peak()
     before = memory_of()
-    backend = onnx_backend(arguments[0], threads=1)
+    backend = open_engine(content, choice, asked["threads"], at_once=1)
     for _ in range(_WARM_UP):
         backend(batch)
     passes: list[float] = []

@@ -6,16 +6,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medrail.bundle.engines import PRECISIONS, Choice
+from medrail.bundle.settle import choice_of
 from medrail.bundle.spec import NetworkSpec
 from medrail.errors import BundleError, MedrailError
 from medrail.workspace import write_json
 
-FORMAT = 2
-_READS = (1, 2)  # of 1 there are bundles; in 2 there may be a calibration, without which the answers would be others
+FORMAT = 3
+_READS = (1, 2, 3)
+# In 2 there may be a calibration, without which the answers would be others; in 3 an engine, of which an older medrail
+# knows nothing and whose answers it would not prove.
+_WITH_ENGINE = 3
 MANIFEST_FILE, MODEL_FILE, CARD_FILE = "bundle.json", "model.onnx", "card.md"
 LARGEST_MANIFEST_BYTES = 8 * 2**20
 LARGEST_FILE_BYTES = 2 * 2**30  # a protobuf message, so an ONNX file without external data, cannot be larger
@@ -54,6 +59,11 @@ class Manifest:
         How closely the ONNX network answered as the trained one: ``{cases, max_abs_difference, metric_change}``.
     files:
         File name -> size and SHA-256, for every file of the bundle except bundle.json itself.
+    engine:
+        What the judge chose to run it with; its precision "int8" says that the network is a quantised one. None: nobody
+        has chosen.
+    tolerance:
+        Precision -> the largest gap to the answers in reference.npz (``medrail.bundle.reference``).
     """
 
     name: str
@@ -63,12 +73,21 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    engine: Choice | None = None
+    tolerance: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what in (self.name, self.version, *self.files):
             if not isinstance(what, str) or not _NAME.fullmatch(what):
                 raise BundleError(
                     f"the name {what!r} in the bundle", needed="letters, digits, '.', '_' and '-', no folders"
+                )
+        for precision, limit in self.tolerance.items():
+            is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if precision not in PRECISIONS or not is_number or not 0 < limit <= 1:
+                raise BundleError(
+                    f"tolerance {limit!r} of {precision!r} in the bundle",
+                    needed=f"a number above 0 and at most 1 for {', '.join(PRECISIONS)}",
                 )
 
     @property
@@ -88,6 +107,8 @@ class Manifest:
             "metrics": {name: dict(values) for name, values in self.metrics.items()},
             "provenance": dict(self.provenance),
             "parity": dict(self.parity),
+            "engine": self.engine.to_dict() if self.engine else None,
+            "tolerance": dict(self.tolerance),
             "files": {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()},
         }
 
@@ -112,6 +133,7 @@ class Manifest:
         missing = {"name", "version", "spec", "pipeline_fingerprint", "files"} - values.keys()
         if missing:
             raise BundleError(f"{MANIFEST_FILE} lacks {', '.join(sorted(missing))}")
+        known = values["format"] >= _WITH_ENGINE
         manifest = Manifest(
             name=values["name"],
             version=values["version"],
@@ -120,6 +142,8 @@ class Manifest:
             provenance=_mapping(values, "provenance"),
             parity=_mapping(values, "parity"),
             files={name: _entry(name, entry) for name, entry in _mapping(values, "files").items()},
+            engine=choice_of(values) if known else None,
+            tolerance=_mapping(values, "tolerance") if known else {},
         )
         if manifest.spec.pipeline_fingerprint != values["pipeline_fingerprint"]:
             raise BundleError(
@@ -130,8 +154,7 @@ class Manifest:
 
     def write(self, folder: Path, file_names: Sequence[str] = (MODEL_FILE, CARD_FILE)) -> Manifest:
         """Measure the named files in ``folder``, write bundle.json beside them, and return the complete manifest."""
-        files = {name: FileEntry.of(folder / name) for name in file_names}
-        manifest = Manifest(self.name, self.version, self.spec, self.metrics, self.provenance, self.parity, files=files)
+        manifest = replace(self, files={name: FileEntry.of(folder / name) for name in file_names})
         write_json(folder / MANIFEST_FILE, manifest.to_dict())
         return manifest
 

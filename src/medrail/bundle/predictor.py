@@ -14,6 +14,7 @@ from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Backend, fetch, o
 from medrail.bundle.calibration import FINDING_FROM, Calibration, Ood
 from medrail.bundle.evidence import Places, contrast, exact_evidence, on_grid
 from medrail.bundle.probability import as_probabilities, joined_label_logits, joined_logits
+from medrail.bundle.settle import Taken
 from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, sliding_window
 from medrail.bundle.spec import NetworkSpec
 from medrail.errors import BundleError, InputError, PrepareError
@@ -57,6 +58,8 @@ class Predictor:
         What predictions are signed with.
     calibration:
         What is applied to the network's answers; None: nothing.
+    taken:
+        The engine that ``backend`` is, where it was chosen among several.
 
     Raises
     ------
@@ -65,12 +68,18 @@ class Predictor:
     """
 
     def __init__(
-        self, spec: NetworkSpec, backend: Backend, bundle_id: str = "", calibration: Calibration | None = None
+        self,
+        spec: NetworkSpec,
+        backend: Backend,
+        bundle_id: str = "",
+        calibration: Calibration | None = None,
+        taken: Taken | None = None,
     ) -> None:
         self.spec = spec
         self.backend = backend
         self.bundle_id = bundle_id
         self.calibration = calibration
+        self.taken = taken
         self.pipeline = Pipeline.from_dict(spec.pipeline)
         if calibration:
             calibration.check(spec)
@@ -83,7 +92,7 @@ class Predictor:
 
     def behind(self, wrap: Callable[[Backend], Backend]) -> Predictor:
         """The same with its backend within another one."""
-        return Predictor(self.spec, wrap(self.backend), self.bundle_id, self.calibration)
+        return Predictor(self.spec, wrap(self.backend), self.bundle_id, self.calibration, self.taken)
 
     @property
     def has_evidence(self) -> bool:

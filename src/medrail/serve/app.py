@@ -52,7 +52,13 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
             raise
         app.state.service = service
         for model in service.registry.models:
-            log.event("model", model=model.name, version=model.version, bundle_id=model.predictor.bundle_id)
+            log.event(
+                "model",
+                model=model.name,
+                version=model.version,
+                bundle_id=model.predictor.bundle_id,
+                engine=str(model.predictor.taken),
+            )
         log.event("start", medrail=__version__)
         try:
             yield

@@ -85,7 +85,7 @@ class Registry:
 
 
 def _load(folder: Path, settings: Settings, gate: Gate) -> ServedModel:
-    loaded = load_bundle(folder, settings.threads)
+    loaded = load_bundle(folder, settings.threads, settings.engine)
     manifest = Manifest.read(folder)
     card = folder / CARD_FILE
     predictor = loaded.behind(gate.around)

@@ -146,6 +146,7 @@ def _card(model: ServedModel, *, default: bool) -> ModelCard:
         dims=spec.dims,
         input=str(spec.input_kind),
         needs_roi=spec.needs_roi,
+        engine=str(model.predictor.taken.choice) if model.predictor.taken else "",
         metrics={name: dict(values) for name, values in model.manifest.metrics.items()},
     )
 

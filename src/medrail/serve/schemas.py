@@ -106,6 +106,7 @@ class ModelCard(BaseModel):
     dims: Literal[2, 3]
     input: str = Field(description="what the training images were, in words")
     needs_roi: bool = Field(description="whether a mask of the region of interest must come with each image")
+    engine: str = Field(description="what runs it here, and in which precision: as `openvino bf16`")
     metrics: dict[str, dict[str, Any]] = Field(description="metric -> value, interval, n and method on the test split")
 
 

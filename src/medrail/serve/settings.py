@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medrail.config import EngineName
+
 MEBIBYTE = 1024 * 1024
 
 Count = Annotated[int, Field(ge=0)]
@@ -24,6 +26,7 @@ class Settings(BaseModel):
         512, description="largest image as its header declares it, millions of values; looked at before decoding"
     )
     threads: Count = Field(0, description="threads of one inference; 0: all cores")
+    engine: EngineName = Field("auto", description="what runs the networks; as `serve.engine`")
     workers: Count = Field(0, description="requests decoded and answered at a time; 0: one a core")
     queue: Count = Field(32, description="requests that may wait beyond those; the next one is told to come back (429)")
     upload_timeout_s: Seconds = Field(300, description="longest time that one upload may take")

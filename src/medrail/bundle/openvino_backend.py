@@ -1,0 +1,161 @@
+"""OpenVINO behind the same call as ONNX Runtime: a batch of float32 in, logits and all else it can say out.
+
+Left to itself, OpenVINO computes in bfloat16 wherever the processor has instructions for it, and answers otherwise than
+what was evaluated. Here the precision is always said.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from medrail.bundle.backend import ORDER, Batch, Engine, called, first_line, not_a_network, not_those, usable_cpus
+from medrail.errors import BundleError, InputError
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Of what is not quantised: a quantised layer says its precision itself."""
+
+
+@cache
+def openvino_problem(precision: str) -> str:
+    """Why OpenVINO cannot compute in a precision on this CPU; "" if it can. Imports it."""
+    if precision != "bf16":
+        return ""
+    import openvino
+
+    capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "" if "BF16" in capable else "this CPU has no instructions for bfloat16"
+
+
+def openvino_backend(content: bytes, precision: str, threads: int = 0, at_once: int = 0) -> Engine:
+    """An ONNX network on the CPU, through OpenVINO.
+
+    The engine may be called from several threads at once. The network is compiled for each size of a batch that comes,
+    once: where the size is free, OpenVINO plans worse.
+
+    Parameters
+    ----------
+    content:
+        The ONNX file's bytes.
+    precision:
+        "fp32", "bf16" or "int8" (a quantised network, whose other layers are computed in fp32).
+    threads:
+        Of one inference; 0: the CPUs this process may use.
+    at_once:
+        Inferences that run at a time, while others wait; each has memory of its own. 0: as many as the CPUs carry.
+
+    Raises
+    ------
+    BundleError
+        If it is not a network that OpenVINO takes, its inputs and outputs are not those of a bundle, or OpenVINO would
+        compute in another precision.
+    """
+    import openvino
+
+    core = openvino.Core()
+    try:
+        model = core.read_model(content, b"")
+    except Exception as error:  # noqa: BLE001 - OpenVINO raises RuntimeError, and what its parsers raise
+        raise not_a_network("OpenVINO", error) from None
+    ours = _called(model.outputs)
+    if len(model.inputs) != 1 or not ours:
+        raise not_those(len(model.inputs), [name for output in model.outputs for name in sorted(output.names)])
+    threads = threads or usable_cpus()
+    streams = at_once or max(1, usable_cpus() // threads)
+    compiled = _Compiled(core, model, _settings(precision, threads, streams))
+    compiled.of_batch(1)
+
+    def run(batch: Batch, wanted: tuple[str, ...]) -> Mapping[str, Batch]:
+        return compiled.answer(np.ascontiguousarray(batch, dtype=np.float32), {name: ours[name] for name in wanted})
+
+    return Engine(tuple(ours), run)
+
+
+def _settings(precision: str, threads: int, streams: int) -> dict[str, Any]:
+    """A stream is what one inference runs in."""
+    hint = _HINTS[precision]
+    return {
+        "INFERENCE_PRECISION_HINT": hint,
+        "EXECUTION_MODE_HINT": "ACCURACY" if hint == "f32" else "PERFORMANCE",
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": streams * threads,
+        "ENABLE_CPU_PINNING": False,  # two services on one machine would be pinned to the same CPUs
+    }
+
+
+class _Compiled:
+    """The network for each size of a batch, and of each a pool of requests: one is used by one thread at a time."""
+
+    def __init__(self, core: Any, model: Any, settings: Mapping[str, Any]) -> None:
+        self._core, self._model, self._settings = core, model, settings
+        self._shape = model.inputs[0].get_partial_shape()
+        self._by_size: dict[int, tuple[Any, queue.SimpleQueue[Any]]] = {}
+        self._lock = threading.Lock()
+
+    def of_batch(self, size: int) -> tuple[Any, queue.SimpleQueue[Any]]:
+        """The network for batches of ``size``, and its requests that nobody uses."""
+        with self._lock:
+            if size not in self._by_size:
+                self._by_size[size] = (self._compile(size), queue.SimpleQueue())
+            return self._by_size[size]
+
+    def _compile(self, size: int) -> Any:
+        model = self._model.clone()
+        try:
+            if self._shape[0].is_dynamic:
+                model.reshape({model.inputs[0]: [size, *list(self._shape)[1:]]})
+            compiled = self._core.compile_model(model, "CPU", self._settings)
+        except Exception as error:  # noqa: BLE001 - as in reading
+            raise not_a_network("OpenVINO", error) from None
+        found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if found != (hint := self._settings["INFERENCE_PRECISION_HINT"]):
+            raise BundleError(f"OpenVINO would compute in {found} on this CPU", needed=str(hint))
+        return compiled
+
+    def answer(self, batch: Batch, wanted: Mapping[str, int]) -> Mapping[str, Batch]:
+        """name -> the output at that index, copied: the request's own memory is the next one's."""
+        self._check(batch)
+        compiled, free = self.of_batch(len(batch))
+        try:
+            request = free.get_nowait()
+        except queue.Empty:
+            request = compiled.create_infer_request()
+        try:
+            request.infer([batch])
+            return {
+                name: np.array(request.get_output_tensor(index).data, dtype=np.float32)
+                for name, index in wanted.items()
+            }
+        except Exception as error:  # noqa: BLE001 - as in reading
+            raise InputError(
+                f"the network does not take an input of shape {batch.shape} ({first_line(error)})",
+                needed=str(self._shape),
+            ) from None
+        finally:
+            free.put(request)
+
+    def _check(self, batch: Batch) -> None:
+        """Before anything is compiled for its size."""
+        fits = len(batch.shape) == len(self._shape) and all(
+            wanted.is_dynamic or wanted.get_length() == have
+            for wanted, have in zip(self._shape, batch.shape, strict=True)
+        )
+        if not fits or not len(batch):
+            raise InputError(
+                f"the network does not take an input of shape {batch.shape}", needed=str(self._shape)
+            )
+
+
+def _called(outputs: Sequence[Any]) -> dict[str, int]:
+    """Our name -> index of the output; {} if they are none of ours.
+
+    An output may have several names, where OpenVINO left out layers that change nothing.
+    """
+    names = [sorted(output.names) for output in outputs]
+    found = [next((name for name in ORDER if name in several), (several or [""])[0]) for several in names]
+    return {name: found.index(there) for name, there in called(found).items()}
