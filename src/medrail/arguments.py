@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="instead of a bundle: onnx, torchscript, openvino, triton; repeatable, or with commas between",
     )
     exporting.add_argument(
-        "--benchmark", action="store_true", help="instead: time it in every format, engine and precision of this machine"
+        "--benchmark", action="store_true", help="instead: time it in every format, engine and precision there is"
     )
     _add_compare(verbs)
     _add_reproduce(verbs)
@@ -458,10 +458,10 @@ was not evaluated here. The file is opened in a process with limits of time and 
         choices=_SCALES,
         help=f"on what numbers it was trained: {', '.join(_SCALES)} (caffe: as Keras' VGG and ResNet, blue first)",
     )
-    parser.add_argument("--steps", metavar="FILE", help="instead: the whole preprocessing, a YAML list as prepare.steps")
+    parser.add_argument("--steps", metavar="FILE", help="instead: all preprocessing, a YAML list as prepare.steps")
     parser.add_argument("--size", metavar="H,W", type=_sizes, help="where the file leaves it free; D,H,W of volumes")
     parser.add_argument("--channels", metavar="C", type=_count, help="where the file leaves them free")
-    parser.add_argument("--color", choices=("rgb", "bgr", "grey"), help="order of its colours (default: rgb; caffe: bgr)")
+    parser.add_argument("--color", choices=("rgb", "bgr", "grey"), help="of its colours (default: rgb; caffe: bgr)")
     parser.add_argument("--keep-aspect", action="store_true", help="pad to its size; default: stretch")
     parser.add_argument("--multi-label", action="store_true", help="an image may have none, one or several classes")
     parser.add_argument(
@@ -477,7 +477,7 @@ was not evaluated here. The file is opened in a process with limits of time and 
         default="uint8",
         help="of the raw images (default: uint8)",
     )
-    parser.add_argument("-o", "--out", metavar="DIR", default="bundles", help="where NAME/VERSION goes (default: bundles)")
+    parser.add_argument("-o", "--out", metavar="DIR", default="bundles", help="for NAME/VERSION (default: bundles)")
     parser.add_argument("--name", metavar="NAME", default="", help="default: the file's")
     parser.add_argument("--version", metavar="VERSION", default="1", help="default: 1")
     parser.add_argument("--about", metavar="TEXT", default="", help="for the card: trained on whom, by whom, licence")

@@ -67,7 +67,7 @@ def _verify(arguments: argparse.Namespace, console: Console) -> int:
 
     folder = find_bundle(arguments.bundle)
     manifest = verify_bundle(folder)
-    load_bundle(folder)
+    load_bundle(folder, engine="onnxruntime")
     console.line(f"{manifest.bundle_id}: every file is the one that was exported, and the network opens")
     console.table(tuple((name, f"{entry.bytes} bytes, {entry.sha256}") for name, entry in manifest.files.items()))
     if console.as_json:
@@ -142,5 +142,5 @@ def _steps(name: str | None) -> tuple[dict[str, Any], ...]:
     except (YAMLError, UnicodeDecodeError):
         raise ConfigError("not readable as YAML", where=where) from None
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"holds a {type(values).__name__}", needed="a list of steps, as in prepare.steps", where=where)
+        raise ConfigError(f"holds a {type(values).__name__}", needed="a list of steps, as prepare.steps", where=where)
     return tuple(values)

@@ -18,7 +18,7 @@ from medrail.adopt.given import Given
 from medrail.adopt.original import Original, largest_gap, probes_for
 from medrail.adopt.rewrite import Answer, Ending, Rewriting
 from medrail.adopt.trial import Looked, full_shape, look_at
-from medrail.bundle import InputKind, Manifest, NetworkSpec, Predictor, load_bundle, onnx_backend, verify_bundle, verify_bundle
+from medrail.bundle import InputKind, Manifest, NetworkSpec, Predictor, load_bundle, onnx_backend, verify_bundle
 from medrail.bundle.backend import Batch, Engine
 from medrail.bundle.manifest import CARD_FILE, LARGEST_FILE_BYTES, MODEL_FILE
 from medrail.bundle.reference import REFERENCE_FILE, Reference
@@ -28,7 +28,7 @@ from medrail.types import Image, Prediction
 from medrail.workspace import write_folder, write_text
 
 LARGEST_GAP = 1e-4
-"""Between the file's answer and the bundle's: in a probability, or in units of the larger of 1 and the largest logit."""
+"""Between the answers of file and bundle: in a probability, or in units of the larger of 1 and the largest logit."""
 _TOGETHER = 3
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -157,9 +157,7 @@ def _rewritten(
     return network, onnx_backend(network), [*made.changes, "it takes one image at a time"], False
 
 
-def _spec(
-    given: Given, answer: Answer, shape: tuple[int, ...], pipeline: Pipeline, *, several: bool
-) -> NetworkSpec:
+def _spec(given: Given, answer: Answer, shape: tuple[int, ...], pipeline: Pipeline, *, several: bool) -> NetworkSpec:
     """Slices of a volume are a batch for a 2-D network; one that takes a single image gets pictures alone."""
     pictures = given.dims == 2 and (given.unit in ("uint8", "uint16") or not several)
     return NetworkSpec(
@@ -180,6 +178,6 @@ def _write(bundles: Path, manifest: Manifest, network: bytes, reference: Referen
         (folder / REFERENCE_FILE).write_bytes(reference.to_bytes())
         write_text(folder / CARD_FILE, write_imported_card(manifest))
         manifest.write(folder, [MODEL_FILE, CARD_FILE, REFERENCE_FILE])
-        load_bundle(folder)
+        load_bundle(folder, engine="onnxruntime")
 
     return write_folder(bundles / manifest.name / manifest.version, fill)

@@ -35,8 +35,10 @@ def answer_of(looked: Looked, given: Given, size: tuple[int, ...]) -> Answer:
     """
     output = given.output or _only(looked)
     if output not in looked.answers:
-        names = list(looked.answers)
-        raise ConfigError(f"--output {output!r}", needed=f"one of {', '.join(names)}", remedy=did_you_mean(output, names))
+        names = ", ".join(looked.answers)
+        raise ConfigError(
+            f"--output {output!r}", needed=f"one of {names}", remedy=did_you_mean(output, [*looked.answers])
+        )
     shape = looked.answers[output]
     rank, spatial = len(shape), False
     if rank == 2 + given.dims and shape[1 if not given.channels_last else -1] and _map_of(shape, given) == size:
@@ -76,7 +78,7 @@ def ending_by(model: Any, answer: Answer, given: Given, original: Original, prob
         raise ConfigError("--multi-label, and the network ends in a softmax", needed="classes of which one is true")
     if told and (told.last or given.answers != "probabilities"):
         if told.last and given.answers == "logits":
-            raise ConfigError("--answers logits, and the network ends in a " + told.last, needed="probabilities, or auto")
+            raise ConfigError(f"--answers logits, and it ends in a {told.last}", needed="probabilities, or auto")
         return told
     if given.answers == "logits":
         return Ending(answer.output, "logits")

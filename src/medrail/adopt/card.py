@@ -17,6 +17,15 @@ _NOT_EVALUATED = (
     "those were in its training."
 )
 
+_NOTHING_SAID = (
+    "Nothing was said. Ask whoever gave it to you on whom it was trained, and under which licence it may be used."
+)
+_NOT_CALIBRATED = (
+    "Not known here. There is no calibration: its probabilities may be far from how often it is right, no threshold "
+    "was chosen, and it cannot tell an image that is unlike those of its training. Evaluate it on your own patients "
+    "before you believe it."
+)
+
 
 def write_imported_card(manifest: Manifest) -> str:
     """The text of card.md."""
@@ -36,11 +45,9 @@ def write_imported_card(manifest: Manifest) -> str:
         f"{what}\n\nThe network is {spec.dims}-D and sees {spec.channels} channels of {size} "
         f"({' x '.join('DHW'[-len(spec.grid) :])}). It expects {spec.input_kind}.",
         "## What is said of its origin",
-        imported["about"] or "Nothing was said. Ask whoever gave it to you on whom it was trained, and under which licence.",
+        imported["about"] or _NOTHING_SAID,
         "## How well",
-        "Not known here. There is no calibration: its probabilities may be far from how often it is right, no threshold "
-        "was chosen, and it cannot tell an image that is unlike those of its training. Evaluate it on your own patients "
-        "before you believe it.",
+        _NOT_CALIBRATED,
         "## Preprocessing, part of the bundle",
         "As whoever imported it said it was trained. If that is wrong, it answers all the same, and wrongly.\n\n"
         + ("\n".join(f"{number}. {_step(step)}" for number, step in enumerate(spec.pipeline, 1)) or "None."),

@@ -106,7 +106,7 @@ class Given:
         if self.size and len(self.size) != self.dims:
             raise ConfigError(
                 f"--size {','.join(map(str, self.size))}",
-                needed=f"{self.dims} numbers, as --layout {self.layout} has {self.layout[-self.dims:]}",
+                needed=f"{self.dims} numbers, as --layout {self.layout} has {self.layout[-self.dims :]}",
             )
 
     @property

@@ -23,7 +23,7 @@ _HU = 1000.0
 
 
 class Original:
-    """Answers to one prepared image at a time, (1, C, [D,] H, W), as the file itself does: in its own layout and type."""
+    """Answers to one prepared image, (1, C, [D,] H, W), as the file itself does: in its own layout and type."""
 
     def __init__(self, content: bytes, looked: Looked, given: Given) -> None:
         import onnxruntime as ort

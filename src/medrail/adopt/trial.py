@@ -132,7 +132,9 @@ def _looked(content: bytes, free: Mapping[str, int], layout: str) -> Looked:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # noqa: BLE001 - of protobuf, whichever it is here
-        raise BundleError(f"not an ONNX file ({type(error).__name__})", needed="what torch.onnx or tf2onnx writes") from None
+        raise BundleError(
+            f"not an ONNX file ({type(error).__name__})", needed="what torch.onnx or tf2onnx writes"
+        ) from None
     outside = external_tensors(model)
     if outside:
         raise BundleError(

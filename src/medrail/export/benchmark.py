@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from contextlib import contextmanager
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 

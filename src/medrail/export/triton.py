@@ -132,7 +132,7 @@ there is a Docker:
         tritonserver --model-repository=/models
 
 VERSION is a release whose ONNX backend knows the opset that `facts.json` names (opset 20 needs ONNX Runtime 1.17 or
-later). Whether it runs: `curl localhost:8000/v2/health/ready`; what a model takes: `curl localhost:8000/v2/models/NAME`.
+later). Whether it runs: `curl localhost:8000/v2/health/ready`; what it takes: `curl localhost:8000/v2/models/NAME`.
 
 **Triton runs the network, and nothing else.** A client must do what `preprocessing` in `facts.json` says, step by step
 and in that order, and read the answer as `answer` says there. In Python medrail does both:

@@ -21,7 +21,18 @@ from medrail.workspace import Run, read_json, write_json
 BENCHMARK_FILE = "benchmark.json"
 HEADER = ("format", "engine", "precision", "MB", "ms", "times as fast", "", "difference", "answers changed")
 _CALIBRATING = 32
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimddp",
+    "bf16",
+    "i8mm",
+)
 
 
 def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lambda _: None) -> StageResult:
@@ -55,9 +66,7 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
             calls = [lambda backend=one.predictor.backend: backend(batches[0]) for one in contenders]
             times = time_in_turn(calls, settings.benchmark_rounds, make_progress("Timing"))
     metric = metric_of(subject.spec)
-    rows = rows_of(
-        contenders, times, answers, judged, resamples=config.evaluate.resamples, seed=config.train.seed
-    )
+    rows = rows_of(contenders, times, answers, judged, resamples=config.evaluate.resamples, seed=config.train.seed)
     values = {
         "run": str(run.folder),
         "split": split,
@@ -121,8 +130,8 @@ def cpu_flags() -> list[str]:
 def _notes(values: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         "ms: one prepared image through the network alone, without reading, preparing and what comes after it",
-        f"times as fast, difference, changed: beside {values['base']}; {values['rounds']} rounds in turn, median with its "
-        "95 % interval; the metric's by a paired bootstrap over patients",
+        f"times as fast, difference, changed: beside {values['base']}; {values['rounds']} rounds in turn, median with "
+        "its 95 % interval; the metric's by a paired bootstrap over patients",
         *(f"not timed: {reason}" for reason in values["absent"]),
     )
 
