@@ -83,7 +83,7 @@ def test_a_cut_manifest_is_noticed(bundle: Path, tmp_path: Path, share: float) -
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values.update(format=3),
+        lambda values: values.update(format=4),
         lambda values: values.pop("format"),
         lambda values: values.pop("spec"),
         lambda values: values.update(name="../../etc"),

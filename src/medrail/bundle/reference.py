@@ -60,10 +60,7 @@ class Reference:
         return Reference(self.inputs, self.exact, _answers(backend, self.inputs))
 
     def gap(self, backend: Backend, precision: str) -> float:
-        """How far a backend's logits are from what they should be; infinite where they are no such numbers.
-
-        The root mean square of the difference, in units of that of the logits, or of 1 where that is larger: so it
-        bounds what happens to a probability, too, of which a logit changes a quarter at most.
+        """How far a backend's logits are from what they should be (see ``gap_between``).
 
         Parameters
         ----------
@@ -76,9 +73,7 @@ class Reference:
             found = _answers(backend, self.inputs)
         except ValueError:
             return float("inf")
-        if found.shape != wanted.shape or not np.isfinite(found).all():
-            return float("inf")
-        return _rms(found - wanted) / max(1.0, _rms(wanted))
+        return gap_between(wanted, found)
 
     def to_bytes(self) -> bytes:
         """The file's content; the same arrays give the same bytes."""
@@ -172,6 +167,17 @@ def places(voxels: int) -> Sequence[int]:
     """
     count = min(voxels, MOST_PLACES)
     return [index * voxels // count for index in range(count)]
+
+
+def gap_between(wanted: FloatArray, found: FloatArray) -> float:
+    """How far logits are from those that are wanted: the root mean square of the difference, in units of that of the
+    wanted ones, or of 1 where that is larger. Infinite where they are no such numbers.
+
+    So it bounds what happens to a probability, too, of which a logit changes a quarter at most.
+    """
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        return float("inf")
+    return _rms(found - wanted) / max(1.0, _rms(wanted))
 
 
 def _rms(values: FloatArray) -> float:

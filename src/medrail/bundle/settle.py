@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from medrail.bundle.backend import Engine
@@ -49,7 +49,7 @@ class Network:
     content: bytes
     judged: Choice | None = None
     reference: Reference | None = None
-    tolerance: Mapping[str, float] = TOLERANCES
+    tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCES)
 
     @property
     def precision(self) -> str:

@@ -245,6 +245,7 @@ def evaluation_fingerprint(
         "format": FORMAT,
         "network": FileEntry.of(run.network).sha256,
         "network_spec": FileEntry.of(run.network.with_name(NETWORK_SPEC_FILE)).sha256,
+        **({} if config.serve.engine == "auto" else {"engine": config.serve.engine}),
         "calibration": FileEntry.of(calibration).sha256 if calibration.is_file() else "",
         "split": wanted,
         "evaluate": config.evaluate.model_dump(mode="json"),

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from medrail.bundle import Predictor, load_network
 from medrail.bundle.backend import FEATURES, LOGITS, fetch, outputs_of
 from medrail.bundle.calibration import CALIBRATION_FILE, LARGEST_FEATURES, Calibration, Conformal, Ood
+from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.bundle.probability import as_probabilities
 from medrail.cases import FileHashes, read_roi, target_index, targets_of
@@ -36,7 +37,7 @@ from medrail.evaluate.operating import class_thresholds
 from medrail.prepare import Store, store_of
 from medrail.read import read
 from medrail.types import Case, Image, Progress
-from medrail.workspace import Run, Workspace, source_sha256
+from medrail.workspace import Run, Workspace, read_json, source_sha256
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -93,7 +94,9 @@ def fit_calibration(
     if known is not None and known.made_from.get("fingerprint") == fingerprint:
         return known, False
     path.unlink(missing_ok=True)
-    predictor = load_network(run.folder, threads=config.serve.threads, calibrated=False)
+    predictor = load_network(
+        run.folder, threads=config.serve.threads, calibrated=False, engine=config.serve.engine
+    )
     calibration = _fitted(predictor, config, store, chosen, progress)
     made_from = {**calibration.made_from, "fingerprint": fingerprint}
     calibration = replace(calibration, network_sha256=FileEntry.of(run.network).sha256, made_from=made_from)
@@ -334,6 +337,7 @@ def _fingerprint(run: Run, config: Config, store: Store, chosen: dict[str, Seque
     made_from = {
         "medrail": source_sha256(),
         "network": FileEntry.of(run.network).sha256,
+        **_engine(run, config),
         "operating_point": settings.operating_point,
         "alphas": [settings.conformal_alpha, settings.ood_alpha],
         "cases": {
@@ -353,3 +357,11 @@ def _known(path: Path) -> Calibration | None:
         return Calibration.read(path) if path.is_file() else None
     except BundleError:
         return None
+
+
+def _engine(run: Run, config: Config) -> dict[str, str]:
+    """What runs the network, where it is not ONNX Runtime as in every run that nobody chose another one for."""
+    description = run.network.with_name(NETWORK_SPEC_FILE)
+    chosen = read_json(description).get("engine") if description.is_file() else None
+    told = {"chosen": json.dumps(chosen, sort_keys=True)} if chosen else {}
+    return told if config.serve.engine == "auto" else {**told, "engine": config.serve.engine}

@@ -67,7 +67,7 @@ def evaluate(
     """
     wanted = split or config.evaluate.split
     chosen = _chosen(cases, wanted)
-    predictor = load_network(run.folder, threads=config.serve.threads)
+    predictor = load_network(run.folder, threads=config.serve.threads, engine=config.serve.engine)
     fingerprint = evaluation_fingerprint(run, config, cases, wanted, leaked)
     _clear(run)
     watch = _Watch()

@@ -12,6 +12,8 @@ from medrail.bundle import Calibration, Manifest, load_network, verify_bundle
 from medrail.bundle.calibration import CALIBRATION_FILE
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import CARD_FILE, MODEL_FILE
+from medrail.bundle.reference import REFERENCE_FILE, TOLERANCES
+from medrail.bundle.settle import choice_of
 from medrail.cases import Leaked
 from medrail.config import Config
 from medrail.errors import BundleError, RunError
@@ -54,11 +56,21 @@ def export_bundle(
     """
     manifest, evaluation, calibration = _manifest(run, config, cases, leaked)
     card = write_card(manifest, evaluation, calibration)
-    return ship(manifest, run.network, card, workspace, run.calibration if calibration else None)
+    return ship(manifest, run.network, card, workspace, beside(run, calibration))
 
 
-def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace, calibration: Path | None = None) -> Path:
-    """Fill bundles/NAME/VERSION with a network, its manifest, its card and, where there is one, its calibration.
+def beside(run: Run, calibration: Calibration | None) -> dict[str, Path]:
+    """What a bundle holds besides its network and card, of what lies in a run: name in the bundle -> file."""
+    reference = run.network.with_name(REFERENCE_FILE)
+    told = read_json(run.network.with_name(NETWORK_SPEC_FILE)).get("reference_sha256")
+    return {
+        **({CALIBRATION_FILE: run.calibration} if calibration else {}),
+        **({REFERENCE_FILE: reference} if told else {}),
+    }
+
+
+def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace, more: Mapping[str, Path]) -> Path:
+    """Fill bundles/NAME/VERSION with a network, its manifest, its card and the other files (see ``beside``).
 
     Whole or not at all; that folder.
     """
@@ -69,9 +81,9 @@ def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace, cal
         shutil.copyfile(network, filled / MODEL_FILE)
         write_text(filled / CARD_FILE, card)
         names = [MODEL_FILE, CARD_FILE]
-        if calibration:
-            shutil.copyfile(calibration, filled / CALIBRATION_FILE)
-            names.append(CALIBRATION_FILE)
+        for name, file in more.items():
+            shutil.copyfile(file, filled / name)
+            names.append(name)
         complete = manifest.write(filled, names)
         filled.chmod(0o755)
         if _existing(folder) != complete.to_dict():
@@ -100,9 +112,18 @@ def _manifest(
             remedy="Run `medrail evaluate` with the same settings, then export again.",
         )
     metrics = evaluation.to_json()["metrics"]
-    parity = read_json(run.folder / NETWORK_SPEC_FILE)["parity"]
+    described = read_json(run.folder / NETWORK_SPEC_FILE)
     provenance = _provenance(run, config, passport, evaluation, leaked)
-    manifest = Manifest(config.name, config.export.version, predictor.spec, metrics, provenance, parity)
+    manifest = Manifest(
+        config.name,
+        config.export.version,
+        predictor.spec,
+        metrics,
+        provenance,
+        described["parity"],
+        engine=choice_of(described),
+        tolerance=TOLERANCES if described.get("reference_sha256") else {},
+    )
     return manifest, evaluation, predictor.calibration
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from medrail.bundle import Calibration, Manifest, NetworkSpec
+from medrail.bundle.engines import INT8
+from medrail.bundle.reference import REFERENCE_FILE
 from medrail.cases import leak_sentence
 from medrail.evaluate import Evaluation
 
@@ -232,13 +234,27 @@ def _origin(manifest: Manifest) -> str:
         "data fingerprint": origin.get("data", {}).get("fingerprint"),
         "pipeline fingerprint": manifest.spec.pipeline_fingerprint,
         "project commit": origin.get("commit"),
-        "ONNX against torch": (
+        "engine": _engine(manifest),
+        "quantised against unquantised" if _is_quantised(manifest) else "ONNX against torch": (
             f"{parity.get('cases')} real cases, largest difference of a probability "
             f"{parity.get('max_abs_difference', math.nan):.2g}, {parity.get('metric')} changed by "
             f"{parity.get('metric_change', math.nan):.2g}"
         ),
     }
     return "\n".join(f"* {name}: {value}" for name, value in lines.items() if value)
+
+
+def _is_quantised(manifest: Manifest) -> bool:
+    return manifest.engine is not None and manifest.engine.precision == INT8
+
+
+def _engine(manifest: Manifest) -> str:
+    """What was chosen to run it, and how another one proves itself."""
+    chosen = f"{manifest.engine} was chosen; " if manifest.engine else ""
+    if not manifest.tolerance:
+        return str(manifest.engine or "")
+    limits = ", ".join(f"{limit:g} in {precision}" for precision, limit in manifest.tolerance.items())
+    return f"{chosen}any whose logits are within {limits} of those in {REFERENCE_FILE}, in units of their size"
 
 
 def _step(step: Mapping[str, Any]) -> str:

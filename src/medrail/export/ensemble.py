@@ -26,7 +26,7 @@ from medrail.config import Config
 from medrail.errors import ExportError
 from medrail.evaluate import Evaluation
 from medrail.evaluate.pooled import ordered
-from medrail.export.bundle import ship
+from medrail.export.bundle import beside, ship
 from medrail.export.card import write_card
 from medrail.export.network import check_parity, forget_calibration_of_another
 from medrail.export.onnx_file import OPSET, write_onnx
@@ -94,7 +94,7 @@ def export_ensemble(material: Material, evaluation: Evaluation) -> Path:
         material.config.name, material.config.export.version, ensemble.spec, metrics, provenance, parity
     )
     card = write_card(manifest, evaluation, ensemble.calibration)
-    return ship(manifest, place.network, card, material.workspace, place.calibration if ensemble.calibration else None)
+    return ship(manifest, place.network, card, material.workspace, beside(place, ensemble.calibration))
 
 
 def _served(evaluation: Evaluation, calibrations: Sequence[Calibration | None]) -> tuple[Evaluation, str]:

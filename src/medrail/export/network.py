@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medrail.bundle import Calibration, InputKind, Predictor, onnx_backend, write_network
+from medrail.bundle import Calibration, InputKind, Predictor, Reference, onnx_backend, write_network
 from medrail.bundle.backend import EVIDENCE
 from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
+from medrail.bundle.reference import REFERENCE_FILE
 from medrail.config import Config
 from medrail.errors import BundleError, ExportError, ReadError
+from medrail.export.inputs import MIXED, MOST_MIXTURES, mixtures, network_inputs
 from medrail.export.onnx_file import OPSET, write_onnx
 from medrail.export.parity import Parity, chosen_cases, evidence_gap, measure_parity
 from medrail.models import MODELS
@@ -44,7 +46,8 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     Returns
     -------
     run/network.onnx, which answers with logits, features and, where they are exact, evidence (see
-    ``medrail.models.evidence``); beside it lies network.json with the spec, the parity and the weights' SHA-256. A
+    ``medrail.models.evidence``); beside it lie network.json with the spec, the parity and the weights' SHA-256, and
+    reference.npz, by which another engine can prove its answers (``medrail.bundle.reference``). A
     calibration of another network that lies there is removed.
 
     Raises
@@ -65,7 +68,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     network = WithEvidence(trained_network, MODELS[about["model"]["name"]].ending, shape)
     if EVIDENCE in network.outputs:
         spec = replace(spec, cells=cell_places(network, shape))
-    for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
+    for name in (NETWORK_FILE, NETWORK_SPEC_FILE, REFERENCE_FILE):
         (run.folder / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(dir=run.folder, prefix=".export."))
     try:
@@ -78,10 +81,14 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         check_parity(parity, config.export.parity_tolerance, run)
         facts = {**parity.to_dict(), "asked_cases": config.export.parity_cases, "opset": OPSET}
         if exported.has_evidence:
-            facts["evidence_gap"] = _checked_gap(evidence_gap(exported, network.bias.detach().numpy(), store, compared))
+            facts["evidence_gap"] = checked_gap(evidence_gap(exported, network.bias.detach().numpy(), store, compared))
+        mixed = mixtures(network_inputs(spec, store, learned_from, MIXED * MOST_MIXTURES))
+        reference = folder / REFERENCE_FILE
+        reference.write_bytes(Reference.of(mixed, exported.backend, exported.backend).to_bytes())
         written = write_network(folder, spec, facts, _sha256(run.best))
         forget_calibration_of_another(run, _sha256(path))
         path.replace(run.network)
+        reference.replace(run.network.with_name(REFERENCE_FILE))
         written.replace(run.network.with_name(NETWORK_SPEC_FILE))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,7 +108,8 @@ def check_parity(parity: Parity, tolerance: float, run: Run, engines: str = "ONN
     )
 
 
-def _checked_gap(gap: float) -> float:
+def checked_gap(gap: float) -> float:
+    """The gap between logits and evidence, if it is none; else ``ExportError``."""
     if gap <= LARGEST_EVIDENCE_GAP:
         return gap
     raise ExportError(

@@ -112,7 +112,8 @@ def explainer_of(run: Run, config: Config) -> Explainer | None:
             from medrail.bundle import load_network
             from medrail.explain import make_explainer
 
-            made.append(make_explainer(run, load_network(run.folder, threads=config.serve.threads)))
+            serve = config.serve
+            made.append(make_explainer(run, load_network(run.folder, threads=serve.threads, engine=serve.engine)))
         return made[0](image, class_name, roi)
 
     return explain
@@ -178,6 +179,8 @@ def network(project: Project, run: Run) -> Path:
     description = run.folder / "network.json"
     if run.network.is_file() and description.is_file():
         known = read_json(description)
+        if known.get("quantised"):
+            return _quantised(run, known, checkpoint)
         parity, asked = known.get("parity", {}), project.config.export
         agreed = parity.get("max_abs_difference", math.inf) <= asked.parity_tolerance
         enough = parity.get("asked_cases") == asked.parity_cases
@@ -187,3 +190,20 @@ def network(project: Project, run: Run) -> Path:
 
     known = in_store(project, read_record(run).known(project.cases))
     return export_network(run, project.config, project.workspace, known)
+
+
+def _quantised(run: Run, known: Mapping[str, Any], checkpoint: str) -> Path:
+    """The network of a quantised run, which is not what its weights are exported to.
+
+    Raises
+    ------
+    RunError
+        If the weights are others than when it was made.
+    """
+    if known.get("checkpoint") == checkpoint:
+        return run.network
+    raise RunError(
+        "the quantised network was made from other weights than those beside it",
+        where=str(run.network),
+        remedy="Delete the run and quantise its parent again.",
+    )

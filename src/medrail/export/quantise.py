@@ -1,0 +1,255 @@
+"""quantise: an ONNX network -> the same in whole numbers of 8 bits, a quarter of its size.
+
+Static quantisation: every layer's weights (one scale a channel) and the range of what flows between the layers are fixed
+before the network answers, the latter by what flows there for real prepared inputs. The file is plain ONNX with
+QuantizeLinear and DequantizeLinear (Jacob et al., CVPR 2018, sections 2 and 3), which ONNX Runtime and OpenVINO turn
+into 8-bit layers of their own. Which tool does it, and why: docs/explanation/engines.md.
+
+What turns a classifier's last map into logits, features and evidence stays in float: so evidence stays exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medrail.bundle.backend import LOGITS, Engine, onnx_backend
+from medrail.bundle.reference import gap_between
+from medrail.errors import ExportError
+from medrail.export.onnx_file import forget_origin
+
+FloatArray = npt.NDArray[np.float32]
+
+TOOL = "onnxruntime.quantization"
+LARGEST_GAP = 0.05
+"""Of the logits, as ``Reference.gap``: above it layers are left in float, where that helps."""
+LARGEST_SHARE = 1 / 3
+"""Of the layers that may be left in float."""
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_AROUND = ("Add", "Concat", "MaxPool", "AveragePool", "Relu", "Clip", "Resize", "Pad", "Split")
+_AFTER_THE_MAP = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Gemm", "MatMul") + (
+    "ReduceMean",
+    "GlobalAveragePool",
+)
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What came of it.
+
+    layers:
+        How many there are with weights.
+    in_float:
+        Names of those that were left in float because of their error, besides the last one of a classifier.
+    gap:
+        Between the quantised network's logits and the exact ones, on inputs that it was not calibrated on.
+    """
+
+    layers: int
+    in_float: tuple[str, ...]
+    gap: float
+
+
+def quantise(network: Path, out: Path, batches: Sequence[FloatArray], *, exclude: Sequence[str] = ()) -> None:
+    """Write a quantised network.
+
+    Parameters
+    ----------
+    network:
+        The ONNX file, in float32.
+    out:
+        Where to write.
+    batches:
+        (N, C, [D,] H, W) each: prepared training cases, from which the ranges are found.
+    exclude:
+        Names of layers that stay in float (``layers_of``).
+
+    Raises
+    ------
+    ExportError
+        If it cannot be quantised.
+    """
+    with _Workshop(network, batches) as workshop:
+        workshop.write(out, exclude)
+
+
+def quantise_within(
+    network: Path,
+    out: Path,
+    batches: Sequence[FloatArray],
+    held_out: Sequence[FloatArray],
+    largest_gap: float = LARGEST_GAP,
+) -> Quantised:
+    """Write a quantised network, with as few layers in float as keep its answers.
+
+    First all layers are quantised. If the logits are then off by more than ``largest_gap``, the layers that add most to
+    the error stay in float: the first one, the first two, four, ..., up to a third of them. The first of these networks
+    that is within it is written; if none is, the one that is nearest, and whoever judges it sees by how much it is off.
+
+    Parameters
+    ----------
+    network, out, batches:
+        As of ``quantise``.
+    held_out:
+        Other inputs, on which the error is measured.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be quantised.
+    """
+    with _Workshop(network, batches) as workshop:
+        layers = workshop.layers
+        found = _tried(workshop, out, held_out, ())
+        if found.gap <= largest_gap or not layers:
+            return found
+        worst_first = workshop.by_error(out, held_out[:_LOOKED_AT])
+        best, count = found, 1
+        while count <= max(1, int(LARGEST_SHARE * len(layers))):
+            found = _tried(workshop, out, held_out, worst_first[:count])
+            best = min(best, found, key=lambda one: one.gap)
+            if found.gap <= largest_gap:
+                return found
+            count *= 2
+        workshop.write(out, best.in_float)
+        return best
+
+
+_LOOKED_AT = 2
+
+
+def layers_of(network: Path) -> tuple[str, ...]:
+    """The layers that can be quantised, in the order of the computation."""
+    import onnx
+
+    graph = onnx.load(network).graph
+    kept = _ending(graph)
+    return tuple(node.name for node in graph.node if node.op_type in _LAYERS and node.name not in kept)
+class _Workshop:
+    """A network that is quantised several times: its ranges are found once."""
+
+    def __init__(self, network: Path, batches: Sequence[FloatArray]) -> None:
+        if not batches:
+            raise ExportError("no inputs to calibrate by", remedy="Run `medrail prepare` first.")
+        self._network, self._batches = network, batches
+        self._folder = tempfile.TemporaryDirectory(prefix="medrail-")
+        self._float, self._ranges = Path(self._folder.name, "float.onnx"), Path(self._folder.name, "ranges.json")
+
+    def __enter__(self) -> _Workshop:
+        _fused(self._network, self._float)
+        self._graph = _loaded(self._float).graph
+        self._ending = _ending(self._graph)
+        self.exact = onnx_backend(self._network)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """As ``layers_of``."""
+        return tuple(
+            node.name for node in self._graph.node if node.op_type in _LAYERS and node.name not in self._ending
+        )
+
+    def write(self, out: Path, in_float: Sequence[str]) -> None:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+        written = Path(self._folder.name, "quantised.onnx")
+        try:
+            with _quiet():
+                quantize_static(
+                    self._float,
+                    written,
+                    _Reader(self._input, self._batches),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=[*_LAYERS, *_AROUND],
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    nodes_to_exclude=[*self._ending, *in_float],
+                    calibrate_method=CalibrationMethod.MinMax,
+                    calibration_cache_path=self._ranges,
+                )
+            model = _loaded(written)
+        except Exception as error:  # its own exceptions share no base but Exception
+            reason = (str(error).strip().splitlines() or [""])[0][:300]
+            raise ExportError(f"the network cannot be quantised ({type(error).__name__}: {reason})") from error
+        forget_origin(model)
+        out.write_bytes(model.SerializeToString(deterministic=True))
+
+    @property
+    def _input(self) -> str:
+        return str(self._graph.input[0].name)
+
+
+class _Reader:
+    """What calibrates: one batch at a time, as ``{name of the input: batch}``; None at the end."""
+
+    def __init__(self, name: str, batches: Sequence[FloatArray]) -> None:
+        self._left = iter([{name: np.ascontiguousarray(batch, dtype=np.float32)} for batch in batches])
+
+    def get_next(self) -> Mapping[str, FloatArray] | None:
+        return next(self._left, None)
+
+
+def _tried(workshop: _Workshop, out: Path, held_out: Sequence[FloatArray], in_float: Sequence[str]) -> Quantised:
+    workshop.write(out, in_float)
+    ours = onnx_backend(out)
+    exact, found = (np.concatenate([one(batch) for batch in held_out]) for one in (workshop.exact, ours))
+    return Quantised(len(workshop.layers), tuple(in_float), gap_between(exact, found))
+
+
+def _fused(network: Path, out: Path) -> None:
+    """The same network with its normalisations folded into the convolutions before them."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(out)
+    options.log_severity_level = 3
+    ort.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
+
+
+def _loaded(path: Path) -> Any:
+    import onnx
+
+    return onnx.load(path)
+
+
+def _ending(graph: Any) -> set[str]:
+    """Names of the nodes that come after the last map of a network that ends in a vector; none of one that segments."""
+    by_output = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name for tensor in graph.initializer}
+    ending: set[str] = set()
+    for output in graph.output:
+        node = by_output.get(output.name)
+        while node is not None and (
+            node.op_type in _AFTER_THE_MAP or (node.op_type == "Add" and node.input[1] in constants)
+        ):
+            ending.add(node.name)
+            node = by_output.get(node.input[0])
+    return ending
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The tool logs advice on the root logger, and warns."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

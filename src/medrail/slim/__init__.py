@@ -1,0 +1,1 @@
+"""A trained Run -> a smaller, faster one: a run like any other, with ``parent`` and ``slim`` in its passport."""
