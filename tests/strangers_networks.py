@@ -56,6 +56,8 @@ def network(
     nodes += _ending(ending, axis, weights)
     sizes = {"C": channels, **dict(zip("DHW"[5 - rank :], size, strict=True))}
     shape = [batch, *(sizes[letter] for letter in layout[1:])]
+    sizes["C"] = classes
+    answered = ["n", *(sizes[letter] for letter in layout[1:])] if maps else ["n", classes]
     elem = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
     inputs = [helper.make_tensor_value_info("input", elem, shape)]
     if as_inputs:
@@ -67,7 +69,7 @@ def network(
         nodes,
         "strangers",
         inputs,
-        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, answered)],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
         doc_string="made in /home/somebody/secret.py",
     )

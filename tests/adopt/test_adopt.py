@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def test_it_answers_as_plain_onnx_runtime(tmp_path: Path, picture: Path, layout:
     assert list(prediction.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
-@pytest.mark.parametrize(("ending", "answers"), [("sigmoid", "auto"), ("logits", "auto"), ("squashed", "probabilities")])
+@pytest.mark.parametrize(
+    ("ending", "answers"), [("sigmoid", "auto"), ("logits", "auto"), ("squashed", "probabilities")]
+)
 def test_a_single_output_is_how_probable_the_second_class_is(
     tmp_path: Path, picture: Path, ending: str, answers: Any
 ) -> None:
@@ -273,9 +276,9 @@ def test_the_command_imports_tries_verifies_and_shows(
 
 def test_no_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "theirs.onnx").write_bytes(network("softmax"))
+    words = ["bundle", "import", "theirs.onnx", "--classes", "a,b,c", "--layout", "NHWC", "--scale", "0..1"]
     code = (
-        "import sys\nfrom medrail.cli import main\n"
-        "code = main(['bundle', 'import', 'theirs.onnx', '--classes', 'a,b,c', '--layout', 'NHWC', '--scale', '0..1'])\n"
+        f"import sys\nfrom medrail.cli import main\ncode = main({words!r})\n"
         "assert not {'torch', 'monai'} & set(sys.modules)\nsys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -293,15 +296,17 @@ def test_a_network_of_pytorch_as_the_how_to_writes_it(tmp_path: Path, picture: P
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
     )
     path = tmp_path / "model.onnx"
-    torch.onnx.export(
-        model.eval(),
-        (torch.zeros(2, 3, *SIZE),),
-        path,
-        dynamo=True,
-        external_data=False,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter about torch
+        torch.onnx.export(
+            model.eval(),
+            (torch.zeros(2, 3, *SIZE),),
+            path,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
     one = adopt_function(path, given("NCHW"), tmp_path / "bundles", Label("model"))
     pixels = torch.from_numpy(np.array(PIL.Image.open(picture))).permute(2, 0, 1)[None] / 255
     with torch.no_grad():

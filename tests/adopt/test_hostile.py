@@ -42,7 +42,7 @@ def external_within(model: Any) -> None:
     """In a branch of an If, where a checker of the top level's weights does not look."""
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="../../secret")
-    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [3])
     branch = helper.make_graph([helper.make_node("Identity", ["w"], ["o"])], "branch", [], [out], [tensor])
     yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
     model.graph.initializer.append(yes)
@@ -72,8 +72,8 @@ def endless(model: Any) -> None:
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["x"], ["y"])],
         "body",
-        [yes("i", TensorProto.INT64, []), yes("go", TensorProto.BOOL, []), yes("x", TensorProto.FLOAT, None)],
-        [yes("on", TensorProto.BOOL, []), yes("y", TensorProto.FLOAT, None)],
+        [yes("i", TensorProto.INT64, []), yes("go", TensorProto.BOOL, []), yes("x", TensorProto.FLOAT, ["n", 3])],
+        [yes("on", TensorProto.BOOL, []), yes("y", TensorProto.FLOAT, ["n", 3])],
     )
     model.graph.initializer.append(helper.make_tensor("true", TensorProto.BOOL, [], [True]))
     last = model.graph.node[-1]

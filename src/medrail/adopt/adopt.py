@@ -15,7 +15,7 @@ from medrail import __version__
 from medrail.adopt.answers import answer_of, ending_by
 from medrail.adopt.card import write_imported_card
 from medrail.adopt.given import Given
-from medrail.adopt.original import Original, largest_gap, probes_for
+from medrail.adopt.original import Original, largest_gap, noise_for, real_inputs
 from medrail.adopt.rewrite import Answer, Ending, Rewriting
 from medrail.adopt.trial import Looked, full_shape, look_at
 from medrail.bundle import InputKind, Manifest, NetworkSpec, Predictor, load_bundle, onnx_backend, verify_bundle
@@ -82,8 +82,8 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     whole = full_shape(looked.input, given.layout, free)
     shape = (whole[-1], *whole[1:-1]) if given.channels_last else whole[1:]
     pipeline = given.pipeline(shape[0], shape[1:])
-    prepared = [pipeline(image) for image in tried]
-    probes = probes_for(pipeline, given, shape, prepared)
+    noise = noise_for(pipeline, given, shape)
+    probes = [*noise, *real_inputs([pipeline(image) for image in tried], given, shape)]
     original = Original(content, looked, given)
     answer = answer_of(looked, given, shape[1:])
     ending = ending_by(onnx.load_model_from_string(content), answer, given, original, probes)
@@ -117,7 +117,7 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
         provenance={"imported": imported, "medrail": __version__, "packages": packages},
         parity={"cases": len(probes), "max_abs_difference": gap, "against": "the imported file in ONNX Runtime"},
     )
-    folder = _write(bundles, manifest, network, Reference.of(np.concatenate(probes), engine, engine))
+    folder = _write(bundles, manifest, network, Reference.of(np.concatenate(noise), engine, engine))
     return Adopted(folder, verify_bundle(folder), predictions)
 
 

@@ -41,16 +41,19 @@ class Original:
         return np.asarray(self._session.run([output], feed)[0], dtype=np.float64)
 
 
-def probes_for(
-    pipeline: Pipeline, given: Given, shape: tuple[int, ...], prepared: Sequence[Image]
-) -> list[npt.NDArray[np.float32]]:
-    """Images for the network, (1, C, [D,] H, W) each: noise that was prepared as an image is, and real ones."""
+def noise_for(pipeline: Pipeline, given: Given, shape: tuple[int, ...]) -> list[Batch]:
+    """Inputs for the network, (1, C, [D,] H, W) each, of noise that was prepared as an image is: they travel in the
+    bundle, where an image of a patient must not.
+    """
     rng = np.random.default_rng(0)
-    probes = [_noise(rng, pipeline, given, shape) for _ in range(_NOISE[given.dims])]
-    for image in prepared:
-        voxels = np.asarray(image.voxels, dtype=np.float32)
-        probes.append((voxels[:, len(voxels[0]) // 2] if given.dims == 2 else voxels)[np.newaxis])
-    return [probe for probe in probes if probe.shape[1:] == shape]
+    return [_noise(rng, pipeline, given, shape) for _ in range(_NOISE[given.dims])]
+
+
+def real_inputs(prepared: Sequence[Image], given: Given, shape: tuple[int, ...]) -> list[Batch]:
+    """Inputs for the network from prepared images, of each one; not of those that have another size."""
+    all_voxels = [np.asarray(image.voxels, dtype=np.float32) for image in prepared]
+    middle = [voxels[:, len(voxels[0]) // 2] if given.dims == 2 else voxels for voxels in all_voxels]
+    return [voxels[np.newaxis] for voxels in middle if voxels.shape == shape]
 
 
 def _noise(

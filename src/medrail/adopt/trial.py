@@ -146,7 +146,7 @@ def _looked(content: bytes, free: Mapping[str, int], layout: str) -> Looked:
     if opset < LEAST_OPSET:
         raise BundleError(f"opset {opset}", needed=f"{LEAST_OPSET} or later", remedy="Export the network again.")
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(onnx.shape_inference.infer_shapes(model), full_check=True)
     except Exception as error:  # noqa: BLE001 - the checker's own, and what its shape inference raises
         raise BundleError(f"not a valid ONNX network ({_first_line(error)})") from None
     given = {one.name for one in model.graph.initializer}
