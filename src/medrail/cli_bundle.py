@@ -132,7 +132,8 @@ def _steps(name: str | None) -> tuple[dict[str, Any], ...]:
     """A YAML list, as ``prepare.steps`` is one."""
     if not name:
         return ()
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     where = f"--steps {name}"
     try:

@@ -29,6 +29,8 @@ from medrail.workspace import write_folder, write_text
 
 LARGEST_GAP = 1e-4
 """Between the answers of file and bundle: in a probability, or in units of the larger of 1 and the largest logit."""
+LARGEST_GAP_OF_HALVES = 2e-3
+"""Where the file answers in float16, which has three digits."""
 _TOGETHER = 3
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -90,10 +92,11 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     network, engine, changes, several = _rewritten(content, looked, given, answer, ending, probes)
     as_logits = ending.gives == "logits" and not ending.last
     gap = largest_gap(original, engine, answer, given, probes, logits=as_logits)
-    if not gap <= LARGEST_GAP:
+    limit = LARGEST_GAP_OF_HALVES if _in_halves(looked, answer) else LARGEST_GAP
+    if not gap <= limit:
         raise BundleError(
             f"the bundle would answer otherwise than the file, by {gap:.2g}",
-            needed=f"at most {LARGEST_GAP:g}",
+            needed=f"at most {limit:g}",
             where=str(path),
             remedy="This is a defect of medrail: please report it with the network.",
         )
@@ -119,6 +122,10 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     )
     folder = _write(bundles, manifest, network, Reference.of(np.concatenate(noise), engine, engine))
     return Adopted(folder, verify_bundle(folder), predictions)
+
+
+def _in_halves(looked: Looked, answer: Answer) -> bool:
+    return any(output.name == answer.output and output.type == "float16" for output in looked.outputs)
 
 
 def _content(path: Path) -> bytes:

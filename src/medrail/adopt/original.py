@@ -86,7 +86,7 @@ def largest_gap(
     gaps = []
     for probe in probes:
         theirs = classes_second(original(probe, answer.output), answer)
-        ours = engine(probe).astype(np.float64)
+        ours: npt.NDArray[Any] = engine(probe)
         if not logits:
             ours = np.moveaxis(
                 as_probabilities(np.moveaxis(ours, 1, 0), multi_label=given.multi_label).astype(np.float64), 0, 1

@@ -110,7 +110,8 @@ class Rewriting:
         """The new input, and what leads from it to the old one; ``shape`` is (C, [D,] H, W)."""
         from onnx import TensorProto, helper
 
-        graph, old, front = self.model.graph, looked.input, []
+        graph, old = self.model.graph, looked.input
+        front: list[Any] = []
         name = current = self._fresh(INPUT)
         if self.given.blue_first:
             order = self._constant(front, np.array([2, 1, 0], dtype=np.int64))

@@ -53,19 +53,19 @@ def enter(
         made.append(_of(subject, script.name, "torch", FP32, file, script.open(subject, folder)))
     int8 = subject.network if quantised else _quantised(subject, batches, folder / _QUANTISED_FILE, absent)
     for choice in _choices():
-        file = int8 if choice.precision == INT8 else None if quantised else subject.network
-        if file is None:
+        network = int8 if choice.precision == INT8 else None if quantised else subject.network
+        if network is None:
             continue
         if choice.problem:
             absent.append(f"{choice}: {choice.problem}")
             continue
         try:
-            engine = open_engine(file.read_bytes(), choice, subject.threads)
+            engine = open_engine(network.read_bytes(), choice, subject.threads)
         except MedrailError as error:
             absent.append(f"{choice}: {error}")
             continue
         where = choice.engine if choice.device == CPU else f"{choice.engine} {choice.device}"
-        made.append(_of(subject, "onnx", where, choice.precision, file, engine))
+        made.append(_of(subject, "onnx", where, choice.precision, network, engine))
     return Entered(tuple(made), tuple(absent))
 
 

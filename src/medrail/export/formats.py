@@ -7,7 +7,7 @@ program must know to feed it and to read its answer.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -144,7 +144,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def asked_formats(words: list[str]) -> tuple[Format, ...]:
+def asked_formats(words: Sequence[str]) -> tuple[Format, ...]:
     """The formats that ``--to`` names: each word one, or several with commas between; in that order, each once.
 
     Raises

@@ -20,6 +20,7 @@ from medrail.bundle.backend import Batch, Engine
 from medrail.errors import ExportError
 
 _TOLD_OF_ORIGIN = ".debug_pkl"
+_jit: Any = torch.jit  # parts of it have no types
 
 
 def write_torchscript(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
@@ -40,8 +41,8 @@ def write_torchscript(network: nn.Module, input_shape: tuple[int, ...], path: Pa
     example = torch.zeros(2, *input_shape)  # a batch of 1 could be taken for a constant
     try:
         with _quiet(), torch.no_grad():
-            traced = torch.jit.trace(network, (example,), check_trace=False)
-            torch.jit.save(torch.jit.freeze(traced), str(path))
+            traced: Any = _jit.trace(network, (example,), check_trace=False)
+            _jit.save(_jit.freeze(traced), str(path))
     except Exception as error:  # torch's own exceptions share no base but Exception
         reason = (str(error).strip().splitlines() or [""])[0][:300]
         raise ExportError(
@@ -60,7 +61,7 @@ def torchscript_backend(path: Path, outputs: tuple[str, ...]) -> Engine:
         The names of what it answers, in order.
     """
     with _quiet():
-        module: Any = torch.jit.load(str(path), map_location="cpu").eval()
+        module: Any = _jit.load(str(path), map_location="cpu").eval()
 
     def answer(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
         with torch.inference_mode(), _quiet():

@@ -67,7 +67,7 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
             times = time_in_turn(calls, settings.benchmark_rounds, make_progress("Timing"))
     metric = metric_of(subject.spec)
     rows = rows_of(contenders, times, answers, judged, resamples=config.evaluate.resamples, seed=config.train.seed)
-    values = {
+    values: dict[str, Any] = {
         "run": str(run.folder),
         "split": split,
         "cases": len(judged),
@@ -97,7 +97,7 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
     )
 
 
-def benchmark_table(values: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
+def benchmark_table(values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Header and rows for a person: numbers with their 95 % intervals."""
     metric = values["metric"]
     rows = [
