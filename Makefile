@@ -54,10 +54,12 @@ docs: $(READY) ## regenerate the pages that are made from the code
 # Indexes and local folders of one machine never enter a lock, nor does torch's local version.
 LOCK := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate --no-header
 lock: $(READY) ## resolve the locks anew
-	$(LOCK) --extra serve --extra train --extra dev -c requirements/constraints.txt -o requirements/dev.txt pyproject.toml
+	$(LOCK) --extra serve --extra train --extra slim --extra dev -c requirements/constraints.txt -o requirements/dev.txt pyproject.toml
 	$(LOCK) --extra serve --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(LOCK) --extra serve -c requirements/dev.txt -o requirements/serve.txt pyproject.toml
-	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements/dev.txt requirements/train.txt
+	$(LOCK) --extra serve --extra train --extra slim -c requirements/dev.txt -o requirements/slim.txt pyproject.toml
+	$(LOCK) --extra serve --extra openvino -c requirements/dev.txt -o requirements/openvino.txt pyproject.toml
+	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements/dev.txt requirements/train.txt requirements/slim.txt
 
 clean: ## remove the virtual environment and caches (never data or runs)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

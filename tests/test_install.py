@@ -21,7 +21,13 @@ from medrail.types import Image
 from small_bundles import segmenter_network, write_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-EXTRAS = {"serve": ("serve",), "train": ("serve", "train"), "dev": ("serve", "train", "dev")}
+EXTRAS = {
+    "serve": ("serve",),
+    "openvino": ("serve", "openvino"),
+    "train": ("serve", "train"),
+    "slim": ("serve", "train", "slim"),
+    "dev": ("serve", "train", "slim", "dev"),
+}
 UNWANTED = ("nvidia", "torchvision", "torchaudio", "triton", "cuda")
 
 # Runs before anything else in the child: what is not in the lock cannot be imported there.
@@ -65,7 +71,7 @@ def test_every_declared_dependency_is_in_its_lock(extra):
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_no_lock_brings_cuda_in(extra):
     assert not [name for name in locked(extra) if name.startswith(UNWANTED)]
-    assert ("torch" in locked(extra)) == (extra != "serve")
+    assert ("torch" in locked(extra)) == (extra not in ("serve", "openvino"))
 
 
 def test_nothing_from_cuda_is_installed():

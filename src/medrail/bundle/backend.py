@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,10 @@ def onnx_backend(model: str | Path | bytes, threads: int = 0, device: str = "cpu
         and either one output of any name (the logits) or several that are named as in ``Engine.outputs``; or there is
         no such device.
     """
-    ort = _runtime()
+    ort = onnx_runtime()
     where = "" if isinstance(model, bytes) else str(model)
+    if isinstance(model, bytes):
+        check_whole(model)
     if where and not Path(where).is_file():
         raise BundleError("there is no such file", where=where, remedy="`medrail export` writes the network.")
     try:
@@ -118,10 +121,11 @@ _GPU = "pip install onnxruntime-gpu in place of onnxruntime, and an NVIDIA drive
 
 def cuda_problem() -> str:
     """Why ONNX Runtime cannot use a GPU here, and what to install; "" if it was built for one."""
-    return "" if _CUDA in _runtime().get_available_providers() else f"this ONNX Runtime knows no GPU: {_GPU}"
+    return "" if _CUDA in onnx_runtime().get_available_providers() else f"this ONNX Runtime knows no GPU: {_GPU}"
 
 
-def _runtime() -> Any:
+def onnx_runtime() -> Any:
+    """The package, imported so that it tells nobody."""
     # Read by ONNX Runtime when it is imported; medical software sends nothing to anyone.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
@@ -137,6 +141,22 @@ def _options(ort: Any, threads: int) -> Any:
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     return options
+
+
+# The key of an entry that names another file (ONNX: TensorProto.external_data), however its tag and length are written.
+_ELSEWHERE = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+
+
+def check_whole(content: bytes) -> None:
+    """Refuse a network with weights in another file: engines read whatever it names in the working folder.
+
+    Raises
+    ------
+    BundleError
+        If it has any.
+    """
+    if b"location" in content and _ELSEWHERE.search(content):
+        raise BundleError("the network's weights are in another file", needed="one file with all of them")
 
 
 def called(found: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ its memory; it loads the network by the engine that serves it, and answers one i
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import statistics
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     content = Path(arguments[0]).read_bytes()
     batch = np.zeros((1, *asked["shape"]), dtype=np.float32)
     if not choice.problem:
-        importlib.import_module(ENGINES[choice.engine].module)  # its own code is the same for every network
+        ENGINES[choice.engine].imported()  # its own code is the same for every network
     restart_peak()
     before = memory_of()
     backend = open_engine(content, choice, asked["threads"], at_once=1)

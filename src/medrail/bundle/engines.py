@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, get_args
 
-from medrail.bundle.backend import Engine, cuda_problem, onnx_backend
-from medrail.bundle.openvino_backend import openvino_backend, openvino_problem
+from medrail.bundle.backend import Engine, cuda_problem, onnx_backend, onnx_runtime
+from medrail.bundle.openvino_backend import openvino_backend, openvino_problem, openvino_runtime
 from medrail.config import EngineName
 from medrail.errors import BundleError
 
@@ -101,8 +101,8 @@ class EngineEntry:
 
     what:
         One line: what it is and when it is the better one.
-    module:
-        The Python module that it is.
+    module, imported:
+        The Python module that it is, and what imports it so that it sends nothing to anyone.
     missing:
         What to install where it is not.
     cannot:
@@ -114,6 +114,7 @@ class EngineEntry:
     name: str
     what: str
     module: str
+    imported: Callable[[], Any]
     missing: str
     precisions: tuple[str, ...]
     devices: tuple[str, ...]
@@ -139,6 +140,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
                 "onnxruntime",
                 "ONNX Runtime: what a run is evaluated with; CPUs of any kind, and NVIDIA GPUs",
                 "onnxruntime",
+                onnx_runtime,
                 "pip install 'medrail[serve]'",
                 (FP32, INT8),
                 (CPU, CUDA),
@@ -149,6 +151,7 @@ ENGINES: Mapping[str, EngineEntry] = MappingProxyType(
                 "openvino",
                 "OpenVINO: x86 and Arm CPUs; mostly the quicker one for volumes, for bf16 and for int8",
                 "openvino",
+                openvino_runtime,
                 "pip install 'medrail[openvino]'",
                 PRECISIONS,
                 (CPU,),

@@ -94,9 +94,7 @@ def choose_engine(folder: str | Path, choice: Choice) -> Predictor:
     return load_network(folder, calibrated=False)
 
 
-def load_network(
-    folder: str | Path, threads: int = 0, *, calibrated: bool = True, engine: str = AUTO
-) -> Predictor:
+def load_network(folder: str | Path, threads: int = 0, *, calibrated: bool = True, engine: str = AUTO) -> Predictor:
     """The Predictor of a run's folder (``network.onnx`` + ``network.json``, and ``calibration.json`` where it is).
 
     Parameters

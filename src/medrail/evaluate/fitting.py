@@ -94,9 +94,7 @@ def fit_calibration(
     if known is not None and known.made_from.get("fingerprint") == fingerprint:
         return known, False
     path.unlink(missing_ok=True)
-    predictor = load_network(
-        run.folder, threads=config.serve.threads, calibrated=False, engine=config.serve.engine
-    )
+    predictor = load_network(run.folder, threads=config.serve.threads, calibrated=False, engine=config.serve.engine)
     calibration = _fitted(predictor, config, store, chosen, progress)
     made_from = {**calibration.made_from, "fingerprint": fingerprint}
     calibration = replace(calibration, network_sha256=FileEntry.of(run.network).sha256, made_from=made_from)

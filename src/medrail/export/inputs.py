@@ -84,7 +84,9 @@ def _input(spec: NetworkSpec, image: Image, mask: Image | None, source: np.rando
     corner = []
     for axis, (have, want) in enumerate(zip(grid, size, strict=True)):
         room = max(0, have - want)
-        corner.append(int(source.integers(room + 1)) if centre is None else int(np.clip(centre[axis] - want // 2, 0, room)))
+        corner.append(
+            int(source.integers(room + 1)) if centre is None else int(np.clip(centre[axis] - want // 2, 0, room))
+        )
     box = tuple(slice(start, start + want) for start, want in zip(corner, size, strict=True))
     window = np.asarray(image.voxels[(slice(None), *box)], dtype=np.float32)
     missing = [want - have for have, want in zip(window.shape[1:], size, strict=True)]

@@ -75,7 +75,9 @@ def quantise_run(
     """
     passport = read_json(parent.passport)
     if not passport.get("finished"):
-        raise RunError("the training is not finished", where=str(parent.folder), remedy="`medrail train` goes on with it.")
+        raise RunError(
+            "the training is not finished", where=str(parent.folder), remedy="`medrail train` goes on with it."
+        )
     if not (parent.network.is_file() and parent.network.with_name(NETWORK_SPEC_FILE).is_file()):
         export_network(parent, config, workspace, cases)
     described = read_json(parent.network.with_name(NETWORK_SPEC_FILE))
