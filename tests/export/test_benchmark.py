@@ -1,9 +1,8 @@
-"""The benchmark: everything that is installed, timed in turn, with intervals that hold and answers that are compared."""
+"""The benchmark: everything that is installed, timed in turn, with intervals that hold, and answers compared."""
 
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from medrail import stages
 from medrail.bundle import InputKind, NetworkSpec, Predictor
 from medrail.cli import main
-from medrail.export.benchmark import Contender, answer_in_turn, median_interval, one_input, rows_of, time_in_turn
+from medrail.export.benchmark import Contender, answer_in_turn, median_interval, rows_of, time_in_turn
 from medrail.types import Case, Image
 from medrail.workspace import read_json
 
@@ -109,17 +108,6 @@ def test_differences_are_paired_and_by_patient() -> None:
     assert second["difference"]["value"] == pytest.approx(second["accuracy"] - first["accuracy"])
     assert second["difference"]["low"] < second["difference"]["value"] < second["difference"]["high"]
     assert second["times_as_fast"]["value"] == 2.0
-
-
-@pytest.mark.parametrize(
-    ("dims", "size", "grid"), [(2, (4, 6), (3, 9, 5)), (3, (2, 4, 6), (3, 3, 9)), (3, (2, 4, 6), (1, 8, 8))]
-)
-def test_one_input_has_the_networks_size_whatever_the_image_s(dims: Any, size: Any, grid: Any) -> None:
-    spec = NetworkSpec("segmentation", ("a", "b"), dims, 2, (), InputKind(None, 2, ""), patch=size)
-    voxels = np.random.default_rng(0).normal(size=(2, *grid))
-    batch = one_input(SimpleNamespace(spec=spec), voxels)  # type: ignore[arg-type]
-    assert batch.shape == (1, 2, *size)
-    assert np.isin(batch, voxels.astype(np.float32)).all()
 
 
 def test_validation_cases_are_taken_before_test_cases(pictures: Any) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medrail.bundle import Predictor
@@ -172,23 +171,6 @@ def rows_of(
             }
         )
     return rows
-
-
-def one_input(predictor: Predictor, voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """A batch of one for the network from a prepared image (C, D, H, W): its middle, in the size of the network.
-
-    Where the image is smaller, its edge is repeated.
-    """
-    spec = predictor.spec
-    size = spec.patch or spec.grid
-    whole = (1, *size) if spec.dims == 2 else tuple(size)
-    image = np.asarray(voxels, dtype=np.float32)
-    lacking = [max(0, want - have) for want, have in zip(whole, image.shape[1:], strict=True)]
-    image = np.pad(image, [(0, 0), *((0, more) for more in lacking)], mode="edge")
-    starts = [(have - want) // 2 for want, have in zip(whole, image.shape[1:], strict=True)]
-    box = tuple(slice(start, start + want) for start, want in zip(starts, whole, strict=True))
-    cut = image[(slice(None), *box)]
-    return np.ascontiguousarray((cut[:, 0] if spec.dims == 2 else cut)[np.newaxis])
 
 
 @contextmanager

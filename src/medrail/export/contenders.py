@@ -14,10 +14,12 @@ from medrail.bundle.engines import CPU, ENGINES, FP32, INT8, Choice, open_engine
 from medrail.errors import MedrailError
 from medrail.export.benchmark import Contender
 from medrail.export.formats import FORMATS, TORCHSCRIPT_FILE, Subject
-from medrail.export.quantise import quantise
+from medrail.export.quantise import quantise_within
 from medrail.train import torch_backend
 
 _QUANTISED_FILE = "quantised.onnx"
+_HELD_OUT = 8
+"""Inputs that tell whether layers must stay in float; by the others the ranges are found."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Entered:
 
 
 def enter(
-    subject: Subject, weights: Path, batches: Sequence[npt.NDArray[np.float32]], folder: Path, *, quantised: bool
+    subject: Subject, weights: Path, inputs: Sequence[npt.NDArray[np.float32]], folder: Path, *, quantised: bool
 ) -> Entered:
     """Open them all. The first one is torch as it was trained; of a quantised run ONNX Runtime with its file.
 
@@ -37,8 +39,8 @@ def enter(
     ----------
     weights:
         The file of the trained weights.
-    batches:
-        Prepared training images, by which the network is quantised.
+    inputs:
+        Of the network, (C, [D,] H, W) each, from training cases: it is quantised by them.
     folder:
         For files that are needed as long as the contenders are used.
     quantised:
@@ -51,7 +53,7 @@ def enter(
         script, file = FORMATS["torchscript"], folder / TORCHSCRIPT_FILE
         script.write(subject, folder)
         made.append(_of(subject, script.name, "torch", FP32, file, script.open(subject, folder)))
-    int8 = subject.network if quantised else _quantised(subject, batches, folder / _QUANTISED_FILE, absent)
+    int8 = subject.network if quantised else _quantised(subject, inputs, folder / _QUANTISED_FILE, absent)
     for choice in _choices():
         network = int8 if choice.precision == INT8 else None if quantised else subject.network
         if network is None:
@@ -82,10 +84,12 @@ def _of(subject: Subject, name: str, engine: str, precision: str, file: Path, ba
 
 
 def _quantised(
-    subject: Subject, batches: Sequence[npt.NDArray[np.float32]], path: Path, absent: list[str]
+    subject: Subject, inputs: Sequence[npt.NDArray[np.float32]], path: Path, absent: list[str]
 ) -> Path | None:
+    batches = [one[np.newaxis] for one in inputs]
+    calibrating, held_out = batches[:-_HELD_OUT] or batches, batches[-_HELD_OUT:]
     try:
-        quantise(subject.network, path, batches)
+        quantise_within(subject.network, path, calibrating, held_out)
     except MedrailError as error:
         absent.append(f"int8: {error}")
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medrail.bundle.backend import Batch, Engine
+from medrail.bundle.openvino_backend import openvino_runtime
 from medrail.errors import ExportError
 
 XML, WEIGHTS = "model.xml", "model.bin"
@@ -29,8 +30,7 @@ def write_openvino(network: Path, folder: Path, *, half: bool = False) -> None:
     ExportError
         If OpenVINO does not know an operator of the network.
     """
-    import openvino
-
+    openvino = openvino_runtime()
     try:
         # Not convert_model, which does the same and reports its use to the makers.
         model = openvino.Core().read_model(str(network))
@@ -42,8 +42,7 @@ def write_openvino(network: Path, folder: Path, *, half: bool = False) -> None:
 
 def openvino_backend(folder: Path, threads: int = 0) -> Engine:
     """An IR on the CPU in float32, whatever the processor could do faster."""
-    import openvino
-
+    openvino = openvino_runtime()
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from medrail.bundle.backend import usable_cpus
 from medrail.cases import read_record
 from medrail.cases.listing import counted
 from medrail.errors import RunError
@@ -20,7 +23,7 @@ from medrail.workspace import Run, read_json, write_json
 
 BENCHMARK_FILE = "benchmark.json"
 HEADER = ("format", "engine", "precision", "MB", "ms", "times as fast", "", "difference", "answers changed")
-_CALIBRATING = 32
+_CALIBRATING = 40
 _FLAGS = (
     "avx2",
     "avx512f",
@@ -45,8 +48,9 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
     RunError
         If no prepared case is in either split.
     """
-    from medrail.export.benchmark import answer_in_turn, one_input, rows_of, time_in_turn, torch_threads
+    from medrail.export.benchmark import answer_in_turn, rows_of, time_in_turn, torch_threads
     from medrail.export.contenders import enter
+    from medrail.export.inputs import network_inputs
     from medrail.export.parity import metric_of
     from medrail.prepare import store_of
 
@@ -56,14 +60,15 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
         known = in_store(project, read_record(run).known(project.cases))
         split, judged = _judged(known, settings.benchmark_cases, run)
         store = store_of(config, project.workspace)
-        training = _evenly([case for case in known if case.split == "train"] or list(judged), _CALIBRATING)
-        batches = [one_input(subject.evaluated, store.load(case.id)[0].voxels) for case in training]
+        training = [case for case in known if case.split == "train"] or judged
+        inputs = network_inputs(subject.spec, store, training, _CALIBRATING)
+        one = inputs[0][np.newaxis]
         quantised = bool(read_json(run.folder / "network.json").get("quantised"))
-        with torch_threads(config.serve.threads or _cpus()):
-            entered = enter(subject, run.best, batches, Path(scratch), quantised=quantised)
+        with torch_threads(config.serve.threads or usable_cpus()):
+            entered = enter(subject, run.best, inputs, Path(scratch), quantised=quantised)
             contenders = entered.contenders
             answers = answer_in_turn(contenders, store, judged, make_progress("Answering"))
-            calls = [lambda backend=one.predictor.backend: backend(batches[0]) for one in contenders]
+            calls = [partial(contender.predictor.backend, one) for contender in contenders]
             times = time_in_turn(calls, settings.benchmark_rounds, make_progress("Timing"))
     metric = metric_of(subject.spec)
     rows = rows_of(contenders, times, answers, judged, resamples=config.evaluate.resamples, seed=config.train.seed)
@@ -73,10 +78,14 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
         "cases": len(judged),
         "patients": len({case.patient for case in judged}),
         "metric": metric,
-        "input": list(batches[0].shape),
+        "input": list(one.shape),
         "rounds": settings.benchmark_rounds,
-        "threads": config.serve.threads or _cpus(),
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": _cpus(), "flags": cpu_flags()},
+        "threads": config.serve.threads or usable_cpus(),
+        "machine": {
+            "cpu": _about_cpu("model name") or platform.machine(),
+            "cores": usable_cpus(),
+            "flags": cpu_flags(),
+        },
         "base": contenders[0].name,
         "rows": rows,
         "absent": list(entered.absent),
@@ -119,12 +128,17 @@ def benchmark_table(values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[
 
 def cpu_flags() -> list[str]:
     """Which of the instructions that low precision needs this processor has; [] where the system does not tell."""
+    there = f"{_about_cpu('flags')} {_about_cpu('Features')}".split()
+    return [flag for flag in _FLAGS if flag in there]
+
+
+def _about_cpu(name: str) -> str:
+    """What Linux says of the first processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return []
-    there = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
-    return [flag for flag in _FLAGS if flag in there]
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 
 
 def _notes(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -159,8 +173,3 @@ def _judged(cases: Sequence[Case], most: int, run: Run) -> tuple[str, list[Case]
 def _evenly(cases: Sequence[Case], most: int) -> list[Case]:
     count = min(most, len(cases))
     return [cases[index * len(cases) // count] for index in range(count)]
-
-
-def _cpus() -> int:
-    affinity: Any = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
