@@ -131,8 +131,8 @@ def test_a_layer_that_asks_for_terabytes_ends_the_trial_alone(tmp_path: Path) ->
 
 
 def test_a_network_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_room, "LIMIT_S", 8)
-    refused(tmp_path, changed(endless), "did not answer within 8 s")
+    monkeypatch.setattr(trial_room, "LIMIT_S", 4)
+    refused(tmp_path, changed(endless), "did not answer within 4 s")
 
 
 def test_a_trial_that_crashes_is_an_error_with_its_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,12 +75,12 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     InputError, PrepareError
         If it cannot answer for an image that it is tried on.
     """
-    import onnx
-
     content = _content(path)
     free = dict(zip("DHW"[3 - given.dims :], given.size, strict=False)) if given.size else {}
     free |= {"C": given.channels} if given.channels else {}
     looked = look_at(content, free, given.layout, str(path))
+    import onnx  # after that, which says how to install it
+
     whole = full_shape(looked.input, given.layout, free)
     shape = (whole[-1], *whole[1:-1]) if given.channels_last else whole[1:]
     pipeline = given.pipeline(shape[0], shape[1:])

@@ -174,6 +174,18 @@ def rows_of(
 
 
 @contextmanager
+def cpu_share() -> Iterator[Callable[[], float]]:
+    """Gives a function that tells, after the block, how much of one processor's time this process got in it.
+
+    About 1 or more for a computation that nobody disturbs; less where other processes had the processors meanwhile.
+    """
+    began, used = time.perf_counter(), time.process_time()
+    ended: list[float] = []
+    yield lambda: ended[0]
+    ended.append((time.process_time() - used) / (time.perf_counter() - began))
+
+
+@contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """torch computes with so many threads inside, as the other engines do, and with as many as before after it."""
     before = torch.get_num_threads()

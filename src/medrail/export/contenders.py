@@ -49,7 +49,7 @@ def enter(
     made: list[Contender] = []
     absent: list[str] = []
     if not quantised:
-        made.append(_of(subject, "torch", "torch eager", FP32, weights, torch_backend(subject.trained())))
+        made.append(_of(subject, "torch", "eager", FP32, weights, torch_backend(subject.trained())))
         script, file = FORMATS["torchscript"], folder / TORCHSCRIPT_FILE
         script.write(subject, folder)
         made.append(_of(subject, script.name, "torch", FP32, file, script.open(subject, folder)))
@@ -59,7 +59,8 @@ def enter(
         if network is None:
             continue
         if choice.problem:
-            absent.append(f"{choice}: {choice.problem}")
+            where = f" on {choice.device}" if choice.device != CPU else f" {choice.precision}"
+            absent.append(f"{choice.engine}{where}: {choice.problem}")
             continue
         try:
             engine = open_engine(network.read_bytes(), choice, subject.threads)
@@ -68,7 +69,7 @@ def enter(
             continue
         where = choice.engine if choice.device == CPU else f"{choice.engine} {choice.device}"
         made.append(_of(subject, "onnx", where, choice.precision, network, engine))
-    return Entered(tuple(made), tuple(absent))
+    return Entered(tuple(made), tuple(dict.fromkeys(absent)))
 
 
 def _choices() -> Iterator[Choice]:

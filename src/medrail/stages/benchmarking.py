@@ -24,6 +24,11 @@ from medrail.workspace import Run, read_json, write_json
 BENCHMARK_FILE = "benchmark.json"
 HEADER = ("format", "engine", "precision", "MB", "ms", "times as fast", "", "difference", "answers changed")
 _CALIBRATING = 40
+_IDLE = 0.9
+_BUSY = (
+    "the machine was busy: this got {:.0%} of one processor's time. What takes longer is interrupted more often, so "
+    "factors between fast and slow ways are too large: repeat it on an idle machine"
+)
 _FLAGS = (
     "avx2",
     "avx512f",
@@ -48,7 +53,7 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
     RunError
         If no prepared case is in either split.
     """
-    from medrail.export.benchmark import answer_in_turn, rows_of, time_in_turn, torch_threads
+    from medrail.export.benchmark import answer_in_turn, cpu_share, rows_of, time_in_turn, torch_threads
     from medrail.export.contenders import enter
     from medrail.export.inputs import network_inputs
     from medrail.export.parity import metric_of
@@ -69,7 +74,9 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
             contenders = entered.contenders
             answers = answer_in_turn(contenders, store, judged, make_progress("Answering"))
             calls = [partial(contender.predictor.backend, one) for contender in contenders]
-            times = time_in_turn(calls, settings.benchmark_rounds, make_progress("Timing"))
+            with cpu_share() as shared:
+                times = time_in_turn(calls, settings.benchmark_rounds, make_progress("Timing"))
+            share = shared()
     metric = metric_of(subject.spec)
     rows = rows_of(contenders, times, answers, judged, resamples=config.evaluate.resamples, seed=config.train.seed)
     values: dict[str, Any] = {
@@ -85,6 +92,7 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
             "cpu": _about_cpu("model name") or platform.machine(),
             "cores": usable_cpus(),
             "flags": cpu_flags(),
+            "cpu_share": share,
         },
         "base": contenders[0].name,
         "rows": rows,
@@ -101,6 +109,7 @@ def benchmark_run(project: Project, run: Run, make_progress: MakeProgress = lamb
         ),
         notes=_notes(values),
         files=(run.folder / BENCHMARK_FILE,),
+        warnings=(_BUSY.format(share),) if share < _IDLE else (),
         seconds=seconds(),
         values=values,
     )
