@@ -104,7 +104,7 @@ def test_a_bundle_of_seeds_ships_what_the_ensemble_itself_reaches(confident: Pat
     members = [load_network(run.folder) for run in group.runs]
     assert all(member.has_evidence for member in members)
     bundle_folder = Path(export_group(group.folder).values["bundle"])
-    bundle, manifest = load_bundle(bundle_folder), read_json(bundle_folder / "bundle.json")
+    bundle, manifest = load_bundle(bundle_folder, engine="onnxruntime"), read_json(bundle_folder / "bundle.json")
     card = (bundle_folder / "card.md").read_text()
 
     assert not bundle.has_evidence
@@ -210,7 +210,7 @@ def test_folds_test_every_case_once_and_are_pooled(folder: Path) -> None:
     assert evaluate_group(group.folder).values == values
 
     result = export_group(group.folder)
-    bundle = load_bundle(result.values["bundle"])
+    bundle = load_bundle(result.values["bundle"], engine="onnxruntime")
     members = [load_network(run.folder) for run in group.runs]
     for path in sorted((folder.parent / "data").glob("*.png"))[:3]:
         expected = np.mean([list(member(read(path)).probabilities.values()) for member in members], axis=0)

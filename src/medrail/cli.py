@@ -158,6 +158,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
         console.json(
             {
                 "bundle_id": predictor.bundle_id,
+                "engine": str(predictor.taken),
                 "succeeded": len(answers) - len(failed),
                 "failed": [{"input": str(answer.input), "reason": answer.reason} for answer in failed],
                 "unlike_training": [str(answer.input) for answer in answers if answer.unlike_training],

@@ -475,8 +475,8 @@ class ServeConfig(_Stage):
     threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of the inference engine; 0: all cores")
     engine: EngineName = Field(
         "auto",
-        description="what runs the network. auto: what `medrail slim` chose, if this machine can do it and it answers as"
-        " the reference in the bundle, else the quickest of the installed ones that does",
+        description="what runs the network. auto: what `medrail slim` chose, if this machine can do it and it answers"
+        " as the reference in the bundle, else the quickest of the installed ones that does",
     )
 
 

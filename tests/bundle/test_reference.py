@@ -1,4 +1,4 @@
-"""Reference answers: the same bytes every time, no pickle, nothing that was tampered with, and they tell engines apart."""
+"""Reference answers: the same bytes every time, no pickle, nothing tampered with, and they tell engines apart."""
 
 from __future__ import annotations
 
@@ -148,9 +148,10 @@ def test_damaged_bytes_are_refused_or_read_as_numbers(data: st.DataObject) -> No
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        assert np.isfinite(Reference.from_bytes(bytes(content), SPEC).exact).all()
-    except BundleError as error:
-        assert "reference answers" in error.found
+        read = Reference.from_bytes(bytes(content), SPEC)
+    except BundleError:
+        return
+    assert np.isfinite(read.exact).all()
 
 
 def test_a_member_that_says_it_is_larger_than_the_file_is_refused() -> None:

@@ -106,7 +106,7 @@ def test_where_nobody_answers_as_the_reference_there_is_an_error_with_all_reason
 @pytest.mark.parametrize("asked", ["openvino", "onnxruntime-cuda"])
 def test_one_that_is_asked_for_is_that_one_or_an_error(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     Engines(monkeypatch, onnxruntime=(0, 0.1))
-    with pytest.raises(BundleError, match="pip install|no GPU here"):
+    with pytest.raises(BundleError, match=r"pip install|no GPU here"):
         settle(Network(CONTENT, None, REFERENCE), asked)
     with pytest.raises(BundleError, match="engine 'tensorrt'"):
         settle(Network(CONTENT), "tensorrt")

@@ -76,7 +76,7 @@ def test_served_answers_are_the_evaluated_answers(demo):
     cases = [case for case in project.cases if case.split == "test"]
     assert cases
     compare = served_masks_are_identical if task == "segment" else served_probabilities_are_equal
-    command = [MEDRAIL, "serve", values["bundle"], "--port", "0"]
+    command = [MEDRAIL, "serve", values["bundle"], "--port", "0", "--engine", "onnxruntime"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             page = next(found[1] for line in server.stdout if (found := re.search(r"page\s+(http://\S+)", line)))

@@ -71,7 +71,7 @@ def test_what_is_predicted_is_what_was_evaluated(project: Any, tmp_path: Path) -
     made, run, _, folder = project
     rows = {row["id"]: row for row in rows_of(run.evaluation / "cases.csv")}
     cases = [case for case in made.cases if case.id in rows]
-    predictor = load_bundle(folder, threads=1)
+    predictor = load_bundle(folder, 1, "onnxruntime")
     answers = predict_files(predictor, find_inputs([case.paths[0] for case in cases]), tmp_path, overlays=False)
     for case, answer, told in zip(cases, answers, rows_of(tmp_path / "predictions.csv"), strict=True):
         evaluated = {name: float(rows[case.id][f"p/{name}"]) for name in SHAPES}

@@ -170,9 +170,10 @@ def test_raw_images_that_are_gone_are_named(picture_run: Any) -> None:
 def test_a_bundle_is_whole_and_answers_as_the_run_was_evaluated(any_run: Any) -> None:
     folder = bundled(any_run)
     assert folder == any_run.workspace.bundles / "small" / "1"
-    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "card.md", "model.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "card.md", "model.onnx", "reference.npz"]
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
-    manifest, served, evaluated = Manifest.read(folder), load_bundle(folder, 1), load_network(any_run.run.folder, 1)
+    manifest, evaluated = Manifest.read(folder), load_network(any_run.run.folder, 1)
+    served = load_bundle(folder, 1, "onnxruntime")
     assert served.bundle_id.startswith("small/1@")
     case = any_run.cases[-1]
     image = read(case.paths[0])

@@ -130,6 +130,8 @@ def test_excluded_layers_keep_their_floats(small: Path, tmp_path: Path) -> None:
     kernels = [array for array in map(numpy_helper.to_array, onnx.load(out).graph.initializer) if array.ndim == 4]
     kinds = {array.shape[:2]: array.dtype.name for array in kernels}
     assert kinds == {(32, 1): "int8", (64, 32): "float32", (64, 64): "int8"}
+    with pytest.raises(ExportError, match="no layer absent"):
+        quantise(small, out, inputs(1, 0), exclude=["absent"])
 
 
 def test_all_layers_are_quantised_where_that_is_near_enough(small: Path, tmp_path: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from medrail.bundle import onnx_backend
+from medrail.bundle import ENGINES, Choice, onnx_backend
 from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS
+from medrail.bundle.engines import open_engine
+from medrail.bundle.reference import gap_between
 from medrail.config import ModelConfig, ModelName
 from medrail.export.onnx_file import write_onnx
+from medrail.export.quantise import quantise
 from medrail.models import MODELS, build_model
 from medrail.models.cells import cell_places
 from medrail.models.evidence import WithEvidence
@@ -160,18 +164,41 @@ def test_no_hook_is_left_on_the_network_and_its_mode_is_kept() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "dims"), EVERY)
-def test_the_outputs_are_the_same_through_onnx_runtime(name: ModelName, dims: int, tmp_path: Path) -> None:
+def test_the_outputs_are_the_same_through_every_engine(name: ModelName, dims: int, tmp_path: Path) -> None:
     explained = with_evidence(name, dims)
-    write_onnx(explained, (1, *size_of(name, dims)), tmp_path / "network.onnx", explained.outputs)
-    engine = onnx_backend(tmp_path / "network.onnx", threads=1)
-    assert engine.outputs == explained.outputs
-    for count in (1, 3):
-        batch = images(name, dims, count)
-        found = engine.fetch(batch.numpy(), engine.outputs)
-        with torch.inference_mode():
-            wanted = dict(zip(explained.outputs, explained(batch), strict=True))
-        for output, value in wanted.items():
-            np.testing.assert_allclose(found[output], value, atol=2e-3 * float(value.abs().max()), err_msg=output)
-        np.testing.assert_array_equal(engine(batch.numpy()), found[LOGITS])
+    path = tmp_path / "network.onnx"
+    write_onnx(explained, (1, *size_of(name, dims)), path, explained.outputs)
+    for choice in possible("fp32"):
+        engine = open_engine(path.read_bytes(), choice, threads=1)
+        assert engine.outputs == explained.outputs
+        for count in (1, 3):
+            batch = images(name, dims, count)
+            found = engine.fetch(batch.numpy(), engine.outputs)
+            with torch.inference_mode():
+                wanted = dict(zip(explained.outputs, explained(batch), strict=True))
+            for output, value in wanted.items():
+                atol = 2e-3 * float(value.abs().max())
+                np.testing.assert_allclose(found[output], value, atol=atol, err_msg=f"{choice}: {output}")
+            np.testing.assert_array_equal(engine(batch.numpy()), found[LOGITS])
+            if EVIDENCE in found:
+                assert gap(found[LOGITS], found[EVIDENCE], explained.bias.detach().numpy()) < 1e-4
+    if dims == 2:
+        check_quantised(explained, path, [images(name, dims, 1 + count).numpy() for count in range(4)])
+
+
+def possible(precision: str) -> list[Choice]:
+    return [choice for engine in ENGINES if not (choice := Choice(engine, precision)).problem]
+
+
+def check_quantised(explained: WithEvidence, path: Path, batches: list[Any]) -> None:
+    """A quarter of the size, near, and the evidence as exact as it was; in every engine."""
+    exact, out = onnx_backend(path, threads=1), path.with_name("quantised.onnx")
+    quantise(path, out, batches)
+    assert out.stat().st_size < 0.45 * path.stat().st_size, "these are narrow: scales and names weigh more"
+    for choice in possible("int8"):
+        engine = open_engine(out.read_bytes(), choice, threads=1)
+        assert engine.outputs == explained.outputs
+        found = engine.fetch(batches[1], engine.outputs)
+        assert gap_between(exact(batches[1]), found[LOGITS]) < 0.2, str(choice)
         if EVIDENCE in found:
-            assert gap(found[LOGITS], found[EVIDENCE], explained.bias.detach().numpy()) < 1e-4
+            assert gap(found[LOGITS], found[EVIDENCE], explained.bias.detach().numpy()) < 1e-4, str(choice)

@@ -10,7 +10,7 @@ import pytest
 
 from medrail.bundle import Choice, Manifest, choose_engine, load_bundle, load_network, verify_bundle
 from medrail.bundle.reference import REFERENCE_FILE
-from medrail.errors import BundleError, RunError
+from medrail.errors import RunError
 from medrail.evaluate import evaluate
 from medrail.evaluate.fitting import fit_calibration
 from medrail.export import export_bundle, export_network
@@ -21,11 +21,17 @@ from medrail.workspace import Run, read_json
 from trained_runs import Trained, trained
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("made") / "project", "pictures")
+
+
 def quantised(made: Trained, **more: Any) -> Run:
     return quantise_run(made.run, made.config, made.workspace, made.cases, **more)
 
 
-@pytest.mark.parametrize("kind", ["pictures", pytest.param("patches", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pictures", "patches"])
 def test_a_quantised_run_goes_the_whole_way(kind: str, tmp_path: Path) -> None:
     made = trained(tmp_path / "project", kind)
     run = quantised(made)
@@ -62,8 +68,7 @@ def test_a_quantised_run_goes_the_whole_way(kind: str, tmp_path: Path) -> None:
         assert load_network(run.folder, 1).taken.choice == openvino
 
 
-def test_the_same_request_gives_the_same_run_and_another_one_is_no_overwriting(tmp_path: Path) -> None:
-    made = trained(tmp_path / "project", "pictures")
+def test_the_same_request_gives_the_same_run_and_another_one_is_no_overwriting(made: Trained) -> None:
     run = quantised(made)
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
     assert quantised(made) == run
@@ -76,27 +81,20 @@ def test_the_same_request_gives_the_same_run_and_another_one_is_no_overwriting(t
     assert [path.name for path in made.workspace.runs.glob(".slim*") if path.is_dir()] == []
 
 
-def test_other_weights_beside_a_quantised_network_are_noticed(tmp_path: Path) -> None:
-    made = trained(tmp_path / "project", "pictures")
-    run = quantised(made)
+def test_other_weights_beside_a_quantised_network_are_noticed(made: Trained) -> None:
+    run = quantised(made, run_name="touched")
     run.best.write_bytes(run.best.read_bytes() + b"0")
     with pytest.raises(RunError, match="made from other weights"):
         network(Project(made.config, made.workspace), run)
 
 
-def test_a_float_network_has_a_reference_too_and_a_bundle_of_it_can_run_in_any_engine(tmp_path: Path) -> None:
-    made = trained(tmp_path / "project", "pictures")
+@pytest.mark.slow
+def test_a_float_network_has_a_reference_too_and_a_bundle_of_it_can_run_in_any_engine(made: Trained) -> None:
     export_network(made.run, made.config, made.workspace, made.cases)
     evaluate(made.run, made.config, made.cases)
     bundle = export_bundle(made.run, made.config, made.workspace, made.cases)
     manifest = Manifest.read(bundle)
     assert (manifest.engine, sorted(manifest.tolerance)) == (None, ["bf16", "fp32", "int8"])
-    usual = load_bundle(bundle, 1, "onnxruntime")
-    for name in ("auto", "openvino"):
-        try:
-            other = load_bundle(bundle, 1, name)
-        except BundleError as error:
-            assert "not installed" in error.found
-            continue
-        assert other.taken.choice.precision == "fp32"
-        assert other.spec == usual.spec
+    possible = ["auto", "onnxruntime", *([] if Choice("openvino").problem else ["openvino"])]
+    for name in possible:
+        assert load_bundle(bundle, 1, name).taken.choice.precision == "fp32"

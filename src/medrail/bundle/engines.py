@@ -1,7 +1,7 @@
 """ENGINES: what can run a network, in which precision and on which device; one call opens any of them.
 
-An engine is never chosen here: see ``medrail.bundle.settle``. What a bundle says of an engine comes from strangers, so a
-``Choice`` takes known words only, and opening refuses what this machine cannot do instead of doing something else.
+An engine is never chosen here: see ``medrail.bundle.settle``. What a bundle says of an engine comes from strangers, so
+a ``Choice`` takes known words only, and opening refuses what this machine cannot do instead of doing something else.
 """
 
 from __future__ import annotations

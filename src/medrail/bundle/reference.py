@@ -147,10 +147,11 @@ def _kept(inputs: FloatArray) -> npt.NDArray[Any]:
 
 def _answers(backend: Backend, inputs: FloatArray) -> FloatArray:
     """One input at a time, since that is what every engine takes: (N, K), or (N, K, P)."""
-    return np.concatenate([_thinned(fetch(backend, inputs[n : n + 1], (LOGITS,))[LOGITS]) for n in range(len(inputs))])
+    return np.concatenate([thinned(fetch(backend, inputs[n : n + 1], (LOGITS,))[LOGITS]) for n in range(len(inputs))])
 
 
-def _thinned(logits: FloatArray) -> FloatArray:
+def thinned(logits: FloatArray) -> FloatArray:
+    """(N, K), or of a segmentation (N, K, P) at ``places`` of its grid."""
     if logits.ndim == 2:
         return logits
     flat = logits.reshape(*logits.shape[:2], -1)

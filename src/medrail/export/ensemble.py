@@ -16,18 +16,21 @@ from medrail.bundle import (
     Manifest,
     NetworkSpec,
     Predictor,
+    Reference,
     load_network,
     onnx_backend,
     write_network,
 )
 from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
+from medrail.bundle.reference import REFERENCE_FILE, TOLERANCES
 from medrail.config import Config
 from medrail.errors import ExportError
 from medrail.evaluate import Evaluation
 from medrail.evaluate.pooled import ordered
 from medrail.export.bundle import beside, ship
 from medrail.export.card import write_card
+from medrail.export.inputs import MIXED, MOST_MIXTURES, mixtures, network_inputs
 from medrail.export.network import check_parity, forget_calibration_of_another
 from medrail.export.onnx_file import OPSET, write_onnx
 from medrail.export.parity import chosen_cases, measure_parity
@@ -90,11 +93,18 @@ def export_ensemble(material: Material, evaluation: Evaluation) -> Path:
     parity = read_json(place.folder / NETWORK_SPEC_FILE)["parity"]
     metrics = evaluation.to_json()["metrics"]
     provenance = _provenance(material, evaluation, said)
+    more = beside(place, ensemble.calibration)
     manifest = Manifest(
-        material.config.name, material.config.export.version, ensemble.spec, metrics, provenance, parity
+        material.config.name,
+        material.config.export.version,
+        ensemble.spec,
+        metrics,
+        provenance,
+        parity,
+        tolerance=TOLERANCES if REFERENCE_FILE in more else {},
     )
     card = write_card(manifest, evaluation, ensemble.calibration)
-    return ship(manifest, place.network, card, material.workspace, beside(place, ensemble.calibration))
+    return ship(manifest, place.network, card, material.workspace, more)
 
 
 def _served(evaluation: Evaluation, calibrations: Sequence[Calibration | None]) -> tuple[Evaluation, str]:
@@ -121,7 +131,7 @@ def ensemble_network(material: Material) -> Path:
     spec = _common_spec([load_network(run.folder).spec for run in group.runs], group)
     network = Ensemble([load_model(run) for run in group.runs], several=getattr(spec, "multi_label", False)).eval()
     grid = tuple(load(group.runs[0].best)["grid"])
-    for name in (NETWORK_FILE, NETWORK_SPEC_FILE):
+    for name in (NETWORK_FILE, NETWORK_SPEC_FILE, REFERENCE_FILE):
         (place.folder / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(dir=group.folder, prefix=".export."))
     try:
@@ -131,13 +141,18 @@ def ensemble_network(material: Material) -> Path:
         exported = Predictor(spec, onnx_backend(path), bundle_id=group.name)
         store = store_of(config, material.workspace)
         ready = set(store.ids())
-        cases = chosen_cases([case for case in material.cases if case.id in ready], config.export.parity_cases)
+        known = [case for case in material.cases if case.id in ready]
+        cases = chosen_cases(known, config.export.parity_cases)
         found = measure_parity(trained, exported, store, cases)
         check_parity(found, config.export.parity_tolerance, place)
+        mixed = mixtures(network_inputs(spec, store, [case for case in known if case.split != "test"] or known, MIXED * MOST_MIXTURES))
+        reference = folder / REFERENCE_FILE
+        reference.write_bytes(Reference.of(mixed, exported.backend, exported.backend).to_bytes())
         parity = {**found.to_dict(), "asked_cases": config.export.parity_cases, "opset": OPSET}
         written = write_network(folder, spec, parity, _checkpoint(group))
         forget_calibration_of_another(place, FileEntry.of(path).sha256)
         path.replace(place.network)
+        reference.replace(place.network.with_name(REFERENCE_FILE))
         written.replace(place.network.with_name(NETWORK_SPEC_FILE))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

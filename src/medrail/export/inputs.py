@@ -68,7 +68,7 @@ def mixtures(inputs: Sequence[FloatArray], seed: int = 0) -> FloatArray:
 def _mixture(inputs: Sequence[FloatArray], source: np.random.Generator) -> FloatArray:
     order = np.concatenate([source.permutation(len(inputs)) for _ in range(-(-MIXED // len(inputs)))])[:MIXED]
     spatial = range(1, inputs[0].ndim)
-    parts = [np.flip(inputs[index], [axis for axis in spatial if source.integers(2)]) for index in order]
+    parts = [np.flip(inputs[index], tuple(axis for axis in spatial if source.integers(2))) for index in order]
     mean = np.mean(parts, axis=0, dtype=np.float64)
     axes = tuple(spatial)
     middle = mean.mean(axis=axes, keepdims=True)

@@ -1,7 +1,7 @@
 """quantise: an ONNX network -> the same in whole numbers of 8 bits, a quarter of its size.
 
-Static quantisation: every layer's weights (one scale a channel) and the range of what flows between the layers are fixed
-before the network answers, the latter by what flows there for real prepared inputs. The file is plain ONNX with
+Static quantisation: every layer's weights (one scale a channel) and the range of what flows between the layers are
+fixed before the network answers, the latter by what flows there for real prepared inputs. The file is plain ONNX with
 QuantizeLinear and DequantizeLinear (Jacob et al., CVPR 2018, sections 2 and 3), which ONNX Runtime and OpenVINO turn
 into 8-bit layers of their own. Which tool does it, and why: docs/explanation/engines.md.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import tempfile
 import time
 import warnings
@@ -26,7 +27,7 @@ import numpy.typing as npt
 
 from medrail.bundle.backend import onnx_backend
 from medrail.bundle.onnx_parts import forget_origin
-from medrail.bundle.reference import gap_between
+from medrail.bundle.reference import gap_between, thinned
 from medrail.errors import ExportError
 
 FloatArray = npt.NDArray[np.float32]
@@ -40,10 +41,8 @@ _WORTH_IT = 0.75
 _SEARCHED_S = 60
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AROUND = ("Add", "Concat", "MaxPool", "AveragePool", "Relu", "Clip", "Resize", "Pad", "Split")
-_AFTER_THE_MAP = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Gemm", "MatMul") + (
-    "ReduceMean",
-    "GlobalAveragePool",
-)
+_KEEPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose")
+_AFTER_THE_MAP = (*_KEEPING, "Gemm", "MatMul", "ReduceMean", "GlobalAveragePool")
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,12 @@ def quantise(network: Path, out: Path, batches: Sequence[FloatArray], *, exclude
     Raises
     ------
     ExportError
-        If it cannot be quantised.
+        If it cannot be quantised, or has no such layer.
     """
     with _Workshop(network, batches) as workshop:
+        unknown = sorted(set(exclude) - set(workshop.layers))
+        if unknown:
+            raise ExportError(f"no layer {', '.join(unknown)}", needed=f"of {', '.join(workshop.layers)}")
         workshop.write(out, exclude)
 
 
@@ -115,6 +117,8 @@ def quantise_within(
     """
     with _Workshop(network, batches, held_out) as workshop:
         whole = workshop.tried(out, ())
+        if not math.isfinite(whole.gap):
+            raise ExportError("the quantised network answers with what are no numbers")
         if whole.gap <= largest_gap:
             return whole
         best, count, helpful = whole, 1, _most_helpful(workshop, out)
@@ -212,7 +216,7 @@ class _Workshop:
 
     def _answers(self, network: Path) -> FloatArray:
         backend = onnx_backend(network)
-        return np.concatenate([backend(batch) for batch in self._held_out])
+        return np.concatenate([thinned(backend(batch)) for batch in self._held_out])
 
     @property
     def _input(self) -> str:

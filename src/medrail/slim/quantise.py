@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.bundle.reference import REFERENCE_FILE
 from medrail.config import Config
-from medrail.errors import ExportError, RunError
+from medrail.errors import RunError
 from medrail.export import export_network
 from medrail.export.inputs import FloatArray, mixtures, network_inputs
 from medrail.export.network import checked_gap
