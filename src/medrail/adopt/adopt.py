@@ -21,7 +21,7 @@ from medrail.adopt.trial import Looked, full_shape, look_at
 from medrail.bundle import InputKind, Manifest, NetworkSpec, Predictor, load_bundle, onnx_backend, verify_bundle
 from medrail.bundle.backend import Batch, Engine
 from medrail.bundle.manifest import CARD_FILE, LARGEST_FILE_BYTES, MODEL_FILE
-from medrail.bundle.reference import REFERENCE_FILE, Reference
+from medrail.bundle.reference import REFERENCE_FILE, TOLERANCES, Reference
 from medrail.errors import BundleError, ConfigError, MedrailError
 from medrail.prepare import Pipeline
 from medrail.types import Image, Prediction
@@ -119,6 +119,7 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
         spec,
         provenance={"imported": imported, "medrail": __version__, "packages": packages},
         parity={"cases": len(probes), "max_abs_difference": gap, "against": "the imported file in ONNX Runtime"},
+        tolerance=TOLERANCES,
     )
     folder = _write(bundles, manifest, network, Reference.of(np.concatenate(noise), engine, engine))
     return Adopted(folder, verify_bundle(folder), predictions)
