@@ -236,6 +236,8 @@ def test_what_cannot_be_is_refused_and_nothing_written(
         {"scale": "0-1"},
         {"scale": ""},
         {"scale": "0..1", "steps": ({"kind": "resize"},)},
+        {"unit": "HU"},
+        {"unit": "uint16", "scale": "0..1"},
         {"classes": ("a",)},
         {"classes": ("a", "a")},
         {"size": (1, 2, 3)},

@@ -34,6 +34,7 @@ SCALES: Mapping[str, tuple[dict[str, Any], ...]] = MappingProxyType(
 )
 """What the network was trained on -> the steps that make it of an 8-bit picture."""
 _BLUE_FIRST = "caffe"
+_OF_ANY_UNIT, _OF_PICTURES = ("zscore",), ("zscore", "imagenet")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,12 @@ class Given:
                 f"--scale {self.scale!r}",
                 needed=f"one of {', '.join(SCALES)}",
                 remedy=did_you_mean(self.scale, list(SCALES), or_else=False),
+            )
+        fitting = {"uint8": tuple(SCALES), "uint16": _OF_PICTURES}.get(self.unit, _OF_ANY_UNIT)
+        if self.scale and self.scale not in fitting:
+            raise ConfigError(
+                f"--scale {self.scale} with --unit {self.unit}",
+                needed=f"{' or '.join(fitting)}, or the whole preprocessing by --steps",
             )
         few = len(self.classes) < (1 if self.multi_label else 2)
         if few or len(set(self.classes)) != len(self.classes) or not all(self.classes):
