@@ -145,7 +145,8 @@ def ensemble_network(material: Material) -> Path:
         cases = chosen_cases(known, config.export.parity_cases)
         found = measure_parity(trained, exported, store, cases)
         check_parity(found, config.export.parity_tolerance, place)
-        mixed = mixtures(network_inputs(spec, store, [case for case in known if case.split != "test"] or known, MIXED * MOST_MIXTURES))
+        learned_from = [case for case in known if case.split != "test"] or known
+        mixed = mixtures(network_inputs(spec, store, learned_from, MIXED * MOST_MIXTURES))
         reference = folder / REFERENCE_FILE
         reference.write_bytes(Reference.of(mixed, exported.backend, exported.backend).to_bytes())
         parity = {**found.to_dict(), "asked_cases": config.export.parity_cases, "opset": OPSET}
