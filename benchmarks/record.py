@@ -74,13 +74,13 @@ def commit_of(repository: Path) -> str:
     return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if changed else "")
 
 
-def write(name: str, measures: Sequence[Measure], notes: Sequence[str] = ()) -> None:
-    """Write ``benchmarks/results/NAME.json``."""
+def write(name: str, measures: Sequence[Measure], notes: Sequence[str] = (), command: str = "") -> None:
+    """Write ``benchmarks/results/NAME.json``; ``command`` if it is another one than ``NAME/bench.py``."""
     commit = commit_of(REPOSITORY)
     result = {
         "machine": machine(),
         "commit": commit,
-        "command": f"python benchmarks/{name}/bench.py",
+        "command": command or f"python benchmarks/{name}/bench.py",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "measures": [asdict(measure) for measure in measures],
         "notes": list(notes),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -14,6 +15,10 @@ from medrail.types import Geometry, Image
 # One thread a process: barriers between threads stall for seconds beside a busy neighbour, and CI has two cores.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# No test judges how long something took: on a busy machine that fails by chance.
+hypothesis.settings.register_profile("medrail", deadline=None)
+hypothesis.settings.load_profile("medrail")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -98,6 +98,7 @@ def fake_run(
     config: Mapping[str, Any] = CONFIG,
     seed: int = 0,
     images: Mapping[str, str] | None = None,
+    schedule: Mapping[str, float] | None = None,
     **evaluation: Any,
 ) -> Run:
     """A run's folder with config.yaml, passport.json, images.json and evaluation/."""
@@ -112,6 +113,7 @@ def fake_run(
         "medrail": {"version": "0.1.0", "source_sha256": "a" * 64},
         "packages": {"numpy": "2.4.6"},
         "machine": {"device": "cpu", "threads": 1},
+        **({"schedule": dict(schedule)} if schedule else {}),
         "result": {"epochs": 3, "train_seconds": 12.5 + seed},
     }
     run.passport.write_text(json.dumps(passport), encoding="utf-8")

@@ -60,6 +60,13 @@ def external(root: Path, data: Path, *, accept_leak: bool = False) -> StageResul
     return evaluate_external(project, run, data)
 
 
+def drops_as_told(result: StageResult) -> dict[str, int]:
+    """Metric -> its n on the other data, as the table tells it."""
+    rows = dict(result.facts)
+    assert rows["metric"].split()[:4] == ["internal", "external,", "95", "%"]
+    return {name: int(rows[name].split("]")[1].split()[0]) for name in result.values["drops"]}
+
+
 def test_other_data_without_configuration_are_judged_whole_and_the_drop_is_told(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +90,7 @@ def test_other_data_without_configuration_are_judged_whole_and_the_drop_is_told(
     methods = {drop["difference"]["method"] for drop in result.values["drops"].values()}
     assert any("independent samples" in method for method in methods)
     assert all("guess" in method for method in methods if "no interval" not in method), "4 patients in its own test"
+    assert drops_as_told(result) == {name: theirs[name]["n"] for name in result.values["drops"]}
     assert external(trained, trained / "other").up_to_date
     assert cli.main(["evaluate", str(trained / "project"), "--data", str(trained / "other"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "other"

@@ -81,7 +81,7 @@ def test_seeds_are_trained_gone_on_with_and_put_together(folder: Path, capsys: p
     numbers = [one["value"] for one in own]
     assert accuracy["value"] == pytest.approx(np.mean(numbers))
     assert accuracy["sd"] == pytest.approx(np.std(numbers, ddof=1))
-    assert "n = 3 seeds" in accuracy["method"]
+    assert "mean of 3 trainings that differ in the seed" in accuracy["method"]
     assert "BETWEEN TRAININGS" in told.err
     assert "BETWEEN PATIENTS" in told.err
     result = export_group(group.folder)

@@ -4,7 +4,8 @@ Usage: bench.py [FOLDER] [NAME ...]. FOLDER has the sets of ``SETS``; default: t
 set goes the way a user goes: init, check, prepare, train, evaluate. Where the check says stop (patients or images stand
 in training and in the test) its corrected table is used, as `medrail check --fix` writes it. Nothing but the names of
 the classes is set by hand. Timed is the first seed of each set, from prepare to evaluate; the machine must do nothing
-else until that is done and the minutes are printed. The other seeds follow.
+else until that is done and the minutes are printed. The other seeds follow. Results: ``accuracy-NAME.json``,
+one of each set.
 """
 
 from __future__ import annotations
@@ -184,22 +185,13 @@ def main() -> None:
     names = given or list(SETS)
     if unknown := set(names) - SETS.keys():
         raise SystemExit(f"no set is called {', '.join(sorted(unknown))}: {', '.join(SETS)}.")
-    measures, notes = [], []
     with tempfile.TemporaryDirectory(prefix="medrail-accuracy-") as name:
         folders = {one: Path(name) / one for one in names}
         firsts = {one: first_seed(SETS[one], data, folders[one]) for one in names}
         print(json.dumps({one: round(first.minutes, 2) for one, first in firsts.items()}), flush=True)
         for one, first in firsts.items():
-            found, said = measures_of(one, SETS[one], data, folders[one], first)
-            measures += found
-            notes.append(said)
-            print(said, flush=True)
-    notes.append(
-        "first_seed: one training, its 95 % interval over patients. seeds: mean over five trainings that differ in "
-        "train.seed alone, its 95 % t interval. minutes: prepare, train and evaluate of the first seed. For research "
-        "and education only: no result of a medical device."
-    )
-    record.write("accuracy", measures, notes)
+            measures, said = measures_of(one, SETS[one], data, folders[one], first)
+            record.write(f"accuracy-{one}", measures, [said], f"python benchmarks/accuracy/bench.py {one}")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,19 @@ def test_what_differs_and_what_it_costs(two) -> None:
     assert (cost.train_seconds, cost.file_mb, cost.model_ms) == (13.5, 2.0, 7.25)
 
 
+def test_with_a_time_budget_the_epochs_are_those_that_were_planned(runs) -> None:
+    planned = {"epochs": 7, "samples_per_epoch": 20, "patience": 5, "minutes": 1.0}
+    fake_run(runs / "a", classified_rows(), schedule=planned)
+    fake_run(runs / "b", classified_rows(), schedule={**planned, "minutes": 0.0})
+    found = {one.name: dict(one.values) for one in compared(runs / "a", runs / "b").differs}
+    assert found["train.epochs"]["a"] == "7"
+    assert found["train.epochs"]["b"] != "7", "without a budget the configuration tells"
+
+
+def test_single_trainings_are_not_taken_for_methods(two, runs) -> None:
+    assert "trainings, not methods" in compared(*two).caution
+
+
 def test_a_run_against_its_copy(runs) -> None:
     for name in ("a", "b"):
         fake_run(runs / name, classified_rows())

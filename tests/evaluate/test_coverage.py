@@ -19,6 +19,7 @@ from medrail.evaluate.coverage import (
     area_under_risk_coverage,
     conformal_quantile,
     conformal_sets,
+    covered_by_chance,
     set_statistics,
 )
 
@@ -98,3 +99,14 @@ def test_sets_are_counted() -> None:
     given_ = np.array([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05], [0.4, 0.3, 0.3], [0.1, 0.8, 0.1]])
     found = {name: point(one, 4) for name, one in set_statistics(given_, [0, 1, 2, 0], 0.56).items()}
     assert found == {"set_coverage": 0.5, "set_size": 1.0, "set_single": 0.5, "set_empty": 0.25}
+
+
+@pytest.mark.parametrize(("held_out", "n"), [(30, 180), (200, 60)])
+def test_how_often_chance_alone_covers_so_little(held_out: int, n: int) -> None:
+    """Against the drawing of it: quantiles from held-out scores, new scores of the same kind."""
+    rng, alpha, share = np.random.default_rng(0), 0.1, 0.86
+    rank = math.ceil((held_out + 1) * (1 - alpha))
+    cut = np.sort(rng.random((20_000, held_out)), axis=1)[:, rank - 1 : rank]
+    few = np.mean((rng.random((20_000, n)) <= cut).mean(axis=1) <= round(share * n) / n)
+    assert covered_by_chance(share, n, held_out, alpha) == pytest.approx(few, abs=0.02)
+    assert covered_by_chance(1.0, n, held_out, alpha) == pytest.approx(1.0)

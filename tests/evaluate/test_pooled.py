@@ -162,3 +162,11 @@ def test_of_two_classes_the_plain_sensitivity_counts_the_second() -> None:
         {0: answers("a", [0, 0, 1], [0.2, 0.3, 0.9]), 1: answers("b", [0, 1, 1, 1], [0.1, 0.6, 0.7, 0.8])}
     )
     assert measured["sensitivity"].n == measured["sensitivity/yes"].n == 4
+
+
+def test_seeds_that_agree_are_no_certainty() -> None:
+    found = spread({name: Measured(0.75, 0.6, 0.9, 40, "") for name in ("a", "b")}, (0.0, 1.0))
+    assert (found.mean, found.sd) == (0.75, 0.0)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.method.endswith("no interval: all have the same value")

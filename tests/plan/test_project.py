@@ -13,6 +13,7 @@ from PIL import Image as Picture
 from medrail.cases import build_cases, read_target_mask
 from medrail.config import Config, load
 from medrail.errors import CaseError, ConfigError
+from medrail.models import MODELS
 from medrail.plan import init, next_command, plan
 from medrail.prepare import Pipeline, check_steps
 from medrail.read import read
@@ -104,7 +105,8 @@ def check_runs(config: Config, workspace: Workspace) -> None:
         assert image.channels == config.model.channels
         assert np.isfinite(image.voxels).all()
         size = image.grid[-config.model.dims :]
-        assert config.model.patch or all(length % 16 == 0 for length in size)
+        factor = MODELS[config.model.name].size_factor
+        assert config.model.patch or all(length % factor == 0 and length >= 16 for length in size)
         if config.task == "segmentation":
             mask = read_target_mask(case, raw, config.data)
             assert set(np.unique(mask.voxels)) == set(range(len(config.data.classes)))

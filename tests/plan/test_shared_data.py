@@ -61,7 +61,7 @@ def test_pneumonia28(tmp_path: Path, shared_data: Path) -> None:
     made, config, workspace = project(tmp_path, shared_data / "pneumonia28")
     assert (config.data.kind, config.split.by, config.data.classes) == ("medmnist", "given", ("0", "1"))
     assert said(made.unsure, "what do they mean")
-    assert prepared_size(config, workspace) == (1, 32, 32)
+    assert prepared_size(config, workspace) == (1, 28, 28)
     assert [step["kind"] for step in config.prepare.steps] == ["rgb_to_grey", "resize", "normalise"]
 
 

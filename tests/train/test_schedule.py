@@ -87,7 +87,7 @@ def test_a_time_budget_is_recorded_and_repeats_exactly_with_the_recorded_epochs(
     assert set(seen) == {10}
     passport = read_json(run.passport)
     assert passport["result"]["epochs"] == 5
-    assert any("5 epochs were planned" in note for note in passport["result"]["notes"])
+    assert any(": 5 epochs" in note for note in passport["result"]["notes"])
     again = fixed(budget.config, passport["schedule"])
     assert (again.train.minutes, again.train.epochs, again.train.samples_per_epoch) == (0, 5, 8)
     repeated = train(again, budget.workspace, budget.cases)

@@ -87,6 +87,16 @@ class Comparison:
         return self.runs[0].name
 
     @property
+    def caution(self) -> str:
+        """What must not be read out of it, where a run stands for a method; "" where all are groups of seeds."""
+        if len(self.runs) < 2 or all(one.spreads for one in self.runs):
+            return ""
+        return (
+            "without several seeds this compares trainings, not methods: another seed may turn a result round "
+            "(train each with --seeds, then compare the groups)"
+        )
+
+    @property
     def corrected_over(self) -> int:
         """How many p-values Holm's correction took together."""
         return sum(math.isfinite(one.test.p) for one in self.tests)

@@ -70,6 +70,8 @@ def as_markdown(comparison: Comparison, pictures: Sequence[Path] = ()) -> str:
     for one in comparison.tests:
         methods.setdefault(one.test.method, []).append(f"{one.test.metric} ({one.b})")
     lines = [f"- {', '.join(dict.fromkeys(tests))}: {method}" for method, tests in methods.items()]
+    if comparison.caution:
+        lines.append(f"- {comparison.caution[0].upper()}{comparison.caution[1:]}.")
     if lines:
         parts += ["## How it was tested", "\n".join(lines)]
     further = [_further(one) for one in comparison.tests if one.test.further]

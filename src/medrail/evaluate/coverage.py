@@ -13,6 +13,9 @@ from medrail.evaluate.bootstrap import FloatArray, Statistic, membership
 from medrail.evaluate.metrics import BoolArray, ratio
 from medrail.evaluate.scoring import mean_of
 
+RARE = 0.025
+"""What happens by chance less often than this is not put down to chance."""
+
 
 def abstention_curve(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> list[tuple[float, float]]:
     """(coverage, accuracy) when only the cases above a confidence are answered, from the most confident on.
@@ -51,6 +54,21 @@ def accuracy_above(confidence: npt.ArrayLike, correct: npt.ArrayLike, threshold:
     kept = (np.asarray(confidence, dtype=np.float64) >= threshold).astype(np.float64)
     good = kept * np.asarray(correct, dtype=np.float64)
     return {"coverage": mean_of(kept), "accuracy": lambda weights: ratio(weights @ good, weights @ kept)}
+
+
+def covered_by_chance(share: float, n: int, held_out: int, alpha: float) -> float:
+    """How likely it is that sets at ``alpha`` hold the true class in at most this share of ``n`` new patients, if these
+    are just like the ``held_out`` ones: with few of them the quantile itself is off by chance.
+
+    The number of those held is beta-binomial (Vovk, Asian Conference on Machine Learning 2012, section 2).
+
+    >>> covered_by_chance(0.84, 180, 1000, 0.1) < 0.025 < covered_by_chance(0.84, 180, 30, 0.1)
+    True
+    """
+    from scipy.stats import betabinom
+
+    rank = min(held_out, math.ceil((held_out + 1) * (1 - alpha)))
+    return float(betabinom.cdf(round(share * n), n, rank, held_out + 1 - rank))
 
 
 def conformal_quantile(

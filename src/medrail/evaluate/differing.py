@@ -81,8 +81,8 @@ def differing(runs: Mapping[str, Run], judged: Mapping[str, Sequence[Mapping[str
     RunError
         If one of these files cannot be read.
     """
-    configs = {name: dict(_flat(_config_of(run))) for name, run in runs.items()}
     passports = {name: passport_of(run) for name, run in runs.items()}
+    configs = {name: dict(_flat(_config_of(run))) | _planned(passports[name]) for name, run in runs.items()}
     rows: list[tuple[Kind, str, dict[str, str]]] = []
     for key in dict.fromkeys(key for config in configs.values() for key in config):
         if key.startswith((*_AFTERWARDS, EVALUATE)):
@@ -97,6 +97,14 @@ def differing(runs: Mapping[str, Run], judged: Mapping[str, Sequence[Mapping[str
     for package in dict.fromkeys(one for named in packages.values() for one in named):
         rows.append(("environment", package, {name: str(named.get(package, "")) for name, named in packages.items()}))
     return tuple(Differing(kind, key, values) for kind, key, values in rows if len(set(values.values())) > 1)
+
+
+def _planned(passport: Mapping[str, Any]) -> dict[str, str]:
+    """What a training with a time budget did instead of what its configuration says."""
+    schedule = passport.get("schedule") or {}
+    if not schedule.get("minutes"):
+        return {}
+    return {f"train.{key}": str(schedule[key]) for key in ("epochs", "samples_per_epoch", "patience")}
 
 
 def _settings(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, str]]:

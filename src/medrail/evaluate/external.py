@@ -55,10 +55,10 @@ def drops(
     Parameters
     ----------
     measured:
-        The metrics of the two evaluations, with their intervals.
+        The metrics of the two evaluations, with their intervals; given, no others are compared.
     """
     ours, theirs = internal.statistics(), external.in_order_of(internal.classes).statistics()
-    names = [name for name in ours if name in theirs]
+    names = [name for name in ours if name in theirs and all(not those or name in those for those in measured)]
     here = resampled({name: ours[name] for name in names}, internal.patients, resamples=resamples, seed=seed)
     there = resampled(
         {name: theirs[name] for name in names}, external.patients, resamples=resamples, seed=seed + _TWO_SEEDS

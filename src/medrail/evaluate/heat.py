@@ -1,4 +1,4 @@
-"""An image beside the same image with its evidence laid over it: red speaks for the answer, blue against it."""
+"""An image beside the same image with its evidence laid over it: orange speaks for the answer, blue against it."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ import numpy as np
 from medrail.bundle import Predictor
 from medrail.bundle.calibration import Calibration
 from medrail.cases import Leaked, leak_sentence
+from medrail.cases.listing import counted
 from medrail.config import Config
 from medrail.evaluate.bootstrap import Measured
 from medrail.evaluate.calibration import reliability
-from medrail.evaluate.coverage import abstention_curve
+from medrail.evaluate.coverage import RARE, abstention_curve, covered_by_chance
 from medrail.evaluate.curves import precision_recall, roc, shares_below, thinned
 from medrail.evaluate.evaluation import NOTHING_LEAKED, Evaluation, Points
 from medrail.evaluate.intervals import Resampling
@@ -187,10 +188,17 @@ class Measuring:
                 "images of the same kind would be: these data are of another kind, or the training data are too few"
             )
         coverage, conformal = whole.conformal.get("coverage"), self._calibration and self._calibration.conformal
-        if coverage and conformal and coverage.high < 1 - conformal.alpha:
+        if coverage and conformal and coverage.high < 1 - conformal.alpha and self._calibration:
+            held_out = int(self._calibration.made_from.get("val_patients", 0))
+            by_chance = held_out and covered_by_chance(coverage.value, whole.patients, held_out, conformal.alpha)
+            why = (
+                f"{counted(held_out, 'validation patient')} are so few that chance alone may do that"
+                if by_chance and by_chance >= RARE
+                else "these cases are not like those of the validation"
+            )
             found.append(
                 f"the conformal sets hold the true class in {coverage.value:.0%} of the cases only, "
-                f"{1 - conformal.alpha:.0%} were promised: these cases are not like those of the validation"
+                f"{1 - conformal.alpha:.0%} were promised: {why}"
             )
         return tuple(found)
 

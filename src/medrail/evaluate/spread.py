@@ -34,7 +34,8 @@ class Spread:
     def method(self) -> str:
         how = f"mean of {self.n} trainings that differ in the seed, on the same cases"
         if not math.isfinite(self.low):
-            return f"{how}; no interval: not defined for all of them"
+            why = "not defined for all of them" if not math.isfinite(self.sd) else "all have the same value"
+            return f"{how}; no interval: {why}"
         return f"{how}; {LEVEL:.0%} t interval, n = {self.n} seeds: what other seeds would change, not other patients"
 
     def to_json(self) -> dict[str, Any]:
@@ -47,12 +48,14 @@ class Spread:
 def spread(runs: Mapping[str, Measured], within: tuple[float, float] = (-math.inf, math.inf)) -> Spread:
     """Mean, SD and interval of two or more runs' values; NaN where one of them is.
 
+    Where all are the same there is no interval: that few trainings agree is no certainty.
+
     within:
         The least and the largest that the metric can be.
     """
     values = [one.value for one in runs.values()]
     mean, sd, half = mean_sd_half(values)
-    if not math.isfinite(mean):
+    if not math.isfinite(mean) or not sd:
         return Spread(dict(runs), mean, sd, math.nan, math.nan)
     least, largest = within
     return Spread(dict(runs), mean, sd, max(mean - half, least), min(mean + half, largest))

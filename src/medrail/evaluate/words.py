@@ -100,12 +100,12 @@ WORDS: Mapping[str, Both] = {
         "cases.csv 中最差的五例。请留意它们的共同点。",
     ),
     "worst_evidence": (
-        "Red speaks for the answer, blue against it. Exact: the map's mean, plus a constant, is the answer's logit "
+        "Orange speaks for the answer, blue against it. Exact: the map's mean, plus a constant, is the answer's logit "
         "less the mean of the others'.",
         "红色支持该回答，蓝色反对。该图是精确的：其均值加常数即该类 logit 与其余各类均值之差。",
     ),
     "worst_labels": (
-        "Red speaks for the label, blue against it. Exact: the map's mean, plus a constant, is the label's logit, "
+        "Orange speaks for the label, blue against it. Exact: the map's mean, plus a constant, is the label's logit, "
         "whatever the other labels are.",
         "红色支持该标签，蓝色反对。该图是精确的：其均值加常数即该标签的 logit，与其余标签无关。",
     ),

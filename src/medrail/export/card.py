@@ -90,7 +90,7 @@ def _applied(calibration: Calibration) -> str:
     if calibration.ood:
         lines.append(
             f"Unlike the training data: images with a score above {calibration.ood.threshold:.3g}, which "
-            f"{calibration.ood.quantile:.1%} of held-out images do not exceed. About 1 is usual. An image below it may "
+            f"{calibration.ood.quantile:.1%} of held-out images do not exceed. An image below it may "
             "still be of a kind that the network was not made for."
         )
     counts = {name: value for name, value in calibration.made_from.items() if _is_short(name, value)}

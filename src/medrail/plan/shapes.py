@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from medrail.cases.listing import counted
 from medrail.config import ModelName, Task
-from medrail.plan.effort import Work, epoch_seconds, epochs_for, ladder, rounded, rounded_up
+from medrail.plan.effort import SMALL, Work, epoch_seconds, epochs_for, ladder, rounded, rounded_up
 from medrail.plan.fingerprint import Fingerprint, Spacing
 from medrail.plan.machine import Machine
 from medrail.plan.notes import Notes
@@ -21,9 +21,10 @@ Step = dict[str, Any]
 _ANISOTROPIC = 2.5  # slices this much thicker than wide are looked at one plane only
 _THIN = 8  # with fewer slices there is no depth to convolve over
 _FEW_VOLUMES = 10
-_MOST_EPOCHS = 60
+_LEAST_EPOCHS, _MOST_EPOCHS = 12, 60
 _SIZES_DIFFER = 1.2  # the longest sides; with less, a resize changes the scale no more than augmentation does
 _MOST_NATIVE = 1024
+_LEAST_SIDE = 16  # of a thumbnail that is not made larger
 _LEAST_PATCH, _LARGEST_PATCH = 128, 320
 _PLANES = ("axial", "coronal", "sagittal")  # the plane whose normal is S-I, A-P, R-L
 _PREPARED_BYTES_A_VOXEL = 20  # a float copy, its resampled copy, the mask, and what the network needs
@@ -83,11 +84,13 @@ def _picture(found: Fingerprint, task: Task, train_cases: int, machine: Machine,
         native = _native_patches(grids, train_cases, wanted, machine, notes)
         if native is not None:
             return native
-    works = []
+    sizes = []
     for longest in ladder(max(height, width), most, least):
         factor = longest / max(height, width)
-        size = (rounded(height * factor), rounded(width * factor))
-        works.append(Work(network, 2, samples, size))
+        sizes.append((rounded(height * factor), rounded(width * factor)))
+    if task == "classification" and min(height, width) >= _LEAST_SIDE and max(height, width) < SMALL:
+        sizes = [(round(height), round(width))]  # thumbnails stay as they are: nothing is gained by stretching them
+    works = [Work(network, 2, samples, size) for size in sizes]
     shape = _affordable(works, machine, wanted)
     varied = float(aspects.max() / aspects.min()) > 1.1
     resize: Step = {"kind": "resize", "size": list(shape.work.size)}
@@ -253,8 +256,8 @@ def _affordable(works: list[Work], machine: Machine, wanted: int) -> Shape:
 
 
 def _wanted_epochs(samples: int) -> int:
-    """About 20,000 samples seen, between 15 and 60 epochs."""
-    return max(15, min(_MOST_EPOCHS, 20_000 // max(1, samples)))
+    """About 20,000 samples seen, between 12 and 60 epochs."""
+    return max(_LEAST_EPOCHS, min(_MOST_EPOCHS, 20_000 // max(1, samples)))
 
 
 def _classifier(train_cases: int, machine: Machine) -> str:

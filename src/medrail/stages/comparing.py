@@ -86,7 +86,10 @@ def _result(comparison: Comparison, files: tuple[Path, ...], missing: tuple[str,
         f"{counted(len(comparison.runs), 'run')} on {counted(comparison.n, 'case')} of "
         f"{counted(comparison.patients, 'patient')}; reference {comparison.reference}; a difference is shown in "
         f"{shown} of {counted(len(comparison.tests), 'test')}",
-        notes=tuple(f"{', '.join(metrics)}: {method}" for method, metrics in methods.items()),
+        notes=(
+            *((comparison.caution,) if comparison.caution else ()),
+            *(f"{', '.join(metrics)}: {method}" for method, metrics in methods.items()),
+        ),
         files=files,
         warnings=(*comparison.warnings, *missing),
         seconds=seconds,

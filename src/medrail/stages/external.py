@@ -26,6 +26,7 @@ from medrail.workspace import Run, read_json, write_json
 if TYPE_CHECKING:
     from medrail.config import Config
     from medrail.evaluate import Evaluation
+    from medrail.evaluate.bootstrap import Measured
     from medrail.evaluate.external import Drop
 
 DROP_FILE = "external.json"
@@ -242,25 +243,33 @@ def _told(
     values: Mapping[str, Any],
     done: tuple[bool, float],
 ) -> StageResult:
-    rows = [("metric", f"{'internal':<10}{'external':<10}difference, 95 %")]
+    rows = [("metric", f"{'internal':<10}{'external, 95 %':<27}{'n':<7}difference, 95 %")]
+    methods: dict[str, list[str]] = {}
     for name, drop in found.items():
-        one = drop.difference
+        one, outside = drop.difference, evaluation.metrics[name]
+        methods.setdefault(one.method, []).append(name)
         bounds = f"{_number(one.value, '+')}  [{_number(one.low, '+')}, {_number(one.high, '+')}]"
-        rows.append((name, f"{_number(drop.internal):<10}{_number(drop.external):<10}{bounds}"))
+        there = f"{_number(outside.value)}  [{_number(outside.low)}, {_number(outside.high)}]"
+        rows.append((name, f"{_number(drop.internal):<10}{there:<27}{outside.n:<7}{bounds}"))
+    rows += [("unlike the training data", _with_interval(one)) for one in evaluation.ood.values()]
     failed = evaluation.failed
     return StageResult(
         "external",
         f"{folder.name}: {counted(evaluation.n, 'case')} of {counted(evaluation.patients, 'patient')}"
         + (f"; {counted(len(failed), 'case')} left out, because they cannot be used" if failed else ""),
         facts=tuple(rows),
-        notes=(*maps_told(evaluation), *dict.fromkeys(drop.difference.method for drop in found.values())),
+        notes=(*maps_told(evaluation), *(f"{', '.join(names)}: {method}" for method, names in methods.items())),
         files=(folder,),
-        warnings=(*values["notes"], *(f"{entry['case']}: {entry['reason']}" for entry in failed)),
+        warnings=(*values["notes"], *evaluation.warnings, *(f"{entry['case']}: {entry['reason']}" for entry in failed)),
         up_to_date=done[0],
         seconds=done[1],
         failed=bool(failed),
         values=values,
     )
+
+
+def _with_interval(one: Measured) -> str:
+    return f"{_number(one.value)}  [{_number(one.low)}, {_number(one.high)}]  n = {one.n}"
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -173,9 +173,7 @@ def _epochs(job: Job, state: State) -> None:
                 if job.progress and len(losses) < per_epoch:
                     job.progress(number + 1, steps, state.note(settings.epochs, pace.note(state.epoch)))
             line = epoch_line(job.run, state, mean_of(losses, fabric), pace.images_per_s)
-            score = fabric.broadcast(
-                score_of(material, job.samples, state, fabric.device) if fabric.is_global_zero else None
-            )
+            score = fabric.broadcast(score_of(material, job.samples, state, fabric) if fabric.is_global_zero else None)
             line |= (score.metrics if score else {}) | {"seconds": pace.epoch_s}
             best = state.take(line, score)
             state.parts, state.notes = step.parts, state.notes | step.new_notes()

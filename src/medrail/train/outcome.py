@@ -6,7 +6,7 @@ import logging
 import math
 from typing import Any
 
-import torch
+from lightning_fabric import Fabric
 
 from medrail.bundle import Predictor
 from medrail.data import Samples
@@ -22,11 +22,13 @@ from medrail.workspace import Run
 log = logging.getLogger("medrail.train")
 
 
-def score_of(material: Material, samples: Samples, state: State, device: torch.device) -> Score | None:
-    """Of the network that would be kept now, on the validation cases; None if there are none."""
+def score_of(material: Material, samples: Samples, state: State, fabric: Fabric) -> Score | None:
+    """Of the network that would be kept now, on the validation cases, in the precision of training; None if there are
+    none.
+    """
     if not material.validation:
         return None
-    predictor = Predictor(material.spec(samples.size), torch_backend(state.judged, device))
+    predictor = Predictor(material.spec(samples.size), torch_backend(state.judged, fabric.device, fabric.autocast))
     return validate(predictor, material.store, material.validation)
 
 
@@ -62,7 +64,9 @@ def result(state: State, schedule: Schedule, metric: str, *, validated: bool) ->
     notes = list(state.notes.values())
     if schedule.minutes:
         notes.append(
-            f"{schedule.minutes:g} minutes: {schedule.epochs} epochs were planned, {seconds / 60:.1f} min used"
+            f"{schedule.minutes:g} min: {schedule.epochs} epochs"
+            + (f" of {schedule.samples_per_epoch} samples each" if schedule.samples_per_epoch else "")
+            + f" were planned, {seconds / 60:.1f} min used"
         )
     if not validated:
         chosen = "no validation cases: all epochs were trained and the last weights were kept"

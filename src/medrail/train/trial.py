@@ -48,7 +48,7 @@ def schedule_by_trial(material: Material, samples: Samples, fabric: Fabric, bega
     steps = measured(seconds)
     began = time.perf_counter()
     if fabric.is_global_zero:
-        score_of(material, samples, state, fabric.device)
+        score_of(material, samples, state, fabric)
     now = time.perf_counter()
     schedule: Schedule = fabric.broadcast(
         fitting(settings, samples.count, now - began_s, statistics.median(steps), now - began)
