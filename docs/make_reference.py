@@ -82,8 +82,16 @@ def command_line() -> str:
         "configuration; 130: interrupted.",
     ]
     for name, verb in verbs.choices.items():
-        parts += [f"## medrail {name}", verb.description, *_arguments(verb), *_examples(verb.epilog or "")]
+        parts += _of_verb(f"## medrail {name}", verb)
+        for action in verb._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner, subverb in action.choices.items():
+                    parts += _of_verb(f"### medrail {name} {inner}", subverb)
     return "\n\n".join(parts) + "\n"
+
+
+def _of_verb(title: str, verb: argparse.ArgumentParser) -> list[str]:
+    return [title, verb.description or "", *_arguments(verb), *_examples(verb.epilog or "")]
 
 
 def metrics() -> str:

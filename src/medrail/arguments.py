@@ -81,8 +81,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--target-latency-ms", metavar="T", help="take the best one that answers within T instead of the fastest"
     )
     exporting = _add_stage(verbs, "export", "a run -> a bundle: network, preprocessing, numbers, hashes", _EXPORT)
+    exporting.add_argument(
+        "--to",
+        metavar="FORMAT",
+        action="append",
+        default=[],
+        help="instead of a bundle: onnx, torchscript, openvino, triton; repeatable, or with commas between",
+    )
+    exporting.add_argument(
+        "--benchmark", action="store_true", help="instead: time it in every format, engine and precision there is"
+    )
     _add_compare(verbs)
     _add_reproduce(verbs)
+    _add_bundle(verbs)
     _add_predict(verbs)
     _add_serve(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
@@ -176,8 +187,14 @@ PATH is a run's folder, a project (its newest run), or a group's folder: then th
 members: of seeds calibrated and judged by itself, of folds with the members' numbers. The ONNX network must answer
 as the trained one on real cases and have been evaluated with the present settings and data, or there is no bundle.
 
+--to writes the network for other programs, each with its facts.json, to exports/NAME/VERSION/ (triton/NAME/ for
+Triton); each must answer as what was evaluated on real cases, or there is no file. --benchmark prints one table: time
+with intervals, and what becomes of the answers on validation cases.
+
   medrail export my-project
   medrail export my-project --set export.version=2
+  medrail export my-project --to onnx,torchscript,openvino,triton
+  medrail export my-project --benchmark
 """
 _RUN = """\
 Every stage compares fingerprints of its configuration and data, and is skipped when nothing it depends on has changed.
@@ -190,7 +207,7 @@ Every stage compares fingerprints of its configuration and data, and is skipped 
 _ACCEPT_LEAK = "go on although patients or images stand in training and in the test; every result says so"
 
 
-def _add_verb(verbs: Any, name: str, summary: str, text: str) -> argparse.ArgumentParser:
+def _add_verb(verbs: Any, name: str, summary: str, text: str, verb: str = "") -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
@@ -199,7 +216,7 @@ def _add_verb(verbs: Any, name: str, summary: str, text: str) -> argparse.Argume
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(verb=name)
+    parser.set_defaults(verb=verb or name)
     return parser
 
 
@@ -419,6 +436,81 @@ the route at POST /v1/predict/image. Never imports torch.
     )
 
 
+# As medrail.adopt.LAYOUTS and SCALES, which are not imported here: help is quick.
+_LAYOUTS = ("NCHW", "NHWC", "NCDHW", "NDHWC")
+_SCALES = ("0..255", "0..1", "-1..1", "imagenet", "caffe", "zscore")
+
+
+def _add_bundle(verbs: Any) -> None:
+    text = """\
+`medrail export` makes bundles of trained runs; `import` makes one of a network that was trained elsewhere.
+
+  medrail bundle import model.onnx --classes benign,malignant --layout NHWC --scale 0..1 --try image.png
+  medrail bundle verify bundles/model/1
+  medrail bundle show bundles/model/1
+"""
+    parser = _add_verb(verbs, "bundle", "import a network trained elsewhere; verify or show a bundle", text)
+    within = parser.add_subparsers(title="what to do", metavar="WHAT", dest="subverb", required=True)
+    _add_bundle_import(within)
+    for name, summary in (
+        ("verify", "check every file of a bundle against its SHA-256, and open the network"),
+        ("show", "the bundle's card: what it does, how well, where it comes from"),
+    ):
+        inner = _add_verb(within, name, summary, f"  medrail bundle {name} bundles/model/1\n", verb="bundle")
+        inner.add_argument("bundle", metavar="BUNDLE", help="bundle, or project folder (its newest bundle)")
+        inner.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+def _add_bundle_import(within: Any) -> None:
+    text = """\
+MODEL is an ONNX file (Keras: tf2onnx; PyTorch: torch.onnx.export). What its maker knows and the file does not say must
+be said: the classes in the order of the outputs, the layout, the scale of its numbers. A wrong scale makes wrong
+answers and no error: try an image whose answer you know. The bundle is then served as any other; its card says that it
+was not evaluated here. The file is opened in a process with limits of time and memory first.
+
+  medrail bundle import model.onnx --classes benign,malignant --layout NHWC --scale 0..1 --try image.png
+  medrail bundle import vgg.onnx --classes @labels.txt --layout NHWC --scale caffe --name brain -o my-project/bundles
+  medrail bundle import unet.onnx --classes background,lesion --layout NCHW --steps steps.yaml --unit HU
+"""
+    parser = _add_verb(within, "import", "a network that was trained elsewhere -> a bundle", text, verb="bundle")
+    parser.add_argument("model", metavar="MODEL", help="ONNX file, with its weights inside")
+    parser.add_argument("--classes", metavar="A,B", required=True, help="names, or @FILE with one a line")
+    parser.add_argument("--layout", choices=_LAYOUTS, required=True, help="PyTorch: NCHW; Keras: NHWC")
+    parser.add_argument(
+        "--scale",
+        metavar="SCALE",
+        choices=_SCALES,
+        help=f"on what numbers it was trained: {', '.join(_SCALES)} (caffe: as Keras' VGG and ResNet, blue first)",
+    )
+    parser.add_argument("--steps", metavar="FILE", help="instead: all preprocessing, a YAML list as prepare.steps")
+    parser.add_argument("--size", metavar="H,W", type=_sizes, help="where the file leaves it free; D,H,W of volumes")
+    parser.add_argument("--channels", metavar="C", type=_count, help="where the file leaves them free")
+    parser.add_argument("--color", choices=("rgb", "bgr", "grey"), help="of its colours (default: rgb; caffe: bgr)")
+    parser.add_argument("--keep-aspect", action="store_true", help="pad to its size; default: stretch")
+    parser.add_argument("--multi-label", action="store_true", help="an image may have none, one or several classes")
+    parser.add_argument(
+        "--answers",
+        choices=("auto", "logits", "probabilities"),
+        default="auto",
+        help="what its last layer gives (default: auto, by the layer, else by its numbers)",
+    )
+    parser.add_argument("--output", metavar="NAME", default="", help="which output, where it has several")
+    parser.add_argument(
+        "--unit",
+        choices=("uint8", "uint16", "HU", "SUV", "arbitrary"),
+        default="uint8",
+        help="of the raw images (default: uint8)",
+    )
+    parser.add_argument("-o", "--out", metavar="DIR", default="bundles", help="for NAME/VERSION (default: bundles)")
+    parser.add_argument("--name", metavar="NAME", default="", help="default: the file's")
+    parser.add_argument("--version", metavar="VERSION", default="1", help="default: 1")
+    parser.add_argument("--about", metavar="TEXT", default="", help="for the card: trained on whom, by whom, licence")
+    parser.add_argument(
+        "--try", metavar="IMAGE", dest="try_", action="append", default=[], help="print its answer; repeatable"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
 def _add_demo(verbs: Any) -> None:
     text = """\
 Trains on one real head (Colin27) and tests on another (MNI152), both shipped with medrail, with the same commands you
@@ -444,6 +536,19 @@ def _port(text: str) -> int:
 def _several(text: str) -> int:
     if not text.isdecimal() or not 2 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of runs: 2 to 100")
+    return int(text)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if len(parts) not in (2, 3) or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: H,W or D,H,W")
+    return tuple(int(part) for part in parts)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no count: 1 or more")
     return int(text)
 
 

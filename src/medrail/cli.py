@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrail.arguments import build_parser
+from medrail.cli_bundle import bundle
 from medrail.cli_data import check, convert, deidentify, inspect
 from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, train, tune
 from medrail.errors import ConfigError, MedrailError
@@ -277,6 +278,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "export": export,
     "compare": compare,
     "reproduce": reproduce,
+    "bundle": bundle,
     "predict": predict,
     "serve": serve,
     "run": run,

@@ -143,6 +143,8 @@ def slim(arguments: argparse.Namespace, console: Console) -> int:
 def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
 
+    if arguments.to or arguments.benchmark:
+        return _export_otherwise(arguments, console)
     if is_group(arguments.path):
         with console.progress() as bars:
             asked = stages.Asked(tuple(arguments.set), arguments.accept_leak)
@@ -156,6 +158,25 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.console import shown
 
     console.next_command("medrail serve", shown(Path(result.values["bundle"])))
+    return OK
+
+
+def _export_otherwise(arguments: argparse.Namespace, console: Console) -> int:
+    """In other formats, or timed in each; both of a run alone."""
+    from medrail import stages
+
+    if is_group(arguments.path):
+        raise ConfigError("--to or --benchmark with a group", needed="one of its runs")
+    project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
+    results = [stages.export_formats(project, run, arguments.to)] if arguments.to else []
+    if arguments.benchmark:
+        with console.progress() as bars:
+            results.append(stages.benchmark_run(project, run, bars))
+        console.grid(*stages.benchmark_table(results[-1].values))
+    for result in results:
+        console.stage(result)
+    if console.as_json:
+        console.json({key: value for result in results for key, value in result.values.items()})
     return OK
 
 

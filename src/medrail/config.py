@@ -496,6 +496,13 @@ class ExportConfig(_Stage):
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="folder below bundles/NAME")
     parity_cases: Annotated[int, Field(ge=1)] = Field(4, description="real cases on which torch and ONNX must agree")
     parity_tolerance: Positive = Field(1e-3, description="largest difference allowed in any probability")
+    openvino_fp16: bool = Field(False, description="--to openvino: store weights as float16, half the size")
+    benchmark_cases: Annotated[int, Field(ge=1)] = Field(
+        50, description="--benchmark: validation cases, taken evenly, on which every engine answers"
+    )
+    benchmark_rounds: Annotated[int, Field(ge=6)] = Field(
+        10, description="--benchmark: rounds in which all are timed in turn; with fewer than 6 there is no interval"
+    )
 
 
 class ServeConfig(_Stage):

@@ -12,6 +12,8 @@
     DIR/tune/STUDY/             what `medrail tune` found: best.yaml trials.csv study.json *.png, and trial-0000/ ...,
                                 each a Run
     DIR/bundles/NAME/VERSION/   what is served
+    DIR/exports/NAME/VERSION/   the network for other programs: onnx/ torchscript/ openvino/, each with its facts.json
+    DIR/triton/NAME/            the same for Triton: a model repository, with every version
     DIR/comparisons/NAME/       compare.json compare.csv compare.md and pictures
     DIR/predictions/            what `medrail predict` wrote
     DIR/logs/                   the service's logs
@@ -28,7 +30,9 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +89,16 @@ class Workspace:
     @property
     def bundles(self) -> Path:
         return self.root / "bundles"
+
+    @property
+    def exports(self) -> Path:
+        """The network in formats for other programs."""
+        return self.root / "exports"
+
+    @property
+    def triton(self) -> Path:
+        """A model repository of Triton Inference Server."""
+        return self.root / "triton"
 
     @property
     def comparisons(self) -> Path:
@@ -273,6 +287,52 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_folder(folder: Path, fill: Callable[[Path], bool | None]) -> Path:
+    """Fill a folder under another name and then rename it: what stands at ``folder`` is always whole.
+
+    If that fails, what stood there stands there still. What a killed call left behind is removed.
+
+    Parameters
+    ----------
+    fill:
+        Called with the folder to fill. False: what stands at ``folder`` already is the same, and stays.
+
+    Returns
+    -------
+    ``folder``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        wanted = fill(filled)
+        filled.chmod(0o755)
+        if wanted is not False:
+            _put(filled, folder)
+    finally:
+        shutil.rmtree(filled, ignore_errors=True)
+    for leftover in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return folder
+
+
+def _put(filled: Path, folder: Path) -> None:
+    """``filled`` becomes ``folder``. If that fails, what stood there stands there again."""
+    if not folder.exists():
+        filled.rename(folder)
+        return
+    replaced = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.replaced."))
+    try:
+        folder.rename(replaced / "old")
+        try:
+            filled.rename(folder)
+        except BaseException:
+            (replaced / "old").rename(folder)
+            raise
+    finally:
+        if folder.exists():  # else the old one is in there
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def keep_text(path: Path, text: str) -> None:

@@ -22,3 +22,14 @@ def picture_run(tmp_path: Path) -> Trained:
 @pytest.fixture
 def slice_run(tmp_path: Path) -> Trained:
     return trained(tmp_path / "project", "slices")
+
+
+@pytest.fixture(scope="module", params=("pictures", "patches"))
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A classifier and a segmenter of patches, once for all tests of a file that only add to them."""
+    return trained(tmp_path_factory.mktemp(request.param) / "project", request.param)
+
+
+@pytest.fixture(scope="module", name="pictures")
+def shared_pictures(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("pictures") / "project", "pictures")

@@ -17,13 +17,13 @@ import torch
 
 from medrail.bundle import Manifest, Predictor, load_bundle, load_network, onnx_backend
 from medrail.bundle.manifest import FileEntry
+from medrail.bundle.onnx_parts import forget_origin
 from medrail.errors import BundleError, ExportError, RunError
 from medrail.evaluate import Evaluation, Measured, evaluate
 from medrail.evaluate import evaluation as evaluation_room
 from medrail.export import export_bundle, export_network
 from medrail.export import network as network_room
 from medrail.export.card import write_card
-from medrail.export.onnx_file import forget_origin
 from medrail.export.parity import chosen_cases, measure_parity
 from medrail.prepare import Pipeline, Store
 from medrail.read import read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from medrail.evaluate import Evaluation
 from medrail.evaluate.evaluation import NOTHING_LEAKED
 from medrail.export.card import write_card
 from medrail.types import Case
-from medrail.workspace import Run, Workspace, read_json, write_text
+from medrail.workspace import Run, Workspace, read_json, write_folder, write_text
 
 
 def export_bundle(
@@ -75,9 +74,8 @@ def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace, mor
     Whole or not at all; that folder.
     """
     folder = workspace.bundles / manifest.name / manifest.version
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    filled = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{manifest.version}."))
-    try:
+
+    def fill(filled: Path) -> bool:
         shutil.copyfile(network, filled / MODEL_FILE)
         write_text(filled / CARD_FILE, card)
         names = [MODEL_FILE, CARD_FILE]
@@ -85,14 +83,9 @@ def ship(manifest: Manifest, network: Path, card: str, workspace: Workspace, mor
             shutil.copyfile(file, filled / name)
             names.append(name)
         complete = manifest.write(filled, names)
-        filled.chmod(0o755)
-        if _existing(folder) != complete.to_dict():
-            _put(filled, folder)
-    finally:
-        shutil.rmtree(filled, ignore_errors=True)
-    for leftover in folder.parent.glob(f".{manifest.version}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return folder
+        return _existing(folder) != complete.to_dict()
+
+    return write_folder(folder, fill)
 
 
 def _manifest(
@@ -163,21 +156,3 @@ def _existing(folder: Path) -> dict[str, Any] | None:
         return verify_bundle(folder).to_dict()
     except BundleError:
         return None
-
-
-def _put(filled: Path, folder: Path) -> None:
-    """``filled`` becomes ``folder``. If that fails, what stood there stands there again."""
-    if not folder.exists():
-        filled.rename(folder)
-        return
-    replaced = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.replaced."))
-    try:
-        folder.rename(replaced / "old")
-        try:
-            filled.rename(folder)
-        except BaseException:
-            (replaced / "old").rename(folder)
-            raise
-    finally:
-        if folder.exists():  # else the old bundle is in there
-            shutil.rmtree(replaced, ignore_errors=True)

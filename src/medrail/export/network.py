@@ -95,12 +95,12 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     return run.network
 
 
-def check_parity(parity: Parity, tolerance: float, run: Run) -> None:
-    """Raise ``ExportError`` if any probability differs by more than ``tolerance``."""
+def check_parity(parity: Parity, tolerance: float, run: Run, engines: str = "ONNX Runtime and torch") -> None:
+    """Raise ``ExportError`` if any probability differs by more than ``tolerance`` between these two engines."""
     if parity.max_abs_difference <= tolerance:
         return
     raise ExportError(
-        f"ONNX Runtime and torch differ by up to {parity.max_abs_difference:.3g} in a probability on {parity.cases} "
+        f"{engines} differ by up to {parity.max_abs_difference:.3g} in a probability on {parity.cases} "
         f"cases ({parity.labels_changed:.2%} of the answers, {parity.metric} by {parity.metric_change:.3g})",
         needed=f"at most {tolerance:g} (export.parity_tolerance)",
         where=str(run.folder),

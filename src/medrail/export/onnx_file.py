@@ -8,17 +8,16 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from medrail.bundle.backend import LOGITS
+from medrail.bundle.onnx_parts import forget_origin
 from medrail.errors import ExportError
 
 OPSET = 20
 INPUT = "image"
-_TOLD_OF_ORIGIN = ("doc_string", "metadata_props")
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._dynamo")
 
 
@@ -70,26 +69,6 @@ def write_onnx(
             f"the network cannot be written as ONNX ({type(error).__name__}: {reason})",
             remedy="Choose another model.name; every one that medrail lists is tested to export.",
         ) from error
-
-
-def forget_origin(message: Any) -> None:
-    """Clear what tells where a network was made, in place: doc strings and metadata of the model and all its parts.
-
-    The exporter writes the Python stack of every operator, with absolute paths, into its metadata (ONNX: the fields
-    ``metadata_props`` and ``doc_string`` of model, graph, node, value, tensor, function and attribute).
-
-    Parameters
-    ----------
-    message:
-        An ``onnx.ModelProto``, or any message within one.
-    """
-    for field in message.DESCRIPTOR.fields:
-        if field.name in _TOLD_OF_ORIGIN:
-            message.ClearField(field.name)
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in [value] if hasattr(value, "ListFields") else value:
-                forget_origin(part)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from medrail.evaluate.metrics import dice, slice_confusion
 from medrail.prepare import Store
 from medrail.types import Case
 
+Labels: TypeAlias = np.typing.NDArray[Any]
 SPLIT_ORDER = {"test": 0, "val": 1, "train": 2}
 
 
@@ -82,27 +83,18 @@ def measure_parity(trained: Predictor, exported: Predictor, store: Store, cases:
     for case in cases:
         image, mask = store.load(case.id)
         theirs, ours = trained.probabilities(image), exported.probabilities(image)
-        largest = max(largest, _largest_difference(theirs, ours))
-        labels = _labels(theirs, trained.spec), _labels(ours, trained.spec)
+        largest = max(largest, largest_difference(theirs, ours))
+        labels = labels_of(theirs, trained.spec), labels_of(ours, trained.spec)
         changed += int(np.count_nonzero(labels[0] != labels[1]))
         answers += int(np.size(labels[0]))
-        if trained.spec.multi_label:
-            known = case.target is not None
-            scores = [
-                float((label == targets_of(case, trained.spec.classes)).mean()) if known else 0.0 for label in labels
-            ]
-        elif trained.spec.task == "classification":
-            truth = target_index(case, trained.spec.classes) if case.target is not None else None
-            scores = [0.0 if truth is None else float(label == truth) for label in labels]
-        else:
-            scores = [_dice(mask.voxels[0], label, trained) if mask is not None else 0.0 for label in labels]
-        before.append(scores[0])
-        after.append(scores[1])
+        truth = mask.voxels[0] if mask is not None else None
+        before.append(score_of(case, truth, labels[0], trained.spec))
+        after.append(score_of(case, truth, labels[1], trained.spec))
     return Parity(
         cases=len(cases),
         max_abs_difference=largest,
         labels_changed=changed / answers,
-        metric=_METRIC["multi_label" if trained.spec.multi_label else trained.spec.task],
+        metric=metric_of(trained.spec),
         metric_change=abs(sum(before) - sum(after)) / len(cases),
     )
 
@@ -110,7 +102,33 @@ def measure_parity(trained: Predictor, exported: Predictor, store: Store, cases:
 _METRIC = {"classification": "accuracy", "multi_label": "label_accuracy", "segmentation": "dice"}
 
 
-def _labels(probabilities: np.typing.NDArray[np.float32], spec: NetworkSpec) -> np.typing.NDArray[Any]:
+def metric_of(spec: NetworkSpec) -> str:
+    """What ``score_of`` is called."""
+    return _METRIC["multi_label" if spec.multi_label else spec.task]
+
+
+def score_of(case: Case, truth: Labels | None, labels: Labels, spec: NetworkSpec) -> float:
+    """How right an answer is, from 0 to 1; 0 where the truth is not known.
+
+    1 for the right class; of several labels the share that is right; of a mask the mean Dice.
+
+    Parameters
+    ----------
+    truth:
+        Segmentation: the true class of each voxel (D, H, W).
+    labels:
+        As ``labels_of`` gives them.
+    """
+    if spec.task == "segmentation":
+        return _dice(truth, labels, len(spec.classes)) if truth is not None else 0.0
+    if case.target is None:
+        return 0.0
+    if spec.multi_label:
+        return float((labels == targets_of(case, spec.classes)).mean())
+    return float(labels == target_index(case, spec.classes))
+
+
+def labels_of(probabilities: np.typing.NDArray[np.float32], spec: NetworkSpec) -> Labels:
     """The answer: of several labels which are found, (K,); else the class, of the case or of each voxel."""
     return probabilities >= FINDING_FROM if spec.multi_label else np.asarray(probabilities.argmax(axis=0))
 
@@ -129,15 +147,16 @@ def evidence_gap(
         found = fetch(exported.backend, batch, (LOGITS, EVIDENCE))
         logits = found[LOGITS].astype(np.float64)
         means = found[EVIDENCE].mean(axis=tuple(range(2, found[EVIDENCE].ndim)), dtype=np.float64)
-        largest = max(largest, _largest_difference(means + bias, logits) / max(1.0, float(np.abs(logits).max())))
+        largest = max(largest, largest_difference(means + bias, logits) / max(1.0, float(np.abs(logits).max())))
     return largest
 
 
-def _largest_difference(first: np.typing.NDArray[Any], second: np.typing.NDArray[Any]) -> float:
+def largest_difference(first: np.typing.NDArray[Any], second: np.typing.NDArray[Any]) -> float:
+    """Of any number; infinite where one is not finite."""
     difference = np.abs(first - second).max()
     return float(difference) if np.isfinite(difference) else float("inf")
 
 
-def _dice(truth: np.typing.NDArray[Any], labels: np.typing.NDArray[Any], predictor: Predictor) -> float:
-    counts = slice_confusion(truth, labels.astype(np.uint8), len(predictor.spec.classes)).sum(axis=0)
+def _dice(truth: Labels, labels: Labels, n_classes: int) -> float:
+    counts = slice_confusion(truth, labels.astype(np.uint8), n_classes).sum(axis=0)
     return float(dice(counts).mean())

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.bundle.backend import onnx_backend
+from medrail.bundle.onnx_parts import forget_origin
 from medrail.bundle.reference import gap_between, thinned
 from medrail.errors import ExportError
-from medrail.export.onnx_file import forget_origin
 
 FloatArray = npt.NDArray[np.float32]
 

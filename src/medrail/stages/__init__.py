@@ -5,11 +5,13 @@ setting redoes only what depends on it. Each stage can also be called alone, and
 person can read. Heavy libraries are imported inside the stage that needs them.
 """
 
+from medrail.stages.benchmarking import benchmark_run, benchmark_table
 from medrail.stages.checking import check, fix, stop_on, write_cases
 from medrail.stages.comparing import Wanted, compare_runs
 from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.evaluating_group import Asked, evaluate_group
 from medrail.stages.exporting import export_run
+from medrail.stages.exporting_formats import export_formats
 from medrail.stages.exporting_group import export_group
 from medrail.stages.external import evaluate_external
 from medrail.stages.grouping import train_group
@@ -27,11 +29,14 @@ __all__ = [
     "Project",
     "StageResult",
     "Wanted",
+    "benchmark_run",
+    "benchmark_table",
     "check",
     "compare_runs",
     "evaluate_external",
     "evaluate_group",
     "evaluate_run",
+    "export_formats",
     "export_group",
     "export_run",
     "fix",

@@ -71,6 +71,8 @@ function showModel() {
   if (measured.length) {
     const lines = measured.map(([name, metric]) => metricText(name, metric));
     facts.push([word("measured"), [...lines, word("measuredHow")].join("\n")]);
+  } else {
+    facts.push([word("measured"), word("notMeasured")]);
   }
   $("model-facts").replaceChildren(
     ...facts.flatMap(([name, text]) => [element("dt", { text: name }), element("dd", { text })]));
