@@ -178,7 +178,7 @@ def _check(dataset: Dataset, placed: bool) -> None:
 
 def _may_have_frames(dataset: Dataset) -> bool:
     """Whether objects of its class may have several frames: then highdicom asks for functional groups."""
-    from highdicom.utils import is_multiframe_image
+    from highdicom._standard_utils import is_multiframe_image  # nothing public tells it
 
     try:
         return bool(is_multiframe_image(dataset))

@@ -15,13 +15,13 @@ from medrail.dicom_out.segmentation import MAKER, common, version_of
 from medrail.types import Prediction
 
 _IMAGING = Code("363679005", SNOMED, "Imaging")
-_FINDING = Code("121071", "DCM", "Finding")
 _VOLUME = Code("118565006", SNOMED, "Volume")
 _MILLILITRE = Code("mL", "UCUM", "milliliter")
 _NO_UNIT = Code("1", "UCUM", "no units")
 _YES, _NO = Code("373066001", SNOMED, "Yes"), Code("373067005", SNOMED, "No")
+_PROBABILITY = private_code("Probability")
+_DECIDED = private_code("Decided for")
 _POSSIBLE = private_code("Cannot be ruled out")
-_NOTHING = private_code("No finding")
 _UNLIKE = private_code("Unlike the training data")
 _DISTANCE = private_code("Distance from the training data")
 
@@ -43,8 +43,9 @@ def report(prediction: Prediction, images: Images, made: Any, codes: Mapping[str
         serial_number=version_of(prediction.bundle_id),
     )
     observer = hd.sr.ObserverContext(known.DCM.Device, device)
-    groups = list(_regions(prediction, images, made, codes)) if made is not None else []
-    groups.append(_whole(prediction, images, codes))
+    groups = [*_classes(prediction, codes), _whole(prediction, images)]
+    if made is not None:
+        groups = [*_regions(prediction, images, made, codes), *groups]
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
         procedure_reported=concept(_IMAGING),
@@ -85,42 +86,44 @@ def _regions(prediction: Prediction, images: Images, made: Any, codes: Mapping[s
         )
 
 
-def _whole(prediction: Prediction, images: Images, codes: Mapping[str, ClassCodes]) -> Any:
-    """One group (TID 1501) of what is said of the whole image."""
+def _classes(prediction: Prediction, codes: Mapping[str, ClassCodes]) -> Iterator[Any]:
+    """A group a class (TID 1501): its probability, whether it was decided for, whether it can be ruled out."""
     import highdicom as hd
 
-    numbers = [
-        _number(private_code(f"Probability of {name}"), value, _NO_UNIT)
-        for name, value in prediction.probabilities.items()
-    ]
-    if prediction.ood_score is not None:
-        numbers.append(_number(_DISTANCE, prediction.ood_score, _NO_UNIT))
-    said = [
-        hd.sr.QualitativeEvaluation(concept(name), concept(value)) for name, value in _evaluations(prediction, codes)
-    ]
-    source = hd.sr.SourceImageForMeasurementGroup
+    decided = (prediction.class_name,) if prediction.findings is None else prediction.findings
+    for name, value in prediction.probabilities.items():
+        of_class = codes_of(name, codes)
+        said = [(_DECIDED, name in decided)]
+        if prediction.conformal_set is not None:
+            said.append((_POSSIBLE, name in prediction.conformal_set))
+        yield hd.sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), name),
+            finding_type=concept(of_class.type),
+            finding_category=concept(of_class.category),
+            algorithm_id=_algorithm(prediction),
+            measurements=[_number(_PROBABILITY, value, _NO_UNIT)],
+            qualitative_evaluations=[_answered(question, yes) for question, yes in said],
+        )
+
+
+def _whole(prediction: Prediction, images: Images) -> Any:
+    """A group of the image itself: what it was made of, and how like the training data it is."""
+    import highdicom as hd
+
+    source, score, unlike = hd.sr.SourceImageForMeasurementGroup, prediction.ood_score, prediction.unlike_training
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "image"),
         algorithm_id=_algorithm(prediction),
-        measurements=numbers or None,
-        qualitative_evaluations=said or None,
+        measurements=None if score is None else [_number(_DISTANCE, score, _NO_UNIT)],
+        qualitative_evaluations=None if unlike is None else [_answered(_UNLIKE, unlike)],
         source_images=[source(one.SOPClassUID, one.SOPInstanceUID, images.frames) for one in images.datasets],
     )
 
 
-def _evaluations(prediction: Prediction, codes: Mapping[str, ClassCodes]) -> Iterator[tuple[Code, Code]]:
-    """Questions and answers: the class or the findings, what cannot be ruled out, whether it may be relied on."""
-    if prediction.findings is not None:
-        for name in prediction.findings:
-            yield _FINDING, codes_of(name, codes).type
-        if not prediction.findings:
-            yield _FINDING, _NOTHING
-    elif prediction.class_name:
-        yield _FINDING, codes_of(prediction.class_name, codes).type
-    for name in prediction.conformal_set or ():
-        yield _POSSIBLE, codes_of(name, codes).type
-    if prediction.unlike_training is not None:
-        yield _UNLIKE, _YES if prediction.unlike_training else _NO
+def _answered(question: Code, yes: bool) -> Any:
+    import highdicom as hd
+
+    return hd.sr.QualitativeEvaluation(concept(question), concept(_YES if yes else _NO))
 
 
 def _number(name: Code, value: float, unit: Code) -> Any:

@@ -98,9 +98,11 @@ def version_of(bundle_id: str) -> str:
 
 
 def _number_frames(made: Any, frames: list[int]) -> None:
-    """highdicom was given some frames of a file, and counted these."""
+    """highdicom was given some frames of a file, and counted these; frames of several segments share their items."""
+    named: set[int] = set()
     for group in made.PerFrameFunctionalGroupsSequence:
         for derivation in group.DerivationImageSequence:
             for source in derivation.SourceImageSequence:
-                number = source.get("ReferencedFrameNumber")
-                source.ReferencedFrameNumber = frames[int(number) - 1] if number is not None else frames[0]
+                if id(source) not in named:
+                    named.add(id(source))
+                    source.ReferencedFrameNumber = frames[int(source.get("ReferencedFrameNumber") or 1) - 1]

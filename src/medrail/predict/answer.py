@@ -85,8 +85,8 @@ class Answer:
             If a field is missing or of the wrong type.
         """
         given = values["prediction"]
-        plain = {key: given[key] for key in _VALUES}
-        tuples = {key: None if given[key] is None else tuple(given[key]) for key in _TUPLES}
+        plain: dict[str, Any] = {key: given[key] for key in _VALUES}
+        tuples: dict[str, Any] = {key: None if given[key] is None else tuple(given[key]) for key in _TUPLES}
         return Answer(
             one,
             name,
