@@ -18,6 +18,7 @@ import pytest
 from PIL import Image as Picture
 
 from conftest import anisotropic_geometry
+from medrail import cli
 from medrail.bundle import InputKind, NetworkSpec, Predictor, load_bundle
 from medrail.errors import ConfigError
 from medrail.lock import locked
@@ -105,7 +106,7 @@ def test_whatever_happened_in_between_a_second_call_ends_where_a_fresh_one_does(
     rng = np.random.default_rng(11)
     out = tmp_path / "out"
     predict_files(segmenter, find_inputs([scans]), out)
-    for round_ in range(12):
+    for round_ in range(6):
         touched = set()
         for number in range(4):
             mask, scan = out / f"s{number}_mask.nii.gz", scans / f"s{number}.nii.gz"
@@ -290,3 +291,24 @@ def test_a_name_that_is_no_text_is_no_fault(tmp_path: Path, segmenter: Predictor
     assert not any(answer.reason for answer in answers)
     again = predict_files(segmenter, find_inputs([scans]), tmp_path / "out")
     assert all(answer.kept for answer in again)
+
+
+def test_the_verb_says_what_it_did_and_what_it_did_not(
+    tmp_path: Path, segmenter: Predictor, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scans / "broken.nii.gz").write_bytes(b"\x1f\x8b and no more")
+    command = ["predict", str(tmp_path / "bundles"), str(scans), "-o", str(tmp_path / "out"), "--json"]
+    for kept in (0, 4):
+        assert cli.main(command) == 1
+        told = capsys.readouterr()
+        values = json.loads(told.out)
+        assert (values["succeeded"], values["kept"], values["notes"]) == (4, kept, [])
+        assert [failed["input"] for failed in values["failed"]] == [str(scans / "broken.nii.gz")]
+        assert "Traceback" not in told.err
+    assert "4 of 5 predicted" in told.err
+    assert "4 of them by an earlier call" in told.err
+    (tmp_path / "codes.csv").write_text(
+        "class,category,category_meaning,type,type_meaning\nliver,123037004,A,10200004,L\n"
+    )
+    assert cli.main([*command, "--codes", str(tmp_path / "codes.csv")]) == 2
+    assert "codes of 'liver'" in capsys.readouterr().err

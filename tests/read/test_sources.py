@@ -11,6 +11,7 @@ import pytest
 from PIL import Image as Picture
 from pydicom.data import get_testdata_file
 
+from dicom_objects import enhanced
 from faults import good_series, voxels_of, write_files
 from faults.series import copied
 from medrail.errors import GeometryError, ReadError
@@ -76,14 +77,23 @@ def test_slices_that_were_resampled_have_no_source(tmp_path: Path) -> None:
     assert len(accepted.frames) == len(slices)
 
 
-def test_frames_of_one_file_are_named_by_their_number() -> None:
-    path = Path(get_testdata_file("emri_small.dcm"))
-    image, sources = read(path), sources_of(path)
-    assert len(sources.datasets) == 1
-    assert sorted(frame for _, frame in sources.frames) == list(range(image.grid[0]))
-    pixels = pydicom.dcmread(path).pixel_array
-    for d, (_, frame) in enumerate(sources.frames):
-        assert np.corrcoef(image.voxels[0, d].ravel(), pixels[frame].ravel())[0, 1] > 0.999
+@pytest.mark.parametrize("stacks", [1, 2])
+def test_frames_of_one_file_are_named_by_their_number(tmp_path: Path, stacks: int) -> None:
+    rng = np.random.default_rng(7)
+    slices = good_series(rng)
+    order = rng.permutation(len(slices)).tolist()
+    multi = enhanced(slices, order, stacks)
+    multi.save_as(tmp_path / "multi.dcm", enforce_file_format=True)
+    frames = voxels_of(slices)[order * stacks]
+    seen = []
+    for series in series_in(tmp_path):
+        item = series.item if stacks > 1 else ""
+        image, sources = read(tmp_path / "multi.dcm", item), sources_of(tmp_path / "multi.dcm", item)
+        assert len(sources.datasets) == 1
+        for d, (_, frame) in enumerate(sources.frames):
+            np.testing.assert_array_equal(image.voxels[0, d], frames[frame])
+            seen.append(frame)
+    assert sorted(seen) == list(range(len(frames)))
 
 
 def test_a_zip_is_a_folder(tmp_path: Path) -> None:

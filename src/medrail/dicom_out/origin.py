@@ -70,7 +70,7 @@ def images_of(sources: Sources, mask: Image | None) -> Images:
         If a source lacks what must be repeated, or is of a kind that is not known.
     """
     for dataset in sources.datasets:
-        _check(dataset, sources.geometry is not None)
+        _check(dataset, sources.geometry is not None and mask is not None)
     first = sources.datasets[0]
     depth, placed = len(sources.frames), sources.geometry is not None
     if mask is not None and mask.grid != (depth, int(first.Rows), int(first.Columns)):
@@ -134,7 +134,7 @@ def _axes(sources: Sources) -> tuple[tuple[float, ...], tuple[float, float], flo
     """Direction cosines (along W, along H), LPS; spacing of rows and columns; thickness: that said, else the step."""
     assert sources.geometry is not None  # noqa: S101 - the callers look first
     lps = np.diag([-1.0, -1.0, 1.0]) @ sources.geometry.affine_ras_mm[:3, :3]
-    step_mm, rows_mm, columns_mm = (float(size) for size in sources.geometry.spacing_mm)
+    step_mm, rows_mm, columns_mm = (round(float(size), 9) for size in sources.geometry.spacing_mm)
     cosines = np.concatenate([lps[:, 2] / columns_mm, lps[:, 1] / rows_mm])
     try:
         said = float(sources.datasets[0].get("SliceThickness") or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from medrail import dicom_out
 from medrail.bundle import Predictor, overlay_png
 from medrail.dicom_out import ClassCodes
-from medrail.errors import MedrailError
+from medrail.errors import BundleError, MedrailError
 from medrail.predict.answer import Answer, said, volumes_ml
 from medrail.predict.inputs import Input
 from medrail.predict_slide import predict_slide
@@ -46,7 +47,7 @@ def write_answer(
     Raises
     ------
     MedrailError
-        If it cannot be read or is of another kind than the network takes.
+        If it cannot be read, is of another kind than the network takes, or the answer is no number.
     """
     if predictor.spec.slide and not one.item and is_slide(one.path):
         slide = predict_slide(predictor, one.path, out, name, overlays=wanted.overlays, progress=progress)
@@ -54,6 +55,11 @@ def write_answer(
     image = read(one.path, one.item, predictor.spec.read_options)
     region = read_mask(wanted.roi) if wanted.roi else None
     prediction = predictor(image, region, evidence=wanted.overlays)
+    numbers = (*prediction.probabilities.values(), prediction.ood_score or 0.0)
+    if not all(map(math.isfinite, numbers)):
+        raise BundleError(
+            "the network's answer has values that are not finite", remedy="The model is broken: export it again."
+        )
     files: list[Path] = []
     if prediction.mask is not None:
         files.append(out / f"{name}_mask.nii.gz")

@@ -61,8 +61,14 @@ def predict_each(
     Raises
     ------
     ConfigError
-        If another process writes into ``out``. What is wrong with one input stands in its ``Answer.reason``.
+        If another process writes into ``out``, or there are codes of a class that the network has not. What is wrong
+        with one input stands in its ``Answer.reason``.
     """
+    unknown = sorted(set(wanted.codes) - set(predictor.spec.classes))
+    if unknown:
+        raise ConfigError(
+            f"codes of {', '.join(map(repr, unknown))}", needed=f"of the classes {', '.join(predictor.spec.classes)}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out / ".lock"):
