@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_files
 
-from dicom_objects import check_values, said
+from dicom_objects import check_values, enhanced, said
 from faults import good_series, write_files
 from medrail import dicom_out
 from medrail.bundle import InputKind, NetworkSpec, load_bundle
@@ -178,8 +179,10 @@ def test_every_object_of_pydicom_has_both_or_a_sentence() -> None:
             continue
         made += 1
         assert found.segmentation is not None
-        dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(found.segmentation))
+        dataset = pydicom.dcmread(BytesIO(found.segmentation))
         assert dataset.pixel_array.sum() == (mask.voxels > 0).sum(), name
+        assert highdicom.seg.Segmentation.from_dataset(dataset).number_of_segments == 2
+        assert highdicom.sr.ComprehensiveSR.from_dataset(pydicom.dcmread(BytesIO(found.report))).content
     assert made > 30, refused
     assert not [text for text in refused if "Error" in text], "a fault inside highdicom is none that has a name"
 
@@ -188,3 +191,21 @@ def test_the_private_codes_of_two_names_are_two() -> None:
     names = ["a", "A", "liver", "a very long name of a class", "a very long name of a clasp", "肿瘤", "", " "]
     assert len({dicom_out.codes.private_code(name).value for name in names}) == len(names)
     assert all(len(dicom_out.codes.private_code(name).value) <= 16 for name in names)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_sources_stay_as_they_are(tmp_path: Path, many: bool) -> None:
+    rng = np.random.default_rng(9)
+    slices = good_series(rng)
+    if many:
+        enhanced(slices, range(len(slices))).save_as(tmp_path / "multi.dcm", enforce_file_format=True)
+    else:
+        write_files(slices, tmp_path, rng)
+    sources = sources_of(tmp_path / "multi.dcm" if many else tmp_path)
+    before = [sorted(one.keys()) for one in sources.datasets]
+    frames = sources.datasets[0].get("NumberOfFrames")
+    objects(classified(), sources)
+    assert [sorted(one.keys()) for one in sources.datasets] == before
+    assert sources.datasets[0].get("NumberOfFrames") == frames
+    if many:
+        assert "FrameContentSequence" in sources.datasets[0].PerFrameFunctionalGroupsSequence[0]

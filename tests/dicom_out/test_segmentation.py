@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,23 @@ def test_a_real_series_that_lost_its_identifiers(tmp_path: Path, shared_data: Pa
     answer = predict(segmenter(tmp_path, "HU", (-300.0, 50.0, 300.0)), series, tmp_path / "out")
     assert "no SOPClassUID, SOPInstanceUID" in answer.notes[0]
     assert [path.name for path in answer.files] == ["ct_j2k_siemens_20_mask.nii.gz"]
+
+
+@pytest.mark.parametrize("on_defect", ["resample", "accept"])
+def test_a_slice_that_was_lost_while_decoding_is_no_source(tmp_path: Path, on_defect: Any) -> None:
+    """Its neighbours were stretched over its place, or moved into it."""
+    rng = np.random.default_rng(6)
+    folder = write_files(good_series(rng), tmp_path / "series", rng, kept={4: 0.5})
+    answer = predict(reading(segmenter(tmp_path), ReadOptions(on_defect=on_defect)), folder, tmp_path / "out")
+    assert "truncated_pixel_data" in answer.notes[0]
+    assert [path.name for path in answer.files] == ["series_mask.nii.gz"]
+
+
+def test_a_zip_of_a_series_is_the_series(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    folder = write_files(good_series(rng), tmp_path / "series", rng)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    files = files_of(predict(segmenter(tmp_path), tmp_path / "packed.zip", tmp_path / "out"))
+    np.testing.assert_array_equal(
+        seg_voxels(files["seg.dcm"], files["mask.nii.gz"]), nifti_voxels(files["mask.nii.gz"])
+    )

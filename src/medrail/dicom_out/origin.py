@@ -6,7 +6,6 @@ understands already. So highdicom is given one way: the frames along D, with one
 
 from __future__ import annotations
 
-import copy
 import re
 from dataclasses import dataclass
 
@@ -83,7 +82,10 @@ def images_of(sources: Sources, mask: Image | None) -> Images:
         raise GeometryError(f"has {depth} frames without a position in the patient", needed="one, or positions")
     if _may_have_frames(first):
         return _of_one_file(sources)
-    datasets = [_first_of(first), *(_other(sources.datasets[number]) for number, _ in sources.frames[1:])]
+    first = _first_of(first)
+    if not placed and "PixelSpacing" in first and "SliceThickness" not in first:
+        del first.PixelSpacing  # one without the other is not read back by highdicom
+    datasets = [first, *(_other(sources.datasets[number]) for number, _ in sources.frames[1:])]
     if sources.geometry is not None:
         axes, spacing_mm, thickness_mm = _axes(sources)
         for dataset, position in zip(datasets, sources.positions_lps_mm, strict=True):
@@ -116,9 +118,9 @@ def _of_one_file(sources: Sources) -> Images:
 
 def _unplaced(dataset: Dataset) -> Dataset:
     measures, shared = Dataset(), Dataset()
-    spacing_mm = dataset.get("PixelSpacing") or ()
-    if len(spacing_mm) == 2:
-        measures.PixelSpacing = spacing_mm
+    spacing_mm, thickness_mm = dataset.get("PixelSpacing") or (), dataset.get("SliceThickness")
+    if len(spacing_mm) == 2 and thickness_mm is not None:
+        measures.PixelSpacing, measures.SliceThickness = spacing_mm, thickness_mm
     shared.PixelMeasuresSequence = [measures] if "PixelSpacing" in measures else []
     return shared
 
@@ -145,7 +147,7 @@ def _axes(sources: Sources) -> tuple[tuple[float, ...], tuple[float, float], flo
 
 def _first_of(dataset: Dataset) -> Dataset:
     """With the elements that every object must have, empty where they are unknown or no such value."""
-    first = copy.copy(dataset)
+    first = dataset[:]  # the elements are shared, which are there is not
     for keyword in _EMPTY:
         if keyword not in first:
             setattr(first, keyword, None)

@@ -10,13 +10,15 @@ from pathlib import Path
 from medrail import dicom_out
 from medrail.bundle import Predictor, overlay_png
 from medrail.dicom_out import ClassCodes
-from medrail.errors import BundleError, MedrailError
+from medrail.errors import BundleError, GeometryError, MedrailError
 from medrail.predict.answer import Answer, said, volumes_ml
 from medrail.predict.inputs import Input
 from medrail.predict_slide import predict_slide
-from medrail.read import is_slide, read, read_mask, sources_of, write_nifti
-from medrail.types import Image, Prediction, Progress
+from medrail.read import Sources, is_slide, read, read_mask, sources_of, write_nifti
+from medrail.types import Image, Prediction, Progress, ReadOptions
 from medrail.wording import PREDICT, in_words
+
+_LOST = ("truncated_pixel_data", "undecodable_pixel_data")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def write_answer(
         files += _overlays(image, prediction, out / name)
     notes: list[str] = []
     if wanted.dicom:
-        _write_dicom(predictor, one, prediction, out / name, wanted.codes, files, notes)
+        origin = _Origin(one, image, predictor.spec.read_options)
+        _write_dicom(origin, prediction, out / name, wanted.codes, files, notes)
     volumes = volumes_ml(prediction) if prediction.mask is not None else {}
     small = replace(prediction, mask=None, evidence=None)
     return Answer(one, name, small, tuple(files), notes=tuple(notes), volumes_ml=volumes)
@@ -86,9 +89,25 @@ def _overlays(image: Image, prediction: Prediction, stem: Path) -> list[Path]:
     return files
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """An image that was read, and where from."""
+
+    input: Input
+    image: Image
+    options: ReadOptions
+
+    def sources(self) -> Sources | None:
+        """``sources_of``; errors as there, and if slices were lost while decoding: others stand in their place then."""
+        sources = sources_of(self.input.path, self.input.item, self.options)
+        lost = [defect for defect in self.image.defects if defect.name in _LOST]
+        if sources is not None and lost:
+            raise GeometryError(f"{lost[0].name}: {lost[0].evidence}", needed="all slices")
+        return sources
+
+
 def _write_dicom(
-    predictor: Predictor,
-    one: Input,
+    origin: _Origin,
     prediction: Prediction,
     stem: Path,
     codes: Mapping[str, ClassCodes],
@@ -97,7 +116,7 @@ def _write_dicom(
 ) -> None:
     """``NAME_seg.dcm`` and ``NAME_sr.dcm``; why not, where they cannot be: the answer itself does not depend on it."""
     try:
-        sources = sources_of(one.path, one.item, predictor.spec.read_options)
+        sources = origin.sources()
         if sources is None:
             return
         made = dicom_out.objects(prediction, sources, codes)

@@ -67,8 +67,9 @@ class Input:
         paths = self.series.files if self.series else (self.path,)
         if self.series is None and is_dicomdir(self.path):
             paths = (self.path.parent,)
-        # A file beside a series may spoil it: then the series' defects are others.
-        item = f"{self.item}\0{self.series.verdict}\0{self.series.defects}" if self.series else self.item
+        item = self.item
+        if self.series and self.series.defects:  # a file beside a series may spoil it: then these are others
+            item += f"\0{self.series.verdict}\0{self.series.defects}"
         return image_fingerprint(Case("", "", tuple(str(path) for path in paths), item=item))
 
 
