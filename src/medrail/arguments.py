@@ -362,10 +362,10 @@ A broken input is named and the others go on (exit code 1). The same command doe
         "-o", "--out", metavar="OUT", default="predictions", help="folder to write; default: predictions"
     )
     parser.add_argument("--series", metavar="ID", default="", help="only this one of one INPUT, as inspect calls it")
-    parser.add_argument("--roi", metavar="MASK", help="region of interest, for models that crop to one; with one INPUT")
-    parser.add_argument("--no-overlays", action="store_true", help="do not draw PNGs")
     parser.add_argument("--no-dicom", action="store_true", help="of DICOM inputs no segmentation and report in DICOM")
     parser.add_argument("--codes", metavar="CSV", help="SNOMED CT codes of the classes, for these two")
+    parser.add_argument("--roi", metavar="MASK", help="region of interest, for models that crop to one; with one INPUT")
+    parser.add_argument("--no-overlays", action="store_true", help="do not draw PNGs")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 
 
