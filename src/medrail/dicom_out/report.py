@@ -14,7 +14,7 @@ from medrail.dicom_out.origin import Images
 from medrail.dicom_out.segmentation import MAKER, common, version_of
 from medrail.types import Prediction
 
-_IMAGING = Code("363679005", SNOMED, "Imaging")
+_IMAGING = Code("363679005", SNOMED, "Imaging procedure")  # PS3.16, CID 100
 _VOLUME = Code("118565006", SNOMED, "Volume")
 _MILLILITRE = Code("mL", "UCUM", "milliliter")
 _NO_UNIT = Code("1", "UCUM", "no units")
