@@ -60,12 +60,14 @@ def test_a_mask_lies_on_the_raw_grid_and_its_volume_is_told(tmp_path, segmenter)
     voxels[0, 1:3, 2:6, 3:10] = 5
     image = Image(voxels, anisotropic_geometry())
     write_nifti(image, tmp_path / "scan one.nii.gz")
-    answers = predict_files(segmenter, find_inputs([tmp_path / "scan one.nii.gz"]), tmp_path / "out")
+    (answer,) = predict_files(segmenter, find_inputs([tmp_path / "scan one.nii.gz"]), tmp_path / "out")
     mask = read_mask(tmp_path / "out" / "scan one_mask.nii.gz")
     assert np.array_equal(mask.voxels, voxels > 2)
     assert mask.geometry.is_close(read(tmp_path / "scan one.nii.gz").geometry)
     millilitres = 2 * 4 * 7 * 5.0 * 0.7 * 0.9 / 1000
-    assert volumes_ml(answers[0].prediction) == {"organ": pytest.approx(millilitres)}
+    assert answer.volumes_ml == {"organ": pytest.approx(millilitres)}
+    assert volumes_ml(segmenter(image)) == {"organ": pytest.approx(millilitres)}
+    assert answer.prediction.mask is None, "voxels are in files, not in the memory of a thousand answers"
     assert float(rows(tmp_path / "out")[0]["organ_ml"]) == pytest.approx(millilitres, abs=1e-3)
     assert (tmp_path / "out" / "scan one.png").read_bytes().startswith(b"\x89PNG")
 
@@ -114,7 +116,7 @@ def test_no_overlays_when_none_are_wanted(tmp_path, classifier):
     Picture.new("L", (40, 30)).save(tmp_path / "x.png")
     (answer,) = predict_files(classifier, find_inputs([tmp_path / "x.png"]), tmp_path / "out", overlays=False)
     assert answer.files == ()
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["predictions.csv", "predictions.jsonl"]
 
 
 @pytest.mark.parametrize("way", rois.STORED)
@@ -177,7 +179,8 @@ def test_several_labels_are_told_in_one_column(tmp_path):
         Picture.new("RGB", (40, 30), colour).save(tmp_path / f"{number}.png")
     answers = predict_files(predictor, find_inputs([tmp_path / f"{n}.png" for n in range(4)]), tmp_path / "out")
     table = rows(tmp_path / "out")
-    assert list(table[0]) == ["input", "name", "findings", "p_a", "p_b", "reason"]
+    assert list(table[0])[:6] == ["input", "name", "findings", "p_a", "p_b", "reason"]
+    assert list(table[0])[6:] == ["threshold_a", "threshold_b", "bundle_id", "note"]
     for row, answer in zip(table, answers, strict=True):
         found = [name for name in ("a", "b") if float(row[f"p_{name}"]) >= 0.5]
         assert row["findings"] == "|".join(found)
@@ -205,7 +208,8 @@ def test_what_was_calibrated_stands_in_table_summary_and_files(tmp_path, calibra
     inputs = find_inputs([tmp_path / f"{name}.png" for name in values])
     answers = dict(zip(values, predict_files(calibrated, inputs, tmp_path / "out"), strict=True))
     table = {row["name"]: row for row in rows(tmp_path / "out")}
-    assert list(table["odd"])[-5:] == ["conformal_set", "abstain", "ood_score", "unlike_training", "reason"]
+    assert list(table["odd"])[-8:-3] == ["conformal_set", "abstain", "ood_score", "unlike_training", "reason"]
+    assert (table["odd"]["threshold_yes"], table["odd"]["bundle_id"]) == ("0.800000", calibrated.bundle_id)
     assert (table["odd"]["conformal_set"], table["odd"]["abstain"]) == ("yes", "1"), (
         "decided for no, and only yes is left"
     )
@@ -240,7 +244,8 @@ def test_the_picture_of_evidence_is_warm_where_it_speaks_for_the_class(tmp_path,
     assert (columns_of.min() / scale, columns_of.max() / scale) == pytest.approx((35, 55), abs=1)
 
 
-def test_without_a_calibration_the_table_is_as_ever(tmp_path, classifier):
+def test_without_a_calibration_there_are_no_columns_of_one(tmp_path, classifier):
     Picture.fromarray(np.full((9, 13, 3), 90, np.uint8)).save(tmp_path / "a.png")
     predict_files(classifier, find_inputs([tmp_path / "a.png"]), tmp_path / "out")
-    assert list(rows(tmp_path / "out")[0]) == ["input", "name", "class_name", "confidence", "p_a", "p_b", "reason"]
+    told = ["input", "name", "class_name", "confidence", "p_a", "p_b", "reason", "bundle_id", "note"]
+    assert list(rows(tmp_path / "out")[0]) == told

@@ -388,8 +388,10 @@ FAIL (exit code 1) names what differs. The run itself is not touched.
 def _add_predict(verbs: Any) -> None:
     text = """\
 MODEL is a bundle's folder, or a project (its newest bundle). INPUT is a file, or a folder: every image below it, and
-each DICOM series as one image. Writes predictions.csv, masks on the raw grid (NIfTI) and overlays (PNG); of
-classifiers that have it, also the evidence for the class decided for (NAME_evidence.png).
+each DICOM series as one image. Writes predictions.csv, a row as soon as it is known, masks on the raw grid (NIfTI) and
+overlays (PNG); of classifiers that have it, also the evidence for the class decided for (NAME_evidence.png). Of DICOM
+also a segmentation (NAME_seg.dcm) and a structured report (NAME_sr.dcm), which hold who the patient is.
+A broken input is named and the others go on (exit code 1). The same command does only what is missing or has changed.
 
   medrail predict my-project scan.nii.gz -o answers/
   medrail predict bundles/model/1 dicom-folder/ -o answers/
@@ -401,6 +403,8 @@ classifiers that have it, also the evidence for the class decided for (NAME_evid
         "-o", "--out", metavar="OUT", default="predictions", help="folder to write; default: predictions"
     )
     parser.add_argument("--series", metavar="ID", default="", help="only this one of one INPUT, as inspect calls it")
+    parser.add_argument("--no-dicom", action="store_true", help="of DICOM inputs no segmentation and report in DICOM")
+    parser.add_argument("--codes", metavar="CSV", help="SNOMED CT codes of the classes, for these two")
     parser.add_argument("--roi", metavar="MASK", help="region of interest, for models that crop to one; with one INPUT")
     parser.add_argument("--no-overlays", action="store_true", help="do not draw PNGs")
     _add_engine(parser)

@@ -10,6 +10,7 @@ import atexit
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,14 +128,16 @@ def prepare(arguments: argparse.Namespace, console: Console) -> int:
 def predict(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.bundle import load_bundle
     from medrail.console import shown
+    from medrail.dicom_out import read_codes
     from medrail.predict import DISCLAIMER, find_inputs, predict_files
     from medrail.workspace import find_bundle
 
+    out = Path(arguments.out)
+    codes = read_codes(arguments.codes) if arguments.codes else None
     predictor = load_bundle(find_bundle(arguments.model), engine=arguments.engine)
-    inputs = find_inputs(arguments.inputs, arguments.series)
+    inputs = find_inputs(arguments.inputs, arguments.series, out=out)
     if arguments.roi and len(inputs) != 1:
         raise ConfigError(f"--roi with {len(inputs)} inputs", needed="one input, which the mask belongs to")
-    out = Path(arguments.out)
     with console.progress() as bars:
         answers = predict_files(
             predictor,
@@ -142,15 +145,22 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
             out,
             roi=Path(arguments.roi) if arguments.roi else None,
             overlays=not arguments.no_overlays,
+            dicom=not arguments.no_dicom,
+            codes=codes,
             progress=bars("Predicting"),
         )
     failed = [answer for answer in answers if answer.reason]
     for answer in answers:
         console.line(f"{answer.input}: {answer.reason or answer.summary}")
+    notes = Counter(note for answer in answers for note in answer.notes)
+    for note, count in notes.items():
+        console.line(f"{count} of {len(answers)}: {note}")
+    kept = sum(answer.kept for answer in answers)
     unlike = sum(answer.unlike_training for answer in answers)
     console.line(
         f"\n{len(answers) - len(failed)} of {len(answers)} predicted with {predictor.bundle_id}"
         + (f", {unlike} of them unlike the training data" if unlike else "")
+        + (f", {kept} of them by an earlier call" if kept else "")
         + f". {DISCLAIMER}"
     )
     console.line(f"-> {shown(out / 'predictions.csv')}")
@@ -162,6 +172,8 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
                 "succeeded": len(answers) - len(failed),
                 "failed": [{"input": str(answer.input), "reason": answer.reason} for answer in failed],
                 "unlike_training": [str(answer.input) for answer in answers if answer.unlike_training],
+                "kept": kept,
+                "notes": [{"input": str(answer.input), "note": note} for answer in answers for note in answer.notes],
                 "out": str(out),
             }
         )

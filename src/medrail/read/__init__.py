@@ -5,7 +5,7 @@ Comes in: a file of any kind in ``READERS``, told by its content, or a folder wi
 The one function: ``read``. ``open_image`` leaves unread what can be read a slice at a time. ``read_mask`` is the same
 for masks, ``on_grid`` puts a mask on its image's grid, ``files_of`` names the files that an image is made of, and
 ``write_nifti`` is the way back. Of whole slides ``read`` gives the part that a ``Place`` names; ``slide_facts`` says
-what there is, ``find_tissue`` where to look.
+what there is, ``find_tissue`` where to look. ``sources_of`` names the DICOM frames that an image's slices come from.
 """
 
 from medrail.read.alignment import on_grid
@@ -20,6 +20,7 @@ from medrail.read.place import Place
 from medrail.read.slide import SlideFacts, slide_facts
 from medrail.read.slide_kind import SLIDE_SUFFIXES, is_slide
 from medrail.read.sniff import sniff
+from medrail.read.sources import Sources, is_dicom, sources_of
 from medrail.read.tissue import Tissue, find_tissue
 from medrail.read.unread import Slice, UnreadImage
 
@@ -32,10 +33,12 @@ __all__ = [
     "Series",
     "Slice",
     "SlideFacts",
+    "Sources",
     "Tissue",
     "UnreadImage",
     "files_of",
     "find_tissue",
+    "is_dicom",
     "is_slide",
     "on_grid",
     "open_image",
@@ -45,5 +48,6 @@ __all__ = [
     "series_in",
     "slide_facts",
     "sniff",
+    "sources_of",
     "write_nifti",
 ]

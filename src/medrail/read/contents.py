@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from medrail.errors import ReadError
 from medrail.read.archive import Unpacked, unpacked
@@ -72,6 +72,12 @@ def is_zip(path: Path) -> bool:
 def holds_many(path: Path, kind: str) -> bool:
     """Whether a file of this kind stands for several files."""
     return kind == "zip" or (kind == "dicom" and is_dicomdir(path))
+
+
+def names_a_file(folder: Path, item: str) -> bool:
+    """Whether an item is the path of a file inside a folder."""
+    named = PurePosixPath(item)
+    return bool(item) and not named.is_absolute() and ".." not in named.parts and (folder / named).is_file()
 
 
 def read_inside(path: Path, item: str, options: ReadOptions, read: Callable[[Path, str], Image]) -> Image:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.errors import ReadError
-from medrail.read.contents import holds_many, read_inside
+from medrail.read.contents import holds_many, names_a_file, read_inside
 from medrail.read.dicom import open_series, read_dicom, read_series
 from medrail.read.digests import Digests
 from medrail.read.guard import Guard
@@ -77,7 +77,7 @@ def open_image(
     """
     folder = Path(path)
     with Guard(folder, "path"):
-        is_series = folder.is_dir() and not _names_a_file(folder, item)
+        is_series = folder.is_dir() and not names_a_file(folder, item)
     return open_series(folder, item, options, digests) if is_series else read(path, item, options)
 
 
@@ -106,7 +106,7 @@ def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader
     with Guard(path, "path"):
         is_folder = path.is_dir()
     if is_folder:
-        if _names_a_file(path, item):
+        if names_a_file(path, item):
             return _read(path / PurePosixPath(item), "", options, readers)
         return read_series(path, item, options)
     kind = sniff(path)
@@ -119,11 +119,6 @@ def _read(path: Path, item: str, options: ReadOptions, readers: dict[str, Reader
             f"is one {kind} image and has no items", where=str(path), needed="no item", remedy="Leave the item empty."
         )
     return readers[kind](path, item, options)
-
-
-def _names_a_file(folder: Path, item: str) -> bool:
-    named = PurePosixPath(item)
-    return bool(item) and not named.is_absolute() and ".." not in named.parts and (folder / named).is_file()
 
 
 def _whole_numbers(voxels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:

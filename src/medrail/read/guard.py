@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -53,6 +55,16 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """``with quiet():`` drops warnings and log lines of parsers, which may quote a header; errors pass."""
+    _QUIET.enter()
+    try:
+        yield
+    finally:
+        _QUIET.leave()
 
 
 class Guard:

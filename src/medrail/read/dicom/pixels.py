@@ -56,6 +56,12 @@ def parse(path: Path, keywords: list[str] | None = None) -> pydicom.Dataset:
     return pydicom.dcmread(path, force=True, stop_before_pixels=keywords is not None, specific_tags=tags)
 
 
+def parse_header(path: Path) -> pydicom.Dataset:
+    """All of a DICOM file's data set that comes before its pixels."""
+    _refuse_deflate_bomb(path)
+    return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+
+
 def decode(
     dataset: pydicom.Dataset,
     header: Header,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from medrail.errors import GeometryError, MedrailError, ReadError, UnsupportedFormat
 from medrail.read.dicom.assemble import assemble
+from medrail.read.dicom.dicomdir import is_dicomdir
 from medrail.read.dicom.group import Group, grouped
 from medrail.read.dicom.header import KEYWORDS, Header, header_of
 from medrail.read.dicom.headers import CLOSED_FOLDER, Foreign, Refused, look, outcomes_in
@@ -24,7 +25,17 @@ from medrail.types import READ_AS_STORED, Defect, Image, Progress, ReadOptions
 if TYPE_CHECKING:
     from medrail.read.dicom.cache import HeaderCache
 
-__all__ = ["Scan", "Series", "open_series", "read_dicom", "read_series", "refused_in", "scan", "series_in"]
+__all__ = [
+    "Scan",
+    "Series",
+    "open_series",
+    "read_dicom",
+    "read_series",
+    "refused_in",
+    "scan",
+    "series_in",
+    "volume_in",
+]
 
 _LISTED = 10
 
@@ -74,9 +85,25 @@ def read_dicom(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED
         If a multi-frame object is no volume: see ``DEFECTS``.
     """
     with Guard(path, "DICOM"):
-        outcome = look(path)
-        header = outcome if isinstance(outcome, Header) else header_of(parse(path, KEYWORDS), path)
-        return assemble(_chosen(_volumes([header], options), item, options), options, source=str(path))
+        return assemble(_volume_of_file(path, item, options), options, source=str(path))
+
+
+def volume_in(path: Path, item: str = "", options: ReadOptions = READ_AS_STORED) -> Volume | None:
+    """What ``read_dicom``, or of a folder or DICOMDIR ``read_series``, makes an image of, from headers alone.
+
+    None where a folder holds no DICOM image. Errors as theirs, but for what only decoding finds.
+    """
+    with Guard(path, "DICOM"):
+        if not path.is_dir() and not is_dicomdir(path):
+            return _volume_of_file(path, item, options)
+        found, volumes = _volumes_in(path, options)
+        return _chosen(volumes, item, options) if found.groups else None
+
+
+def _volume_of_file(path: Path, item: str, options: ReadOptions) -> Volume:
+    outcome = look(path)
+    header = outcome if isinstance(outcome, Header) else header_of(parse(path, KEYWORDS), path)
+    return _chosen(_volumes([header], options), item, options)
 
 
 def series_in(
