@@ -41,6 +41,7 @@ from medrail.errors import BundleError, ConfigError, RunError
 
 SLIM = "slim"
 
+
 @dataclass(frozen=True)
 class Workspace:
     """A project folder; the properties are its fixed names. Nothing is created until something is written.

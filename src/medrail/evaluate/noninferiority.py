@@ -75,9 +75,10 @@ class NonInferiority:
     def from_json(values: Mapping[str, Any]) -> NonInferiority:
         """The inverse of ``to_json``."""
         numbers = ("difference", "low", "high", "p")
-        return NonInferiority(
-            **{name: math.nan if name in numbers and value is None else value for name, value in values.items()}
-        )
+        read: dict[str, Any] = {
+            name: math.nan if name in numbers and value is None else value for name, value in values.items()
+        }
+        return NonInferiority(**read)
 
     def sentence(self, title: str = "") -> str:
         """As a person is told.
@@ -270,7 +271,7 @@ def _part_of_share(
     before: BoolArray, after: BoolArray, units: Sequence[str], scale: float, counts: BoolArray | None = None
 ) -> _Part:
     members = members_of(units)
-    gains = np.bincount(members, weights=scale * (after.astype(np.float64) - before))
+    gains = np.bincount(members, weights=scale * (after.astype(np.float64) - before)).astype(np.float64)
     sizes = np.bincount(members, weights=None if counts is None else counts).astype(np.float64)
     return _Part(gains, sizes, scale)
 
@@ -289,7 +290,7 @@ def _area(base: Answers, candidate: Answers, metric: str) -> _Found:
         (positive, after.of_positives - before.of_positives, worst[0]),
         (~positive, after.of_negatives - before.of_negatives, worst[1]),
     ):
-        gains = np.bincount(members[cases], weights=gained, minlength=count)
+        gains = np.bincount(members[cases], weights=gained, minlength=count).astype(np.float64)
         sizes = np.bincount(members[cases], minlength=count).astype(np.float64)
         if (sizes > 0).sum() < 2:
             return _none(base, "one of the classes has cases of one patient only")
@@ -385,9 +386,9 @@ def _bounds(
     lows, highs, ps = [], [], []
     for place, part in enumerate(parts):
         others = offset + sum(one for other, one in enumerate(seen) if other != place)
-        size = float(part.sizes.sum() / (part.sizes > 0).sum())
-        weights = sums[:, 2 * place + 1] + unseen * size
-        lost = unseen * size * (1.0 if nothing else part.worst)
+        typical = float(part.sizes.sum() / (part.sizes > 0).sum())
+        weights = sums[:, 2 * place + 1] + unseen * typical
+        lost = unseen * typical * (1.0 if nothing else part.worst)
         worse = others + (sums[:, 2 * place] - lost) / weights
         better = others + (sums[:, 2 * place] + lost) / weights
         lows.append(float(np.quantile(worse, tail)))

@@ -196,7 +196,7 @@ def _guide(request: Request) -> Distillation:
 def _untrained(request: Request, material: Material) -> dict[str, Any]:
     """A passport as of a training of no epochs."""
     config = request.fine_tuning
-    machine = choose(config.train, config.task)
+    machine = choose(config.train, config.task, config.model.dims)
     begun = passport.begin(config, material.workspace, material.store, material.cases, machine)
     chosen = "not fine-tuned"
     return passport.finish(begun, epochs=0, train_seconds=0.0, best_epoch=0, chosen_by=chosen, notes=[chosen])
