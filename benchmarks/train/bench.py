@@ -54,7 +54,11 @@ class Setting:
     batch: int
 
 
-SETTINGS = (Setting("64", 64, 384, 48, 32), Setting("224", 224, 64, 8, 16))
+SETTINGS = (
+    Setting("64", 64, 384, 48, 32),
+    Setting("64_batch64", 64, 384, 48, 64),
+    Setting("224", 224, 64, 8, 16),
+)
 PEERS = {
     "plain_loop": "DataLoader, a PNG and its variation at a time, float32",
     "monai": "CacheDataset, dictionary transforms, ThreadDataLoader, float32",
@@ -63,7 +67,7 @@ PEERS = {
 }
 NOTES = (
     "One torch thread, no worker processes, one core for each contender in turn (the process is bound to it). Made "
-    "grey pictures, PNG, 64 px in batches of 32 and 224 px in batches of 16; ResNet-18 with a first layer of stride 2.",
+    "grey pictures, PNG, 64 px in batches of 32 and of 64, 224 px in batches of 16; ResNet-18 (first stride 2).",
     "Counted: one epoch after warming up, with validation and checkpoint. Variation: mirrored, turned, zoomed, shifted "
     "(one linear interpolation), intensity and noise, by the same largest amounts, each picture each time.",
     "medrail is `train` as a user calls it, with default precision (bfloat16 where the processor computes in it), "
