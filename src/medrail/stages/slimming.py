@@ -95,10 +95,13 @@ def unslimmed(project: Project, run: Run, *, named: bool) -> Run:
 
 @contextmanager
 def _alone(run: Run) -> Iterator[None]:
-    """Hold the run's slim folder against other processes."""
+    """Hold the run's slim folder against other processes.
+
+    Under another name than the lock of the candidates' runs in it, which are trained meanwhile.
+    """
     run.slim.mkdir(exist_ok=True)
     try:
-        with locked(run.slim / ".lock"):
+        with locked(run.slim / ".judging.lock"):
             yield
     except Busy as busy:
         raise RunError(
