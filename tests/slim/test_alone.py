@@ -16,7 +16,8 @@ from medrail.workspace import Run, Workspace
 def test_a_candidate_is_trained_while_its_run_is_being_slimmed(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "some-001")
     run.folder.mkdir(parents=True)
-    config = parse({"task": "classification", "data": {"kind": "csv", "path": "table.csv", "classes": ["a", "b"]}})
+    data = {"kind": "csv", "path": "table.csv", "classes": ["a", "b"]}
+    config = parse({"task": "classification", "data": data, "model": {"name": "tiny_cnn", "dims": 2}})
     inside = Workspace(tmp_path, f"runs/{run.name}/{run.slim.name}")
     with _alone(run), claim(config, inside, "fingerprint", ".slim-pruned-50.1") as place:
         assert place.run.folder.parent == run.slim
