@@ -88,7 +88,7 @@ prepare: {{steps: [{{kind: normalise, method: zscore}}]}}
 model: {{name: resnet18, dims: 2, channels: 1}}
 train: {{epochs: {arguments.epochs}, batch_size: 32, track: false, augment: {{flip: [W], rotate_deg: 10, shift: 0.05}}}}
 evaluate: {{explained_cases: 0}}
-slim: {{epochs: {max(1, arguments.epochs // 2)}}}
+slim: {{epochs: {arguments.epochs}}}
 """,
     )
 
