@@ -91,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--benchmark", action="store_true", help="instead: time it in every format, engine and precision there is"
     )
+    exporting.add_argument(
+        "--replace", action="store_true", help="put it in the place of another run's bundle of the same version"
+    )
     _add_compare(verbs)
     _add_reproduce(verbs)
     _add_bundle(verbs)
@@ -186,6 +189,8 @@ _EXPORT = """\
 PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its
 members: of seeds calibrated and judged by itself, of folds with the members' numbers. The ONNX network must answer
 as the trained one on real cases and have been evaluated with the present settings and data, or there is no bundle.
+It lies in bundles/NAME/VERSION (name, export.version). A bundle of another run that lies there is kept, and the export
+refused, unless --replace says that it may go.
 
 --to writes the network for other programs, each with its facts.json, to exports/NAME/VERSION/ (triton/NAME/ for
 Triton); each must answer as what was evaluated on real cases, or there is no file. --benchmark prints one table: time

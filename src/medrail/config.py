@@ -504,6 +504,12 @@ class ExportConfig(_Stage):
         10, description="--benchmark: rounds in which all are timed in turn; with fewer than 6 there is no interval"
     )
 
+    @field_validator("version", mode="before")
+    @classmethod
+    def _whole_number(cls, value: object) -> object:
+        """YAML takes 2 for a number; 1.10 it takes for 1.1, so that needs quotes."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
 
 class ServeConfig(_Stage):
     """The service."""
