@@ -101,7 +101,7 @@ def confident(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bundle_of_seeds_ships_what_the_ensemble_itself_reaches(confident: Path) -> None:
     group, _ = train_group(open_project(confident, ["train.seed=20"]), "seeds", 2)
     with pytest.raises(RunError, match="not evaluated yet"):
-        export_group(group.folder)
+        export_group(group.folder, replace=True)
     evaluate_group(group.folder)
     members = [load_network(run.folder) for run in group.runs]
     assert all(member.has_evidence for member in members)

@@ -431,10 +431,14 @@ MODEL is a bundle's folder, or a project (its newest bundle). The page is at /, 
 the route at POST /v1/predict/image. Never imports torch.
 
   medrail serve my-project
+  medrail serve my-project --set serve.port=8001 --set serve.engine=onnxruntime
   curl -F file=@scan.nii.gz http://127.0.0.1:8000/v1/predict/image
 """
     parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
     parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of serve.*; repeatable"
+    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=_port, help="default: 8000; 0: any free one")
     parser.add_argument("--threads", type=_threads, help="threads of the inference engine (default: all cores)")

@@ -653,6 +653,33 @@ def parse(
     return config
 
 
+def serve_settings(configured: ServeConfig, sets: Sequence[str]) -> ServeConfig:
+    """The service's settings with ``KEY=VALUE`` overrides of ``serve.*``; a bundle alone has no configuration to change.
+
+    Raises
+    ------
+    ConfigError
+        With every problem at once; another key has no effect on what is served.
+    """
+    values: dict[str, Any] = {"serve": configured.model_dump(mode="json")}
+    known = [f"serve.{name}" for name in ServeConfig.model_fields]
+    keys = {entry: entry.partition("=")[0] for entry in sets}
+    others = [entry for entry in sets if "=" in entry and not entry.startswith("serve.")]
+    found = [
+        Problem(f"--set {keys[entry]}", "no key of the service", did_you_mean(keys[entry], known)) for entry in others
+    ]
+    found += _apply_sets(values, [entry for entry in sets if entry not in others])
+    settings = configured
+    try:
+        settings = ServeConfig.model_validate(values["serve"])
+    except pydantic.ValidationError as error:
+        found += [_problem({**detail, "loc": ("serve", *detail["loc"])}) for detail in error.errors(include_url=False)]
+    if found:
+        count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        raise ConfigError(count, problems=tuple(found), where="medrail serve")
+    return settings
+
+
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(text)
