@@ -190,8 +190,8 @@ def test_jpegs_are_reduced_only_before_a_resize_that_shrinks_them(steps, least_p
 
 
 def test_settings_of_the_service_are_overridden_and_mistakes_are_all_told() -> None:
-    found = serve_settings(ServeConfig(host="0.0.0.0"), ["serve.port=8001", "serve.engine=openvino"])  # noqa: S104
-    assert (found.host, found.port, found.engine) == ("0.0.0.0", 8001, "openvino")  # noqa: S104
+    found = serve_settings(ServeConfig(host="0.0.0.0"), ["serve.port=8001", "serve.engine=openvino"])
+    assert (found.host, found.port, found.engine) == ("0.0.0.0", 8001, "openvino")
     with pytest.raises(ConfigError) as caught:
         serve_settings(ServeConfig(), ["serve.prot=1", "train.lr=1", "port=8001", "serve.port=99999", "serve.threads"])
     assert {problem.key for problem in caught.value.problems} == {

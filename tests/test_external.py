@@ -136,7 +136,9 @@ def test_images_of_the_training_are_refused_or_named(trained: Path, tmp_path: Pa
 def test_the_run_s_own_data_are_called_what_they_are(trained: Path, tmp_path: Path) -> None:
     project, run = open_run(trained / "project")
     for place in (trained / "data", trained / "project"):
-        with pytest.raises(LeakError, match=r"the data that shade-001 was made from: all 30 images are its own") as caught:
+        with pytest.raises(
+            LeakError, match=r"the data that shade-001 was made from: all 30 images are its own"
+        ) as caught:
             external(trained, place)
         assert caught.value.where == f"--data {place}"
         assert f"`medrail evaluate {run.folder}`" in caught.value.remedy

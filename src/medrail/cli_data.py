@@ -115,9 +115,7 @@ def _check(project: Project, next_command: str, arguments: argparse.Namespace, c
     return OK
 
 
-def _fix(
-    project: Project, out: Path, checked: StageResult, arguments: argparse.Namespace, console: Console
-) -> int:
+def _fix(project: Project, out: Path, checked: StageResult, arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
     from medrail.console import shown
 

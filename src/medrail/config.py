@@ -654,7 +654,7 @@ def parse(
 
 
 def serve_settings(configured: ServeConfig, sets: Sequence[str]) -> ServeConfig:
-    """The service's settings with ``KEY=VALUE`` overrides of ``serve.*``; a bundle alone has no configuration to change.
+    """The service's settings with ``KEY=VALUE`` overrides of ``serve.*``; a bundle alone has no file to change.
 
     Raises
     ------

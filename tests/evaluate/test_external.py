@@ -154,9 +154,7 @@ def test_labels_are_renamed_one_by_one() -> None:
 
 
 def numbers(area: tuple[float, float, float], balanced: tuple[float, float, float]) -> dict[str, Measured]:
-    return {
-        name: Measured(*one, 400, "by a test") for name, one in (("auc", area), ("balanced_accuracy", balanced))
-    }
+    return {name: Measured(*one, 400, "by a test") for name, one in (("auc", area), ("balanced_accuracy", balanced))}
 
 
 @pytest.mark.parametrize(

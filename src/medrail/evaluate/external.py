@@ -20,7 +20,7 @@ from medrail.evaluate.intervals import doubt
 from medrail.types import Case
 
 _ORDERED_FROM = 0.7
-"""Where the whole interval of an AUC lies above this, the scores order the cases well enough to speak of a threshold."""
+"""Where an AUC's whole interval lies above this, the scores order the cases well enough to speak of a threshold."""
 _TWO_SEEDS = 1_000_003
 """Apart from the first sample's seed, so that the two are resampled independently."""
 
@@ -88,8 +88,7 @@ def threshold_carries(metrics: Mapping[str, Measured], thresholds: Mapping[str, 
     """Whether the run's threshold fits other data: a sentence where it does not, else nothing.
 
     Two classes. It does not where AUC's interval lies above 0.7 and balanced accuracy at the threshold (the upper end
-    of its interval) stays below what a well placed threshold would reach at the lower end of AUC's: Phi(z / sqrt 2) with
-    z = Phi^-1(AUC), which is so for normal scores of equal spread in both classes.
+    of its interval) stays below what a well placed threshold would reach at the lower end of AUC's (``reachable``).
     """
     area, balanced = metrics.get("auc"), metrics.get("balanced_accuracy")
     if area is None or balanced is None or len(thresholds) != 1:
@@ -108,7 +107,9 @@ def threshold_carries(metrics: Mapping[str, Measured], thresholds: Mapping[str, 
 
 
 def reachable(area: float) -> float:
-    """The balanced accuracy of the best threshold at an AUC, of normal scores of equal spread.
+    """The balanced accuracy of the best threshold at an AUC, of normal scores of equal spread in both classes.
+
+    Phi(z / sqrt 2) with z = Phi^-1(AUC).
 
     >>> round(reachable(0.5), 3), round(reachable(0.9), 3)
     (0.5, 0.818)

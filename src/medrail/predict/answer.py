@@ -129,10 +129,7 @@ def said(prediction: Prediction, thresholds: Mapping[str, float] | None = None) 
         words = f"{name} ({'; '.join([f'{prediction.confidence:.3f}', *by])})"
         possible = " or ".join(prediction.conformal_set or ()) or "none of the classes"
         return f"{words}; undecided, possible: {possible}" if prediction.undecided else words
-    found = [
-        f"{name} ({prediction.probabilities[name]:.3f}{_threshold(name, apart)})"
-        for name in prediction.findings
-    ]
+    found = [f"{name} ({prediction.probabilities[name]:.3f}{_threshold(name, apart)})" for name in prediction.findings]
     return ", ".join(found) or "no finding"
 
 

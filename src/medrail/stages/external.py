@@ -175,7 +175,8 @@ def _own_data(run: Run, others: Others, known: Counter[str]) -> LeakError:
     """Every image of --data is one of the run's own."""
     splits = ", ".join(f"{known[name]} {name}" for name in SPLITS if known[name])
     return LeakError(
-        f"these are the data that {run.name} was made from: all {counted(len(others.cases), 'image')} are its own ({splits})",
+        f"these are the data that {run.name} was made from: all {counted(len(others.cases), 'image')} are its own "
+        f"({splits})",
         needed="other data, of patients that it never saw",
         where=f"--data {others.source}",
         remedy=f"On its own test cases it is judged without --data: `medrail evaluate {shlex.quote(str(run.folder))}`.",
@@ -260,7 +261,9 @@ def _doubts(found: Mapping[str, Drop], leaked: Leaked, inside: StageResult, outs
     from medrail.evaluate.external import threshold_carries
 
     said = [leak_sentence(leaked.counts)] if leaked else []
-    if not outside.multi_label and (sentence := threshold_carries(outside.metrics, outside.calibration.get("thresholds") or {})):
+    if not outside.multi_label and (
+        sentence := threshold_carries(outside.metrics, outside.calibration.get("thresholds") or {})
+    ):
         said.append(sentence)
     said += [f"the run's own test: {sentence}" for sentence in inside.warnings]
     pixels = [name for name in found if name.partition("/")[0].endswith("_px")]
