@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image as Picture
 
 from medrail import cli
 from medrail.console import Console
-from medrail.stages import StageResult
+from medrail.stages import StageResult, open_project
 
 
 @pytest.fixture
@@ -60,6 +61,11 @@ def test_divided_patients_stop_and_the_corrected_table_does_not(project: Path, d
     assert code == 0, out
     assert "to use it: data.kind: csv, data.path: cases-fixed.csv" in out
     assert files(data) == before
+    words = shlex.split(out.partition("Next: ")[2])
+    assert words[:3] == ["medrail", "run", str(project)]
+    code, again = run(capsys, project, *words[3:])
+    assert code == 0, "what it says to do next is a command that works"
+    assert "20 cases of 10 patients" in again
     (project / "medrail.yaml").write_text(
         "task: classification\ndata: {kind: csv, path: cases-fixed.csv}\n"
         "split: {by: given}\nmodel: {name: tiny_cnn, dims: 2}\n"
@@ -87,6 +93,10 @@ def test_a_bare_folder_writes_only_where_it_is_told(
     assert code == 0, out
     fixed = {f"fixed/{name}" for name in ("cases-fixed.csv", "cases-left-out.csv", "fix.md")}
     assert files(here) - before == {*fixed, "fixed/check.json", "fixed/check.html"}
+    words = shlex.split(out.partition("Next: ")[2])
+    assert words == ["medrail", "init", "my-project", "--data", "fixed/cases-fixed.csv"]
+    assert cli.main(words[1:]) == 0
+    assert open_project("my-project").config.split.by == "given", "the splits of the table are kept"
 
 
 @pytest.mark.parametrize("words", [(), ("--fix",)])

@@ -72,6 +72,28 @@ def test_common_and_published_go_through(runs, capsys) -> None:
     assert (test["a"], test["b"]) == ("published auc 0.944 (n = 624)", "model-001")
 
 
+def test_published_numbers_leave_former_comparisons_as_they_are(runs) -> None:
+    """Whatever is compared with other published numbers, or with none, has a folder of its own."""
+    both = [str(runs / "model-001"), str(runs / "model-002")]
+    long = [word for n in range(600, 606) for word in ("--published", f"auc=0.9{n},n={n},positives=300")]
+    asked = [
+        both,
+        [*both, "--published", "auc=0.944,n=624"],
+        [*both, "--published", "auc=0.844,n=624"],
+        [both[0], "--published", "auc=0.944,n=624"],
+        [both[0], "--published", "auc=0.944,n=600"],
+        [*both, *long],
+        [*both, *long[:-2]],
+    ]
+    place = runs.parent / "comparisons"
+    for number, words in enumerate(asked, start=1):
+        assert cli.main(["compare", *words, "--metric", "auc"]) == 0
+        assert len(list(place.iterdir())) == number
+    assert (place / "model-001-vs-published-auc-0.944-n-624").is_dir()
+    assert cli.main(["compare", *asked[1], "--metric", "auc"]) == 0
+    assert len(list(place.iterdir())) == len(asked), "the same again is the same folder"
+
+
 def test_comparing_never_loads_torch(runs) -> None:
     arguments = ["compare", str(runs / "model-001"), str(runs / "model-002"), "--metric", "auc"]
     code = f"import sys\nfrom medrail.cli import main\nassert main({arguments!r}) == 0\nprint(*sorted(sys.modules))"

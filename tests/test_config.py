@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from medrail.config import Config, load, parse
+from medrail.config import Config, ServeConfig, load, parse, serve_settings
 from medrail.errors import ConfigError, Problem
 from medrail.types import ReadOptions
 
@@ -187,3 +187,18 @@ def test_jpegs_are_reduced_only_before_a_resize_that_shrinks_them(steps, least_p
     masks = parse({**VALID, "prepare": {"steps": steps}})
     assert full.read_options == full.data.read_options
     assert masks.read_options == masks.data.read_options, "a mask must come back to the raw grid"
+
+
+def test_settings_of_the_service_are_overridden_and_mistakes_are_all_told() -> None:
+    found = serve_settings(ServeConfig(host="0.0.0.0"), ["serve.port=8001", "serve.engine=openvino"])
+    assert (found.host, found.port, found.engine) == ("0.0.0.0", 8001, "openvino")
+    with pytest.raises(ConfigError) as caught:
+        serve_settings(ServeConfig(), ["serve.prot=1", "train.lr=1", "port=8001", "serve.port=99999", "serve.threads"])
+    assert {problem.key for problem in caught.value.problems} == {
+        "serve.prot",
+        "--set train.lr",
+        "--set port",
+        "serve.port",
+        "--set serve.threads",
+    }
+    assert "Did you mean 'port'?" in str(caught.value)

@@ -125,12 +125,31 @@ def test_images_of_the_training_are_refused_or_named(trained: Path, tmp_path: Pa
     project, run = open_run(trained / "project")
     seen = next(case for case in project.cases if case.split == "train")
     shutil.copy(seen.paths[0], tmp_path / "mixed" / seen.target / "p77_copy.png")
-    with pytest.raises(LeakError, match=f"its image is that of {seen.id}"):
+    with pytest.raises(LeakError, match=f"its image is that of {seen.id}.*Leave these images out of --data"):
         external(trained, tmp_path / "mixed")
     assert not (run.folder / "external" / "mixed").exists()
     values = external(trained, tmp_path / "mixed", accept_leak=True).values
     assert values["external"]["accepted_leaks"]["exact"] == 1
     assert any("LEAK ACCEPTED: 1 exact" in note for note in values["notes"])
+
+
+def test_the_run_s_own_data_are_called_what_they_are(trained: Path, tmp_path: Path) -> None:
+    project, run = open_run(trained / "project")
+    for place in (trained / "data", trained / "project"):
+        with pytest.raises(
+            LeakError, match=r"the data that shade-001 was made from: all 30 images are its own"
+        ) as caught:
+            external(trained, place)
+        assert caught.value.where == f"--data {place}"
+        assert f"`medrail evaluate {run.folder}`" in caught.value.remedy
+        assert "train anew" not in str(caught.value)
+    for case in project.cases:
+        if case.split == "test":
+            target = tmp_path / "tested" / str(case.target) / Path(case.paths[0]).name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(case.paths[0], target)
+    notes = external(trained, tmp_path / "tested").values["notes"]
+    assert "every image is one of the run's own test split: this is no external test" in notes
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from medrail.evaluate import fitting
 from medrail.group import read_group
 from medrail.read import read
 from medrail.stages import Asked, evaluate_group, export_group, open_project, open_run, prepare_cases, train_group
-from medrail.workspace import read_json
+from medrail.workspace import read_json, write_json
 
 CONFIG = """\
 name: shade
@@ -84,7 +86,7 @@ def test_seeds_are_trained_gone_on_with_and_put_together(folder: Path, capsys: p
     assert "mean of 3 trainings that differ in the seed" in accuracy["method"]
     assert "BETWEEN TRAININGS" in told.err
     assert "BETWEEN PATIENTS" in told.err
-    result = export_group(group.folder)
+    result = export_group(group.folder, replace=True)
     assert "of this ensemble itself" in result.notes[0]
     assert result.values["members"] == [run.name for run in group.runs]
 
@@ -99,11 +101,11 @@ def confident(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bundle_of_seeds_ships_what_the_ensemble_itself_reaches(confident: Path) -> None:
     group, _ = train_group(open_project(confident, ["train.seed=20"]), "seeds", 2)
     with pytest.raises(RunError, match="not evaluated yet"):
-        export_group(group.folder)
+        export_group(group.folder, replace=True)
     evaluate_group(group.folder)
     members = [load_network(run.folder) for run in group.runs]
     assert all(member.has_evidence for member in members)
-    bundle_folder = Path(export_group(group.folder).values["bundle"])
+    bundle_folder = Path(export_group(group.folder, replace=True).values["bundle"])
     bundle, manifest = load_bundle(bundle_folder, engine="onnxruntime"), read_json(bundle_folder / "bundle.json")
     card = (bundle_folder / "card.md").read_text()
 
@@ -136,7 +138,7 @@ def test_a_bundle_of_folds_ships_no_number_that_hangs_on_the_members_calibration
     group, _ = train_group(open_project(confident, ["train.seed=30"]), "folds", 3)
     evaluate_group(group.folder)
     assert any(load_network(run.folder).calibration.temperature != 1 for run in group.runs)
-    folder = Path(export_group(group.folder).values["bundle"])
+    folder = Path(export_group(group.folder, replace=True).values["bundle"])
     assert load_bundle(folder).calibration is None
     assert set(read_json(folder / "bundle.json")["metrics"]) == {"auc", "auprc"}
     card = (folder / "card.md").read_text()
@@ -153,7 +155,7 @@ def test_accepted_leaks_of_seeds_are_counted_once(folder: Path, tmp_path: Path) 
     project = open_project(folder, ["data.path=../data/leaky.csv", "split.by=given"], accept_leak=True)
     group, _ = train_group(project, "seeds", 2)
     evaluate_group(group.folder, Asked(accept_leak=True))
-    bundle = Path(export_group(group.folder, Asked(accept_leak=True)).values["bundle"])
+    bundle = Path(export_group(group.folder, Asked(accept_leak=True), replace=True).values["bundle"])
     first = read_json(group.runs[0].evaluation / "evaluation.json")["accepted_leaks"]
     assert first["cases"] == 2
     shipped = read_json(bundle / "bundle.json")["provenance"]["evaluation"]["accepted_leaks"]
@@ -162,8 +164,24 @@ def test_accepted_leaks_of_seeds_are_counted_once(folder: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["seeds", "folds"])
 def test_a_time_budget_that_would_plan_other_epochs_for_each_run_is_refused(folder: Path, kind: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"--{kind} 2.*train\.epochs=N"):
-        train_group(open_project(folder, ["train.minutes=1"]), kind, 2)
+    """And the whole command is said that trains them all alike."""
+    budget = ["train.minutes=1.5"]
+    with pytest.raises(ConfigError, match=rf"--{kind} 2 with a time budget.*`medrail train .* --minutes 1\.5`"):
+        train_group(open_project(folder, budget), kind, 2)
+    schedule = {"epochs": 12, "samples_per_epoch": 64, "patience": 4, "minutes": 1.5}
+    run = folder / "runs" / f"planned-for-{kind}"
+    run.mkdir(parents=True)
+    write_json(run / "passport.json", {"schedule": schedule})
+    try:
+        with pytest.raises(ConfigError) as caught:
+            train_group(open_project(folder, budget), kind, 2)
+    finally:
+        shutil.rmtree(run)
+    assert run.name in caught.value.remedy
+    typed = shlex.split(caught.value.remedy.split("`")[1])
+    assert typed[:5] == ["medrail", "train", str(folder), f"--{kind}", "2"]
+    train = open_project(folder, [*budget, *typed[6::2]]).config.train
+    assert (train.minutes, train.epochs, train.samples_per_epoch, train.patience) == (0, 12, 64, 4)
 
 
 def test_a_folder_of_several_runs_says_which_ones_it_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,9 +225,14 @@ def test_folds_test_every_case_once_and_are_pooled(folder: Path) -> None:
     assert values["metrics"]["auc"]["value"] == pytest.approx(np.mean(own))
     assert "within each of 3 folds" in values["metrics"]["auc"]["method"]
     assert sum(map(sum, values["confusion"])) == 30
-    assert evaluate_group(group.folder).values == values
+    again = evaluate_group(group.folder)
+    assert again.values == values
+    shown = dict(again.facts)
+    assert all(len(cells.partition("by fold:")[2].split()) == 3 for cells in shown.values()), "no cell is empty"
+    told = [note.partition(": ")[0].split(", ") for note in again.notes]
+    assert sorted(name for names in told for name in names) == sorted(shown), "each has its method"
 
-    result = export_group(group.folder)
+    result = export_group(group.folder, replace=True)
     bundle = load_bundle(result.values["bundle"], engine="onnxruntime")
     members = [load_network(run.folder) for run in group.runs]
     for path in sorted((folder.parent / "data").glob("*.png"))[:3]:

@@ -216,12 +216,14 @@ def test_what_was_calibrated_stands_in_table_summary_and_files(tmp_path, calibra
     assert (table["dark"]["conformal_set"], table["dark"]["abstain"]) == ("no|yes", "1")
     assert (table["normal"]["conformal_set"], table["normal"]["abstain"]) == ("yes", "0")
     assert table["odd"]["class_name"] == "no", "0.62 is below the threshold of 0.8"
-    assert answers["odd"].summary == "no (0.378); undecided, possible: yes"
-    assert answers["dark"].summary == "no (0.500); undecided, possible: no or yes"
+    assert answers["odd"].summary == "no (0.378; threshold of yes 0.8); undecided, possible: yes"
+    assert answers["dark"].summary == "no (0.500; threshold of yes 0.8); undecided, possible: no or yes"
     assert (table["glaring"]["unlike_training"], table["normal"]["unlike_training"]) == ("1", "0")
     assert float(table["glaring"]["ood_score"]) == pytest.approx(3)
-    assert answers["glaring"].summary == "unlike the training data (score 3): yes (1.000)"
-    assert answers["normal"].summary == "yes (1.000)"
+    assert answers["glaring"].summary == "unlike the training data (score 3): yes (1.000; threshold 0.8)"
+    assert answers["normal"].summary == "yes (1.000; threshold 0.8)"
+    again = predict_files(calibrated, inputs, tmp_path / "out")
+    assert [one.summary for one in again] == [answers[name].summary for name in values], "also of what is kept"
     assert answers["normal"].files[-1].name == "normal_evidence.png"
     assert answers["normal"].files[-1].is_file()
     assert not any("evidence" in path.name for path in (tmp_path / "plain").glob("*"))

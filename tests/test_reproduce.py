@@ -24,9 +24,11 @@ from medrail import cli
 from medrail.config import TrainConfig
 from medrail.config import load as load_config
 from medrail.errors import RunError
+from medrail.lock import locked
 from medrail.stages import StageResult, open_project, prepare_cases, reproduce_run, train_run
 from medrail.train import passport
 from medrail.train.checkpoint import load, save
+from medrail.train.reproduce import scratch
 from medrail.workspace import Run, Workspace, read_json, write_json
 
 CONFIG = """\
@@ -136,6 +138,29 @@ def test_the_second_run_can_be_kept_and_is_no_run_of_the_project(root: Path) -> 
     assert result.up_to_date
     assert result.values["run"] == str(run_of(root).folder)
     assert reproduce(root, keep=True)["verdict"] == "PASS"
+
+
+def test_what_killed_repetitions_left_is_removed_and_nothing_else(root: Path) -> None:
+    """Of whatever run; not what was kept, nor what another process works on."""
+    run, runs = run_of(root), root / "project" / "runs"
+
+    def lay(name: str) -> Path:
+        (runs / name).mkdir()
+        (runs / name / "config.yaml").write_text("")
+        return runs / name
+
+    killed = [lay(".reproduce-gone-007.12345"), lay(f".reproduce-{run.name}.4")]
+    alone = runs / ".reproduce-gone-008.99.lock"
+    alone.write_text('{"process": 99}')
+    lay("odd.3")
+    left = [lay(".reproduce-odd.3"), lay(".reproduce-gone-009"), lay(".reproduce-busy-001.1")]
+    with locked(runs / ".reproduce-busy-001.1.lock"), scratch(run, keep=False) as name:
+        assert (runs / f"{name}.lock").is_file()
+        assert not any(path.exists() for path in (*killed, alone))
+        assert all(path.is_dir() for path in left)
+    with scratch(run, keep=False):
+        assert [path.is_dir() for path in left] == [True, True, False]
+    assert not list(runs.glob(".reproduce-*.lock"))
 
 
 def test_a_changed_byte_of_an_image_is_found_and_named(root: Path) -> None:

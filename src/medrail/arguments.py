@@ -91,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--benchmark", action="store_true", help="instead: time it in every format, engine and precision there is"
     )
+    exporting.add_argument(
+        "--replace", action="store_true", help="put it in the place of another run's bundle of the same version"
+    )
     _add_compare(verbs)
     _add_reproduce(verbs)
     _add_bundle(verbs)
@@ -186,6 +189,8 @@ _EXPORT = """\
 PATH is a run's folder, a project (its newest run), or a group's folder: then the bundle holds the ensemble of its
 members: of seeds calibrated and judged by itself, of folds with the members' numbers. The ONNX network must answer
 as the trained one on real cases and have been evaluated with the present settings and data, or there is no bundle.
+It lies in bundles/NAME/VERSION (name, export.version). A bundle of another run that lies there is kept, and the export
+refused, unless --replace says that it may go.
 
 --to writes the network for other programs, each with its facts.json, to exports/NAME/VERSION/ (triton/NAME/ for
 Triton); each must answer as what was evaluated on real cases, or there is no file. --benchmark prints one table: time
@@ -426,10 +431,14 @@ MODEL is a bundle's folder, or a project (its newest bundle). The page is at /, 
 the route at POST /v1/predict/image. Never imports torch.
 
   medrail serve my-project
+  medrail serve my-project --set serve.port=8001 --set serve.engine=onnxruntime
   curl -F file=@scan.nii.gz http://127.0.0.1:8000/v1/predict/image
 """
     parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
     parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of serve.*; repeatable"
+    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=_port, help="default: 8000; 0: any free one")
     parser.add_argument("--threads", type=_threads, help="threads of the inference engine (default: all cores)")

@@ -15,6 +15,7 @@ from typing import Any
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c00")
 _DASHES = ("-", "--", "-.", ":")
+_LEGEND_LINE_INCHES = 0.17
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _STYLE: Any = {
     "svg.hashsalt": "medrail",
@@ -56,6 +57,10 @@ class Panel:
         Whether the line y = x is drawn, for curves that should lie on it (reliability) or above it (ROC).
     marked:
         (x, label) of upright lines, as of the chosen epoch or threshold.
+    notes:
+        Name of a curve -> what is written beside each of its points.
+    legend:
+        Whether the curves' names stand below the drawing, also where there is only one; else inside, of several.
     """
 
     title: str
@@ -66,13 +71,16 @@ class Panel:
     diagonal: bool = False
     marked: Sequence[tuple[float, str]] = ()
     dots: bool = False
+    notes: Mapping[str, Sequence[str]] | None = None
+    legend: bool = False
 
 
 def draw_panels(path: Path, panels: Sequence[Panel], columns: int = 2) -> Path:
     """Panels side by side, ``columns`` a row."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    with _figure(path, (4.4 * columns, 3.2 * rows)) as figure:
+    below = max(_LEGEND_LINE_INCHES * len(panel.curves) if panel.legend else 0 for panel in panels)
+    with _figure(path, (4.4 * columns, (3.2 + below) * rows)) as figure:
         for place, panel in enumerate(panels, 1):
             _panel(figure.add_subplot(rows, columns, place), panel)
     return path
@@ -219,13 +227,17 @@ def _panel(axes: Any, panel: Panel) -> None:
         if panel.bands and name in panel.bands:
             places, low, high = zip(*panel.bands[name], strict=True)
             axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+        for (at, height), note in zip(points, (panel.notes or {}).get(name, ()), strict=False):
+            axes.annotate(note, (at, height), textcoords="offset points", xytext=(5, -9), fontsize=7)
     for at, label in panel.marked:
         axes.axvline(at, color="#555555", linewidth=1, linestyle="--")
         axes.annotate(label, (at, 1.0), xycoords=("data", "axes fraction"), fontsize=7, ha="left", va="top")
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
-    if len(panel.curves) > 1:
+    if panel.legend:
+        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.18))
+    elif len(panel.curves) > 1:
         axes.legend(frameon=False, fontsize=8)
 
 

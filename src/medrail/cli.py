@@ -181,13 +181,13 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def serve(arguments: argparse.Namespace, console: Console) -> int:
-    from medrail.config import ServeConfig, load
+    from medrail.config import ServeConfig, load, serve_settings
     from medrail.workspace import find_bundle
 
     bundle = find_bundle(arguments.model)
     project = Path(arguments.model)
     is_project = (project / "medrail.yaml").is_file()
-    configured = load(project).serve if is_project else ServeConfig()
+    configured = serve_settings(load(project).serve if is_project else ServeConfig(), arguments.set)
     settable = ("host", "port", "threads", "engine", "max_upload_mb")
     given = {name: getattr(arguments, name) for name in settable}
     options = configured.model_copy(update={name: value for name, value in given.items() if value is not None})

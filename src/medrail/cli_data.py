@@ -105,7 +105,7 @@ def _check(project: Project, next_command: str, arguments: argparse.Namespace, c
         result = stages.check(project, bars, out)
     console.stage(result)
     if arguments.fix:
-        return _fix(project, out or project.workspace.root, result, console)
+        return _fix(project, out or project.workspace.root, result, arguments, console)
     if console.as_json:
         console.json(result.values)
     if result.failed:
@@ -115,8 +115,9 @@ def _check(project: Project, next_command: str, arguments: argparse.Namespace, c
     return OK
 
 
-def _fix(project: Project, out: Path, checked: StageResult, console: Console) -> int:
+def _fix(project: Project, out: Path, checked: StageResult, arguments: argparse.Namespace, console: Console) -> int:
     from medrail import stages
+    from medrail.console import shown
 
     with console.progress() as bars:
         result = stages.fix(project, out, bars)
@@ -126,6 +127,10 @@ def _fix(project: Project, out: Path, checked: StageResult, console: Console) ->
     if result.failed:
         console.error("the corrected table would give a wrong result still; what is marked STOP is left to do by hand")
         return FAILED
+    if project.bare:
+        console.next_command("medrail init my-project --data", shown(Path(result.values["table"])))
+    else:
+        console.next_command("medrail run", arguments.path, sets=[*arguments.set, *stages.using(project, result)])
     return OK
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrail.errors import ConfigError
-from medrail.group import is_group
+from medrail.group import is_group, read_group
 
 if TYPE_CHECKING:
     from medrail.console import Console
@@ -89,6 +89,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     with console.progress() as bars:
         if is_group(arguments.path):
             folder = Path(arguments.path)
+            project, _ = stages.open_run(read_group(folder).runs[0].folder, arguments.set, accept_leak=True)
             asked = stages.Asked(tuple(arguments.set), arguments.accept_leak)
             result = stages.evaluate_group(folder, asked, console.stage, bars)
         else:
@@ -105,7 +106,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> int:
         return FAILED
     from medrail.console import shown
 
-    console.next_command(leaky("medrail export", arguments), shown(folder))
+    console.next_command(leaky("medrail export", arguments), shown(folder), sets=stages.keeping_both(project, folder))
     return OK
 
 
@@ -136,7 +137,8 @@ def slim(arguments: argparse.Namespace, console: Console) -> int:
         console.json(values)
     if result.failed:
         return FAILED
-    console.next_command(leaky("medrail export", arguments), shown(project.workspace.run(values["result"]).folder))
+    smaller = project.workspace.run(values["result"]).folder
+    console.next_command(leaky("medrail export", arguments), shown(smaller), sets=stages.keeping_both(project, smaller))
     return OK
 
 
@@ -148,10 +150,10 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
     if is_group(arguments.path):
         with console.progress() as bars:
             asked = stages.Asked(tuple(arguments.set), arguments.accept_leak)
-            result = stages.export_group(arguments.path, asked, bars)
+            result = stages.export_group(arguments.path, asked, bars, replace=arguments.replace)
     else:
         project, run = stages.open_run(arguments.path, arguments.set, accept_leak=arguments.accept_leak)
-        result = stages.export_run(project, run)
+        result = stages.export_run(project, run, replace=arguments.replace)
     console.stage(result)
     if console.as_json:
         console.json(result.values)

@@ -504,6 +504,12 @@ class ExportConfig(_Stage):
         10, description="--benchmark: rounds in which all are timed in turn; with fewer than 6 there is no interval"
     )
 
+    @field_validator("version", mode="before")
+    @classmethod
+    def _whole_number(cls, value: object) -> object:
+        """YAML takes 2 for a number; 1.10 it takes for 1.1, so that needs quotes."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
 
 class ServeConfig(_Stage):
     """The service."""
@@ -645,6 +651,33 @@ def parse(
         count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
         raise ConfigError(count, problems=tuple(found), where=where)
     return config
+
+
+def serve_settings(configured: ServeConfig, sets: Sequence[str]) -> ServeConfig:
+    """The service's settings with ``KEY=VALUE`` overrides of ``serve.*``; a bundle alone has no file to change.
+
+    Raises
+    ------
+    ConfigError
+        With every problem at once; another key has no effect on what is served.
+    """
+    values: dict[str, Any] = {"serve": configured.model_dump(mode="json")}
+    known = [f"serve.{name}" for name in ServeConfig.model_fields]
+    keys = {entry: entry.partition("=")[0] for entry in sets}
+    others = [entry for entry in sets if "=" in entry and not entry.startswith("serve.")]
+    found = [
+        Problem(f"--set {keys[entry]}", "no key of the service", did_you_mean(keys[entry], known)) for entry in others
+    ]
+    found += _apply_sets(values, [entry for entry in sets if entry not in others])
+    settings = configured
+    try:
+        settings = ServeConfig.model_validate(values["serve"])
+    except pydantic.ValidationError as error:
+        found += [_problem({**detail, "loc": ("serve", *detail["loc"])}) for detail in error.errors(include_url=False)]
+    if found:
+        count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        raise ConfigError(count, problems=tuple(found), where="medrail serve")
+    return settings
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from medrail.config import Config, DataConfig, parse
 from medrail.errors import ConfigError
 from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import Measured, wilson
-from medrail.evaluate.external import class_map, drops, fitting_config, in_words_of
+from medrail.evaluate.external import class_map, drops, fitting_config, in_words_of, reachable, threshold_carries
 from medrail.types import Case
 
 CLASSES = ("background", "cytoplasm", "nucleus")
@@ -151,3 +151,36 @@ def test_labels_are_renamed_one_by_one() -> None:
         in_words_of(labelled("Mass|tumour"), ("Mass",), several, several)
     with pytest.raises(ConfigError, match="several labels a case"):
         in_words_of(labelled("Mass"), ("Mass", "Effusion"), single, several)
+
+
+def numbers(area: tuple[float, float, float], balanced: tuple[float, float, float]) -> dict[str, Measured]:
+    return {name: Measured(*one, 400, "by a test") for name, one in (("auc", area), ("balanced_accuracy", balanced))}
+
+
+@pytest.mark.parametrize(
+    ("area", "balanced", "said"),
+    [
+        ((0.91, 0.88, 0.94), (0.50, 0.46, 0.54), True),  # all on one side of the threshold
+        ((0.91, 0.88, 0.94), (0.82, 0.78, 0.86), False),  # as good as it can be at this AUC
+        ((0.91, 0.88, 0.94), (0.74, 0.69, 0.80), False),  # poor, but it may be chance
+        ((0.74, 0.66, 0.81), (0.50, 0.46, 0.54), False),  # the order is not sure either
+        ((0.91, np.nan, np.nan), (0.50, 0.46, 0.54), False),
+    ],
+)
+def test_a_threshold_that_does_not_carry_over_is_told(
+    area: tuple[float, float, float], balanced: tuple[float, float, float], said: bool
+) -> None:
+    sentence = threshold_carries(numbers(area, balanced), {"mass": 0.31})
+    assert bool(sentence) == said
+    if said:
+        assert "threshold of mass, 0.31, balanced_accuracy is 0.500 [0.460, 0.540], n = 400" in sentence
+        assert "auc 0.910 [0.880, 0.940], n = 400" in sentence
+    assert threshold_carries(numbers(area, balanced), {}) == "", "nothing is said of what has no threshold"
+
+
+def test_what_a_threshold_can_reach_is_that_of_normal_scores() -> None:
+    rng = np.random.default_rng(0)
+    ill, well = rng.normal(1.8, 1, 200_000), rng.normal(0, 1, 200_000)
+    best = max((np.mean(ill >= cut) + np.mean(well < cut)) / 2 for cut in np.linspace(0, 2, 41))
+    area = np.mean(ill > rng.permutation(well))
+    assert reachable(float(area)) == pytest.approx(best, abs=0.003)

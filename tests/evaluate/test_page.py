@@ -11,7 +11,7 @@ import pytest
 
 from hospitals import hospital
 from medrail.cases import Leak, Leaked
-from medrail.evaluate import Evaluation, evaluate, fit_calibration
+from medrail.evaluate import Evaluation, evaluate, fit_calibration, pictures
 from medrail.evaluate.glossary import MEANINGS, meaning_of
 from medrail.evaluate.page import Shown, page
 from medrail.evaluate.pictures import forest
@@ -89,10 +89,10 @@ def test_all_that_was_found_is_there(judged: Any) -> None:
     assert "Not a medical device" in reader.text
     assert evaluation.patients_needed["sentence"] in reader.text
     assert all(sentence in reader.text for sentence in evaluation.calibration["said"])
-    pictures = {path.stem for path in (given.run.evaluation / "pictures").glob("*.png")}
-    assert pictures == {"roc", "precision_recall", "reliability", "abstention", "ood", "subgroups"}
+    drawn = {path.stem for path in (given.run.evaluation / "pictures").glob("*.png")}
+    assert drawn == {"roc", "precision_recall", "reliability", "abstention", "ood", "subgroups"}
     images = [attributes for tag, attributes in reader.elements if tag == "img"]
-    assert len(images) == len(pictures) + 5
+    assert len(images) == len(drawn) + 5
     assert all(image.get("alt") for image in images)
 
 
@@ -158,3 +158,54 @@ def test_what_is_too_small_is_grey(judged: Any) -> None:
     assert rows["scanner: Old & rare"].muted
     assert not rows["sex: female"].muted
     assert rows["all"].value == evaluation.metrics["auc"].value
+
+
+def test_every_number_of_the_head_and_the_operating_points_has_its_n(judged: Any) -> None:
+    _, evaluation, text = judged
+    told = read_page(text).text
+    first = next(iter(evaluation.metrics.values()))
+    assert f"{first.value:.3f} [{first.low:.3f}, {first.high:.3f}], n = {first.n}" in told
+    for rates in evaluation.operating_points.values():
+        for one in rates.values():
+            assert f"{one.value:.3f}[{one.low:.3f}, {one.high:.3f}]n = {one.n}" in told
+    assert "given the lowest probability" in told, "by what the cases are ranked"
+    assert len(re.findall("<table", text)) == len(re.findall('<div class="scroll" tabindex="0"><table', text))
+
+
+def test_of_two_classes_nothing_is_said_twice(judged: Any) -> None:
+    _, evaluation, _ = judged
+    one = evaluation.metrics["sensitivity/mild <b>"]
+    names = ("auc", "sensitivity", "specificity", "sensitivity/ill", "sensitivity/well")
+    two = replace(evaluation, metrics=dict.fromkeys(names, one), confusion=(), strata={})
+    told = read_page(page(two, Shown("run", ("well", "ill")))).text
+    assert "Sensitivity: ill" not in told
+    assert "Sensitivity and positive predictive value are of ill" in told
+    three = read_page(page(evaluation, Shown("run", ("none", "mild <b>", "severe & more")))).text
+    assert "Sensitivity: mild <b>" in three
+
+
+def test_what_cases_are_worth_is_explained_where_it_is_said(judged: Any) -> None:
+    _, evaluation, _ = judged
+    first = next(iter(evaluation.metrics))
+    for method, said in (("9 patients, whose 12 cases are worth 10 independent ones", True), ("9 patients", False)):
+        one = replace(evaluation, metrics={first: replace(evaluation.metrics[first], method=method)}, strata={})
+        told = read_page(page(one, Shown("run", ("a", "b", "c")))).text
+        assert ("images of one patient are alike" in told) == said
+
+
+def test_curves_and_points_say_how_many_cases_they_are_of(judged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, evaluation, _ = judged
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(pictures, "draw_panels", lambda path, panels: drawn.setdefault(path.stem, panels[0]))
+    pictures.draw_pictures(given.run.folder, replace(evaluation, strata={}))
+    for label in evaluation.curves["roc"]:
+        n = evaluation.metrics[f"sensitivity/{label}"].n
+        assert any(label in name and f"{n} cases of it" in name for name in drawn["roc"].curves)
+    alone = {"roc": {"ill": [(0.0, 0.0), (1.0, 1.0)]}}
+    area = evaluation.metrics["auc"]
+    drawn.pop("roc")
+    pictures.draw_pictures(given.run.folder, replace(evaluation, curves=alone, strata={}))
+    assert list(drawn["roc"].curves) == [f"ill: AUC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}], n = {area.n}"]
+    counts = [int(note.removeprefix("n=")) for note in drawn["reliability"].notes["cases"]]
+    assert len(counts) == len(evaluation.curves["reliability"]["cases"])
+    assert sum(counts) == evaluation.n, "every case is behind a point"

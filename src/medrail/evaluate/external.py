@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from medrail.evaluate.bootstrap import LEVEL, FloatArray, Measured, percentiles,
 from medrail.evaluate.intervals import doubt
 from medrail.types import Case
 
+_ORDERED_FROM = 0.7
+"""Where an AUC's whole interval lies above this, the scores order the cases well enough to speak of a threshold."""
 _TWO_SEEDS = 1_000_003
 """Apart from the first sample's seed, so that the two are resampled independently."""
 
@@ -79,6 +82,44 @@ def drops(
             told += few if math.isfinite(low) else ""
         found[name] = Drop(before, after, Measured(after - before, low, high, len(external.ids), told))
     return found
+
+
+def threshold_carries(metrics: Mapping[str, Measured], thresholds: Mapping[str, float]) -> str:
+    """Whether the run's threshold fits other data: a sentence where it does not, else nothing.
+
+    Two classes. It does not where AUC's interval lies above 0.7 and balanced accuracy at the threshold (the upper end
+    of its interval) stays below what a well placed threshold would reach at the lower end of AUC's (``reachable``).
+    """
+    area, balanced = metrics.get("auc"), metrics.get("balanced_accuracy")
+    if area is None or balanced is None or len(thresholds) != 1:
+        return ""
+    if not all(map(math.isfinite, (area.low, balanced.high))) or area.low <= _ORDERED_FROM:
+        return ""
+    within_reach = reachable(area.low)
+    if balanced.high >= within_reach:
+        return ""
+    ((name, threshold),) = thresholds.items()
+    return (
+        f"the threshold does not carry over: the order of the scores holds here (auc {_told(area)}), but at the run's "
+        f"threshold of {name}, {threshold:.3g}, balanced_accuracy is {_told(balanced)}, and one that fits these data "
+        f"would reach {within_reach:.2f} or more. Choose it on labelled patients of this place, and judge it on others."
+    )
+
+
+def reachable(area: float) -> float:
+    """The balanced accuracy of the best threshold at an AUC, of normal scores of equal spread in both classes.
+
+    Phi(z / sqrt 2) with z = Phi^-1(AUC).
+
+    >>> round(reachable(0.5), 3), round(reachable(0.9), 3)
+    (0.5, 0.818)
+    """
+    normal = NormalDist()
+    return normal.cdf(normal.inv_cdf(min(area, 1 - 1e-12)) / math.sqrt(2))
+
+
+def _told(one: Measured) -> str:
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}], n = {one.n}"
 
 
 def _all_alike(values: FloatArray) -> bool:

@@ -254,6 +254,7 @@ def _answer_curves(answers: Answers) -> dict[str, dict[str, Points]]:
         "roc": {name: points for name, points in receiver.items() if points},
         "precision_recall": {name: points for name, points in precision.items() if points},
         "reliability": {"cases": [(round(one.confidence, 6), round(one.accuracy, 6)) for one in bins]},
+        "reliability_n": {"cases": [(round(one.confidence, 6), float(one.n)) for one in bins]},
         "abstention": abstained,
     }
     return {name: found for name, found in curves.items() if found}

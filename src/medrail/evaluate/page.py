@@ -65,7 +65,7 @@ def page(evaluation: Evaluation, shown: Shown) -> str:
         _summary(evaluation),
         _warnings(evaluation),
         _needed(evaluation),
-        _metrics(evaluation),
+        _metrics(evaluation, shown.classes),
         _operating(evaluation),
         _confusion(evaluation, shown.classes),
         _drawn("roc_pr", shown, "roc", "precision_recall"),
@@ -74,7 +74,7 @@ def page(evaluation: Evaluation, shown: Shown) -> str:
         _conformal(evaluation),
         _ood(evaluation, shown),
         _subgroups(evaluation, shown),
-        _worst(shown),
+        _worst(shown, evaluation),
         _explanation(evaluation),
         _failed(evaluation),
         _methods(evaluation),
@@ -119,8 +119,12 @@ def _document(name: str, body: str) -> str:
 
 
 def _both(word: str, **values: object) -> str:
+    return in_both(_in_words(word, **values))
+
+
+def _in_words(word: str, **values: object) -> tuple[str, str]:
     english, chinese = (text.format(**values) for text in WORDS[word])
-    return in_both((english, chinese))
+    return english, chinese
 
 
 def _card(title: str, inside: str, kind: str = "") -> str:
@@ -137,7 +141,8 @@ def _summary(evaluation: Evaluation) -> str:
         counts["left_out"] = len(evaluation.failed)
     tiles = "".join(f"<div><dt>{_both(word)}</dt><dd>{count:,}</dd></div>" for word, count in counts.items())
     first, measured = next(iter(evaluation.metrics.items()))
-    tiles += f"<div><dt>{in_both(title_of(first))}</dt><dd>{_number(measured.value)}</dd></div>"
+    told = f"{_number(measured.value)} <small>{_interval(measured)}, n = {measured.n:,}</small>"
+    tiles += f"<div><dt>{in_both(title_of(first))}</dt><dd>{told}</dd></div>"
     split = f"<div><dt>{_both('split')}</dt><dd>{safe(evaluation.split)}</dd></div>"
     return f'<section class="card"><dl class="tiles">{split}{tiles}</dl>{_note("served")}</section>'
 
@@ -155,8 +160,13 @@ def _needed(evaluation: Evaluation) -> str:
     return _card("needed", f"<p>{safe(sentence)}</p>{_note('interval_means')}") if sentence else ""
 
 
-def _metrics(evaluation: Evaluation) -> str:
-    return _card("metrics", _table(evaluation.metrics) + _note("english"))
+def _metrics(evaluation: Evaluation, classes: Sequence[str]) -> str:
+    """With two classes the classes' sensitivities are sensitivity and specificity: they are said once."""
+    metrics, two = evaluation.metrics, {"sensitivity", "specificity"} <= evaluation.metrics.keys() and len(classes) == 2
+    if two:
+        metrics = {name: one for name, one in metrics.items() if not name.startswith("sensitivity/")}
+    note = f'<p class="note">{safe_both(_in_words("two_classes", name=classes[1]))}</p>' if two else ""
+    return _card("metrics", note + _table(metrics) + _note("english"))
 
 
 def _table(metrics: Mapping[str, Measured]) -> str:
@@ -173,12 +183,14 @@ def _table(metrics: Mapping[str, Measured]) -> str:
         title = safe_both(title_of(name))
         rows.append(
             f'<tr><td class="name" title="{safe(name)}">{title}</td><td>{_number(measured.value)}</td>'
-            f'<td>{_interval(measured)}</td><td>{measured.n:,}</td><td class="says">{says}</td></tr>'
+            f'<td>{_interval(measured)}</td><td class="n">{measured.n:,}</td><td class="says">{says}</td></tr>'
         )
-    return (
-        f'<div class="scroll"><table class="metrics"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return _scrolling(f'<table class="metrics"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
+
+
+def _scrolling(table: str) -> str:
+    """A box of its own, in which a table wider than the page is moved; by keys, too."""
+    return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
 def safe_both(texts: tuple[str, str]) -> str:
@@ -197,12 +209,19 @@ def _operating(evaluation: Evaluation) -> str:
     head += "".join(f'<th scope="col">{in_both(title_of(name))}</th>' for name in names)
     rows = []
     for label, metrics in evaluation.operating_points.items():
-        cells = "".join(f"<td>{_number(one.value)}<br>{_interval(one)}</td>" for one in metrics.values())
+        cells = "".join(
+            f'<td><span class="label">{in_both(title_of(rate))}</span>{_number(one.value)}<br>{_interval(one)}<br>'
+            f'<span class="n">n = {one.n:,}</span></td>'
+            for rate, one in metrics.items()
+        )
         threshold = _number(float(thresholds.get(label, math.nan)))
-        rows.append(f'<tr><td class="name">{safe(label)}</td><td>{threshold}</td>{cells}</tr>')
+        rows.append(
+            f'<tr><td class="name">{safe(label)}</td><td><span class="label">{_both("threshold")}</span>'
+            f"{threshold}</td>{cells}</tr>"
+        )
     note = _note("operating_means", rule=rule) if thresholds else _note("no_threshold")
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    return _card("operating", note + table)
+    table = f'<table class="operating"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return _card("operating", note + _scrolling(table))
 
 
 def _confusion(evaluation: Evaluation, classes: Sequence[str]) -> str:
@@ -219,10 +238,10 @@ def _confusion(evaluation: Evaluation, classes: Sequence[str]) -> str:
         )
         rows.append(f'<tr><th scope="row">{safe(name)}</th>{cells}</tr>')
     table = (
-        f'<div class="scroll"><table class="confusion"><thead><tr><th>{_both("true_class")}</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<table class="confusion"><thead><tr><th>{_both("true_class")}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return _card("confusion", _note("confusion_means") + table)
+    return _card("confusion", _note("confusion_means") + _scrolling(table))
 
 
 def _shade(share: float, *, right: bool) -> str:
@@ -286,11 +305,11 @@ def _subgroups(evaluation: Evaluation, shown: Shown) -> str:
                 f'<td>{_number(found.value)}</td><td>{_interval(found)}</td><td>{found.n:,}</td><td class="text">{few}'
                 "</td></tr>"
             )
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = _scrolling(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
     return _card("subgroups", _note("subgroups_means") + _pictures(shown, "subgroups") + table)
 
 
-def _worst(shown: Shown) -> str:
+def _worst(shown: Shown, evaluation: Evaluation) -> str:
     figures = []
     for case, said, path in shown.worst:
         data = base64.b64encode(path.read_bytes()).decode("ascii")
@@ -298,7 +317,8 @@ def _worst(shown: Shown) -> str:
             f'<figure><img class="case" alt="{safe(case)}" src="data:image/png;base64,{data}"><figcaption>'
             f'<span class="where">{safe(case)}</span><br>{safe(said)}{_approximate(case, shown)}</figcaption></figure>'
         )
-    notes = _note("worst_means")
+    ranked = "labels" if evaluation.multi_label else "class" if evaluation.confusion else "dice"
+    notes = _note("worst_means") + _note(f"ranked_by_{ranked}")
     if shown.has_evidence:
         notes += _note("worst_labels" if shown.multi_label else "worst_evidence")
     if shown.approximate:
@@ -332,7 +352,8 @@ def _methods(evaluation: Evaluation) -> str:
     for name, measured in evaluation.metrics.items():
         by_method.setdefault(measured.method, []).append(name)
     rows = "".join(f"<li><b>{safe(', '.join(names))}</b>: {safe(method)}</li>" for method, names in by_method.items())
-    return _card("methods", f'<ul class="said">{rows}</ul>{_note("interval_means")}')
+    worth = _note("worth_means") if any(" are worth " in method for method in by_method) else ""
+    return _card("methods", f'<ul class="said">{rows}</ul>{worth}{_note("interval_means")}')
 
 
 def _number(value: float) -> str:

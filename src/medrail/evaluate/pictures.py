@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from medrail.charts import Panel, Row, draw_intervals, draw_panels
+from medrail.evaluate.bootstrap import Measured
 from medrail.evaluate.evaluation import Evaluation, Points
+from medrail.evaluate.glossary import title_of
 
 PICTURES = "pictures"
 
@@ -22,9 +25,9 @@ def draw_pictures(folder: Path, evaluation: Evaluation) -> dict[str, Path]:
     """
     curves = evaluation.curves
     panels = {
-        "roc": _roc(curves.get("roc")),
-        "precision_recall": _precision_recall(curves.get("precision_recall")),
-        "reliability": _reliability(curves.get("reliability")),
+        "roc": _roc(_named(curves.get("roc"), "auc", evaluation)),
+        "precision_recall": _precision_recall(_named(curves.get("precision_recall"), "auprc", evaluation)),
+        "reliability": _reliability(curves.get("reliability"), curves.get("reliability_n")),
         "abstention": _abstention(curves.get("abstention")),
         **{f"per_case_{name}": _per_case(name, points) for name, points in curves.get("per_case", {}).items()},
         "ood": _ood(curves.get("ood"), evaluation.calibration),
@@ -65,18 +68,42 @@ def _short(text: str, most: int = 28) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def _named(curves: Mapping[str, Points] | None, area: str, evaluation: Evaluation) -> Mapping[str, Points] | None:
+    """The curves of classes, called by the area below each with its interval and n, as far as that was measured."""
+    if not curves:
+        return curves
+    title = title_of(area)[0].partition(" (")[0]
+    one = len(curves) == 1 and not evaluation.multi_label
+    names = {}
+    for label in curves:
+        found = evaluation.metrics.get(f"{area}/{label}") or (evaluation.metrics.get(area) if one else None)
+        of_class = evaluation.metrics.get(f"sensitivity/{label}")
+        parts = [f"{title} {_told(found)}" if found else "", f"{of_class.n} cases of it" if of_class else ""]
+        names[label] = ", ".join([f"{_short(label)}:", *filter(None, parts)]).replace(":,", ":")
+    return {names[label]: points for label, points in curves.items()}
+
+
+def _told(one: Measured) -> str:
+    bounds = f" [{one.low:.3f}, {one.high:.3f}]" if math.isfinite(one.low) else ""
+    return f"{one.value:.3f}{bounds}, n = {one.n}"
+
+
 def _roc(curves: Mapping[str, Points] | None) -> Panel | None:
-    return Panel("ROC", "1 - specificity", "sensitivity", curves, diagonal=True) if curves else None
+    return Panel("ROC", "1 - specificity", "sensitivity", curves, diagonal=True, legend=True) if curves else None
 
 
 def _precision_recall(curves: Mapping[str, Points] | None) -> Panel | None:
-    return Panel("Precision-recall", "sensitivity (recall)", "precision (PPV)", curves) if curves else None
-
-
-def _reliability(curves: Mapping[str, Points] | None) -> Panel | None:
     if not curves:
         return None
-    return Panel("Reliability", "confidence", "share that is right", curves, diagonal=True, dots=True)
+    return Panel("Precision-recall", "sensitivity (recall)", "precision (PPV)", curves, legend=True)
+
+
+def _reliability(curves: Mapping[str, Points] | None, counts: Mapping[str, Points] | None) -> Panel | None:
+    if not curves:
+        return None
+    notes = {name: [f"n={n:.0f}" for _, n in points] for name, points in (counts or {}).items()}
+    drawing = Panel("Reliability", "confidence", "share that is right", curves, diagonal=True, dots=True)
+    return replace(drawing, notes=notes)
 
 
 def _abstention(curves: Mapping[str, Points] | None) -> Panel | None:

@@ -118,7 +118,9 @@ def _design_effect(value: float, errors: FloatArray, cases: int, patients: int) 
 def _told(found: _Found) -> str:
     if found.cases == found.patients:
         return _count(found.patients, "patient")
-    return f"{_count(found.patients, 'patient')}, whose {found.cases} cases are worth {found.worth:.0f}"
+    return (
+        f"{_count(found.patients, 'patient')}, whose {found.cases} cases are worth {found.worth:.0f} independent ones"
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -64,9 +64,10 @@ WORDS: Mapping[str, Both] = {
     ),
     "calibration": ("Are the probabilities to be believed?", "概率可信吗？"),
     "calibration_means": (
-        "Reliability: of the answers given with 80 %, 80 % should be right: points on the dotted line. Surest cases "
-        "first: accuracy if only the surest are answered and the others left to a person.",
-        "可靠性：置信度 80% 的回答应有 80% 正确，即点应落在虚线上。"
+        "Reliability: of the answers given with 80 %, 80 % should be right: points on the dotted line. n: the cases "
+        "behind a point; few say little. Surest cases first: accuracy if only the surest are answered and the others "
+        "left to a person.",
+        "可靠性：置信度 80% 的回答应有 80% 正确，即点应落在虚线上；n 为该点的病例数，病例少的点说明不了什么。"
         "“最确信者优先”：只回答最确信的病例（其余交给人工）时的准确率。",
     ),
     "fitted": ("Calibration", "校准"),
@@ -96,8 +97,26 @@ WORDS: Mapping[str, Both] = {
     ),
     "worst": ("The worst cases", "最差病例"),
     "worst_means": (
-        "The five worst, from cases.csv. Look for what they have in common.",
-        "cases.csv 中最差的五例。请留意它们的共同点。",
+        "The five worst; cases.csv has all cases in this order. Look for what they have in common.",
+        "最差的五例；cases.csv 按此顺序列出全部病例。请留意它们的共同点。",
+    ),
+    "ranked_by_class": (
+        "Worst is the case whose true class was given the lowest probability, so a sure wrong answer stands first.",
+        "排序依据：真实类别得到的概率越低，病例越差；因此最确信的错误排在最前。",
+    ),
+    "ranked_by_labels": (
+        "Worst is the case whose labels, present and absent, were on average given the lowest probability of being so.",
+        "排序依据：各标签（有或无）的真实状态得到的平均概率越低，病例越差。",
+    ),
+    "ranked_by_dice": ("Worst is the case with the lowest Dice.", "排序依据：Dice 越低，病例越差。"),
+    "two_classes": (
+        "Sensitivity and positive predictive value are of {name}; specificity is the sensitivity of the other class.",
+        "敏感度与阳性预测值针对 {name}；特异度即另一类别的敏感度。",
+    ),
+    "worth_means": (
+        'Cases "worth" fewer: images of one patient are alike, so n images tell as much as that many images of as '
+        "many patients would. The interval is that of so many.",
+        "“worth”（相当于）：同一患者的图像彼此相似，n 张图像所含信息只相当于那么多位不同患者各一张，区间按该数量计算。",
     ),
     "worst_evidence": (
         "Orange speaks for the answer, blue against it. Exact: the map's mean, plus a constant, is the answer's logit "

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from medrail.bundle import Predictor
+from medrail.bundle.calibration import FINDING_FROM
 from medrail.predict.inputs import Input
 from medrail.types import Prediction
 
@@ -30,6 +32,8 @@ class Answer:
         What was wanted and could not be written, with the reason.
     volumes_ml, areas_mm2:
         Segmentation: of each class but the background; None without physical space. Areas are of whole slides.
+    thresholds:
+        Those that decide (``deciding``).
     kept:
         Whether it was there from an earlier call.
     """
@@ -42,6 +46,7 @@ class Answer:
     notes: tuple[str, ...] = ()
     volumes_ml: Mapping[str, float | None] = field(default_factory=dict)
     areas_mm2: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     kept: bool = False
 
     @property
@@ -60,10 +65,10 @@ class Answer:
             return ", ".join(f"{name} {area:.3f} mm2" for name, area in self.areas_mm2.items())
         if prediction.task == "segmentation":
             return ", ".join(f"{name} {ml:.1f} ml" if ml is not None else name for name, ml in self.volumes_ml.items())
-        return said(prediction)
+        return said(prediction, self.thresholds)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values of all but the input, the files and ``kept``."""
+        """JSON values of all but the input, the files, the thresholds and ``kept``."""
         values = None
         if self.prediction is not None:
             plain = asdict(replace(self.prediction, mask=None, evidence=None))
@@ -104,14 +109,32 @@ def unlike_sentence(prediction: Prediction) -> str:
     return f"unlike the training data (score {prediction.ood_score:.3g}): " if prediction.unlike_training else ""
 
 
-def said(prediction: Prediction) -> str:
-    """A classification in a few words."""
+def deciding(predictor: Predictor) -> dict[str, float]:
+    """Class -> the threshold that decides, in the order of the classes; of several classes one of which is meant none
+    does.
+    """
+    spec = predictor.spec
+    known = predictor.calibration.thresholds if predictor.calibration else {}
+    if spec.multi_label:
+        return {name: known.get(name, FINDING_FROM) for name in spec.classes}
+    return {name: known[name] for name in spec.classes if name in known and len(spec.classes) == 2}
+
+
+def said(prediction: Prediction, thresholds: Mapping[str, float] | None = None) -> str:
+    """A classification in a few words, with the thresholds that decided where these are not 0.5."""
+    apart = {name: value for name, value in (thresholds or {}).items() if value != FINDING_FROM}
     if prediction.findings is None:
-        words = f"{prediction.class_name} ({prediction.confidence:.3f})"
+        name = prediction.class_name
+        by = [f"threshold {f'of {one} ' * (one != name)}{value:.3g}" for one, value in apart.items()]
+        words = f"{name} ({'; '.join([f'{prediction.confidence:.3f}', *by])})"
         possible = " or ".join(prediction.conformal_set or ()) or "none of the classes"
         return f"{words}; undecided, possible: {possible}" if prediction.undecided else words
-    found = [f"{name} ({prediction.probabilities[name]:.3f})" for name in prediction.findings]
+    found = [f"{name} ({prediction.probabilities[name]:.3f}{_threshold(name, apart)})" for name in prediction.findings]
     return ", ".join(found) or "no finding"
+
+
+def _threshold(name: str, thresholds: Mapping[str, float]) -> str:
+    return f"; threshold {thresholds[name]:.3g}" if name in thresholds else ""
 
 
 def volumes_ml(prediction: Prediction) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from medrail.bundle import Predictor
 from medrail.dicom_out import ClassCodes
 from medrail.errors import ConfigError, MedrailError
 from medrail.lock import Busy, locked
-from medrail.predict.answer import Answer
+from medrail.predict.answer import Answer, deciding
 from medrail.predict.files import Wanted, write_answer
 from medrail.predict.inputs import Input, unique_names
 from medrail.predict.journal import Journal
@@ -87,9 +87,10 @@ def _each(
 ) -> Iterator[Answer]:
     try:
         with Journal(out) as journal, Table(out / "predictions.csv", predictor) as table:
+            decided_by = deciding(predictor)
             session = _Session(predictor, out, wanted, journal, _question(predictor, wanted), progress)
             for number, (one, name) in enumerate(zip(inputs, unique_names(inputs), strict=True), 1):
-                answer = session.answer(one, name)
+                answer = replace(session.answer(one, name), thresholds=decided_by)
                 table.add(answer)
                 if progress:
                     progress(number, len(inputs), name)

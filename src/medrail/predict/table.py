@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import TextIO
 
 from medrail.bundle import Predictor
-from medrail.bundle.calibration import FINDING_FROM
-from medrail.predict.answer import Answer
+from medrail.predict.answer import Answer, deciding
 from medrail.types import Prediction
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -32,7 +31,7 @@ class Table:
         self._classes = spec.classes if self._classification else spec.classes[1:]
         self._told = ["findings"] if spec.multi_label else ["class_name", "confidence"] if self._classification else []
         self._added = _added(predictor)
-        self._thresholds = _thresholds(predictor)
+        self._thresholds = deciding(predictor)
         unit = "mm2" if spec.slide else "ml"
         values = [f"p_{name}" if self._classification else f"{name}_{unit}" for name in self._classes]
         self.columns = [
@@ -107,15 +106,6 @@ def _added(predictor: Predictor) -> list[str]:
         return []
     of_classes = ["conformal_set", "abstain"] if calibration.conformal and not predictor.spec.slide else []
     return of_classes + (["ood_score", "unlike_training"] if calibration.ood else [])
-
-
-def _thresholds(predictor: Predictor) -> dict[str, float]:
-    """Those that decide, in the order of the classes."""
-    spec = predictor.spec
-    known = predictor.calibration.thresholds if predictor.calibration else {}
-    if spec.multi_label:
-        return {name: known.get(name, FINDING_FROM) for name in spec.classes}
-    return {name: known[name] for name in spec.classes if name in known and len(spec.classes) == 2}
 
 
 def _cell(prediction: Prediction | None, name: str) -> str:

@@ -6,11 +6,11 @@ person can read. Heavy libraries are imported inside the stage that needs them.
 """
 
 from medrail.stages.benchmarking import benchmark_run, benchmark_table
-from medrail.stages.checking import check, fix, stop_on, write_cases
+from medrail.stages.checking import check, fix, stop_on, using, write_cases
 from medrail.stages.comparing import Wanted, compare_runs
 from medrail.stages.evaluating import evaluate_run, leaked_cases, network
 from medrail.stages.evaluating_group import Asked, evaluate_group
-from medrail.stages.exporting import export_run
+from medrail.stages.exporting import export_run, keeping_both
 from medrail.stages.exporting_formats import export_formats
 from medrail.stages.exporting_group import export_group
 from medrail.stages.external import evaluate_external
@@ -41,6 +41,7 @@ __all__ = [
     "export_run",
     "fix",
     "inferred_project",
+    "keeping_both",
     "leaked_cases",
     "network",
     "open_project",
@@ -56,5 +57,6 @@ __all__ = [
     "tune_project",
     "unslimmed",
     "usable_cases",
+    "using",
     "write_cases",
 ]

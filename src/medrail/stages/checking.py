@@ -134,6 +134,14 @@ def fix(project: Project, out: Path, make_progress: MakeProgress = lambda _: Non
     )
 
 
+def using(project: Project, fixed: StageResult) -> tuple[str, ...]:
+    """What must be set so that a project reads the corrected table; as ``--set`` takes it."""
+    from medrail.cases.check.fix import as_sets, fixed_config, table_path
+
+    table = table_path(Path(fixed.values["table"]), project.workspace)
+    return as_sets(project.config, fixed_config(project.config, Path(table)))
+
+
 def _write_check(report: CheckReport, project: Project, place: Workspace) -> tuple[Path, Path]:
     values = {**report.to_json(), "problems": [list(one) for one in report.problems]}
     write_json(place.check_report, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from medrail.evaluate.entrants import Entrant
 
 _LONGEST_NAME = 80
+_UNSAFE = re.compile(r"[^A-Za-z0-9.]+")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def compare_runs(wanted: Wanted, make_progress: MakeProgress = lambda _: None) -
         entrants = read_entrants(_reference_first(wanted))
         asked = Asked(wanted.metrics, wanted.common, published, Drawing(seed=wanted.seed))
         comparison = compare(entrants, asked, make_progress("Comparing"))
-        folder = wanted.out or entrants[0].members[0].run.workspace.comparisons / _name(entrants)
+        folder = wanted.out or entrants[0].members[0].run.workspace.comparisons / _name(entrants, wanted.published)
         missing: tuple[str, ...] = ()
         try:
             files = write_comparison(comparison, folder)
@@ -115,7 +118,18 @@ def _names(reference: str, run: str) -> bool:
     return Path(reference).resolve() == Path(run).resolve() or reference == Path(run).resolve().name
 
 
-def _name(entrants: Sequence[Entrant]) -> str:
+def _name(entrants: Sequence[Entrant], published: Sequence[str]) -> str:
+    """Of the folder. Other published numbers make another one, so that a former comparison stays as it is."""
     names = [one.name.replace("/", "-") for one in entrants]
-    whole = "-vs-".join(names) if len(names) > 1 else f"{names[0]}-vs-published"
-    return whole if len(whole) <= _LONGEST_NAME else f"{names[0]}-and-{len(names) - 1}-others"
+    numbers = "-".join(_UNSAFE.sub("-", text).strip("-") for text in published)
+    parts = [*names, *([f"published-{numbers}"] if published else [])]
+    whole = "-vs-".join(parts)
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    if published:
+        numbers = hashlib.sha256("\n".join(published).encode()).hexdigest()[:8]
+        parts[-1] = f"published-{numbers}"
+    whole = "-vs-".join(parts)
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    return f"{names[0]}-and-{len(names) - 1}-others" + (f"-vs-published-{numbers}" if published else "")

@@ -86,7 +86,7 @@ def _seeds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> Sta
         f"{first.split} split: {counted(first.n, 'case')} of {counted(first.patients, 'patient')}, {seeds}",
         facts=_two_sources(group, spreads),
         notes=(
-            next(iter(spreads.values())).method,
+            *_by_method(spreads),
             "the patients' intervals are each run's own; their methods stand in summary.json",
         ),
         files=(group.folder / SUMMARY_FILE,),
@@ -144,7 +144,10 @@ def _pooled(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> tu
     files = {number: run.evaluation / CASE_FILE for number, run in zip(numbers, group.runs, strict=True)}
     pooled = pool({number: _answers(files[number], one) for number, one in zip(numbers, evaluations, strict=True)})
     settings = member_project(group, group.runs[0], asked)[0].config.evaluate
-    metrics = measure_pooled(pooled, resamples=settings.resamples, seed=settings.seed)
+    measured = measure_pooled(pooled, resamples=settings.resamples, seed=settings.seed)
+    # Those that each member has, under the same names: with two classes ppv is that of the second, and said once.
+    shared = [name for name in evaluations[0].metrics if all(name in one.metrics for one in evaluations)]
+    metrics = {name: measured[name] for name in shared if name in measured}
     made_from = [*(one.fingerprint for one in evaluations), settings.resamples, settings.seed]
     fingerprint = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
     return pooled_evaluation(pooled, metrics, evaluations, fingerprint), files
@@ -178,15 +181,23 @@ def _folds(group: Group, evaluations: Sequence[Evaluation], asked: Asked) -> Sta
             (
                 name,
                 f"{_number(one.value)}  {_bounds(one):<16}  n = {one.n:<5} by fold: "
-                + "  ".join(_number(part.metrics[name].value) for part in evaluations if name in part.metrics),
+                + "  ".join(_number(part.metrics[name].value) for part in evaluations),
             )
             for name, one in metrics.items()
         ),
-        notes=tuple(dict.fromkeys(one.method for one in metrics.values())),
+        notes=_by_method(metrics),
         files=(place.evaluation, group.folder / SUMMARY_FILE),
         warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in evaluation.failed),
         values=values,
     )
+
+
+def _by_method(metrics: Mapping[str, Measured] | Mapping[str, Spread]) -> tuple[str, ...]:
+    """Each method once, after the metrics that it is of."""
+    methods: dict[str, list[str]] = {}
+    for name, one in metrics.items():
+        methods.setdefault(one.method, []).append(name)
+    return tuple(f"{', '.join(names)}: {method}" for method, names in methods.items())
 
 
 def _number(value: float) -> str:

@@ -11,7 +11,7 @@ from medrail.errors import RunError
 from medrail.group import Group, read_group
 from medrail.stages.evaluating import leaked_cases
 from medrail.stages.evaluating_group import Asked, member_project, out_of_fold
-from medrail.stages.exporting import agreement
+from medrail.stages.exporting import agreement, bundle_there, replaced
 from medrail.stages.project import MakeProgress, StageResult, timed
 from medrail.workspace import Run
 
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 
 
 def export_group(
-    path: str | Path, asked: Asked | None = None, make_progress: MakeProgress = lambda _: None
+    path: str | Path,
+    asked: Asked | None = None,
+    make_progress: MakeProgress = lambda _: None,
+    *,
+    replace: bool = False,
 ) -> StageResult:
     """Members that are evaluated -> one bundle of their ensemble.
 
     Of seeds the ensemble itself is calibrated and evaluated, on the same cases as its members, and that is shipped
     (the group's calibration.json and evaluation/). Of folds no cases are left for it; the members' numbers are shipped.
 
+    Parameters
+    ----------
+    replace:
+        Whether a bundle of another run or group may give way. One of this group always does.
+
     Raises
     ------
     RunError
-        If the group, or a member, is not evaluated as its data and settings are now.
+        If the group, or a member, is not evaluated as its data and settings are now, or the bundle of this name and
+        version is of another run or group, and is not to be replaced.
     """
     from medrail.bundle import verify_bundle
     from medrail.export.ensemble import Material, ensemble_network, export_ensemble
@@ -40,10 +50,11 @@ def export_group(
     with timed() as seconds:
         started = time.time()
         group = read_group(path)
+        project, run = member_project(group, group.runs[0], asked)
+        there = bundle_there(project.config, project.workspace, group.folder, replace=replace)
         if group.kind == "folds":
             evaluation = out_of_fold(group, asked)
         _check_members(group, asked)
-        project, run = member_project(group, group.runs[0], asked)
         cases = read_record(run).known(project.cases)
         material = Material(group, project.config, project.workspace, cases)
         ensemble_network(material)
@@ -58,7 +69,10 @@ def export_group(
         facts=(("ONNX against torch", agreement(manifest.parity)),),
         notes=(str(manifest.provenance["ensemble"]["numbers_are_of"]),),
         files=tuple(sorted(folder.iterdir())),
-        warnings=tuple(f"{entry['case']}: {entry['reason']}" for entry in evaluation.failed),
+        warnings=(
+            *(f"{entry['case']}: {entry['reason']}" for entry in evaluation.failed),
+            *replaced(there, manifest),
+        ),
         up_to_date=(folder / "bundle.json").stat().st_mtime < started,
         seconds=seconds(),
         values={

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +19,7 @@ from medrail.cases import FileHashes, Leak, Leaked, image_fingerprint, leak_sent
 from medrail.cases.listing import counted
 from medrail.cases.look.examine import place_of
 from medrail.cases.record import SEEN_BEFORE, write_digests
-from medrail.errors import ConfigError, DataError, RunError
+from medrail.errors import ConfigError, DataError, LeakError, RunError
 from medrail.stages.evaluating import evaluate_run, explainer_of, maps_told, network
 from medrail.stages.project import MakeProgress, Project, StageResult, inferred_project, open_project, timed
 from medrail.types import SPLITS, Case
@@ -76,8 +78,8 @@ def evaluate_external(
         with _opened(Path(data)) as other:
             network(project, run)
             others = _others(project, run, other)
+            leaked, own = _copies(run, others, accept=project.accept_leak)
             inside = evaluate_run(project, run, make_progress)
-            leaked = _copies(run, others, accept=project.accept_leak)
             folder = _folder(run, others)
             up_to_date, evaluation = _evaluated(run, others, folder, leaked, make_progress)
             write_digests(run, others.cases, folder / run.images.name)
@@ -89,7 +91,7 @@ def evaluate_external(
             "internal": inside.values,
             "external": evaluation.to_json(),
             "drops": {name: drop.to_json() for name, drop in found.items()},
-            "notes": [*others.notes, *_doubts(found, leaked, inside)],
+            "notes": [*own, *others.notes, *_doubts(found, leaked, inside, evaluation)],
         }
         write_json(folder / DROP_FILE, values)
     return _told(folder, evaluation, found, values, (up_to_date, seconds()))
@@ -139,26 +141,56 @@ def _folder(run: Run, others: Others) -> Path:
     raise RunError("a thousand external evaluations of this name", where=str(run.folder / "external"))
 
 
-def _copies(run: Run, others: Others, *, accept: bool) -> Leaked:
-    """Images that are to the byte those of the run's training; near copies are not looked for."""
+def _copies(run: Run, others: Others, *, accept: bool) -> tuple[Leaked, tuple[str, ...]]:
+    """Images that are to the byte those of the run's training, and what else must be known; near copies are not
+    looked for.
+
+    Raises
+    ------
+    LeakError
+        If there are any, and leaks are not accepted.
+    """
     record = read_record(run)
-    learned = {
-        record.images[one]: case
-        for one, case in record.cases.items()
-        if case.split in SEEN_BEFORE["test"] and one in record.images
-    }
-    leaks, reasons = [], {}
+    own = {record.images[one]: case for one, case in record.cases.items() if one in record.images}
+    leaks, reasons, known = [], {}, Counter[str]()
     with FileHashes.of(run.workspace) as hashes:
         for case in others.cases:
-            seen = learned.get(_digest(case, hashes))
-            if seen is not None:
+            seen = own.get(_digest(case, hashes))
+            if seen is None:
+                continue
+            known[seen.split or "none"] += 1
+            if seen.split in SEEN_BEFORE["test"]:
                 sides = tuple(one for one in SPLITS if one in ("test", seen.split))
                 leaks.append(Leak("exact", (place_of(case), place_of(seen)), sides))
                 reasons[case.id] = {"exact": f"its image is that of {seen.id}"}
     leaked = Leaked(len(others.cases), tuple(leaks), reasons)
     if leaked and not accept:
-        raise leaked.error(str(run.folder), SEEN_BEFORE["test"])
-    return leaked
+        raise _own_data(run, others, known) if known.total() == len(others.cases) else _shared(run, others, leaked)
+    if known["test"] == len(others.cases):
+        return leaked, ("every image is one of the run's own test split: this is no external test",)
+    return leaked, ()
+
+
+def _own_data(run: Run, others: Others, known: Counter[str]) -> LeakError:
+    """Every image of --data is one of the run's own."""
+    splits = ", ".join(f"{known[name]} {name}" for name in SPLITS if known[name])
+    return LeakError(
+        f"these are the data that {run.name} was made from: all {counted(len(others.cases), 'image')} are its own "
+        f"({splits})",
+        needed="other data, of patients that it never saw",
+        where=f"--data {others.source}",
+        remedy=f"On its own test cases it is judged without --data: `medrail evaluate {shlex.quote(str(run.folder))}`.",
+    )
+
+
+def _shared(run: Run, others: Others, leaked: Leaked) -> LeakError:
+    """Some images of --data are the run's own: those are to be left out, and nothing is wrong with its training."""
+    error = leaked.error(f"--data {others.source}", SEEN_BEFORE["test"])
+    error.remedy = (
+        f"Leave these images out of --data: they are of the training of {run.name}. With --accept-leak they are judged "
+        "all the same, and every result says so."
+    )
+    return error
 
 
 def _digest(case: Case, hashes: FileHashes) -> str:
@@ -224,9 +256,15 @@ def _drops(run: Run, folder: Path, inside: Evaluation, outside: Evaluation, conf
     return drops(internal, external, measured, resamples=settings.resamples, seed=settings.seed)
 
 
-def _doubts(found: Mapping[str, Drop], leaked: Leaked, inside: StageResult) -> list[str]:
+def _doubts(found: Mapping[str, Drop], leaked: Leaked, inside: StageResult, outside: Evaluation) -> list[str]:
     """What must be known before a difference is read."""
+    from medrail.evaluate.external import threshold_carries
+
     said = [leak_sentence(leaked.counts)] if leaked else []
+    if not outside.multi_label and (
+        sentence := threshold_carries(outside.metrics, outside.calibration.get("thresholds") or {})
+    ):
+        said.append(sentence)
     said += [f"the run's own test: {sentence}" for sentence in inside.warnings]
     pixels = [name for name in found if name.partition("/")[0].endswith("_px")]
     if pixels:

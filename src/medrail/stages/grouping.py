@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from medrail.group import MEMBER_NOUN, Group, GroupKind, Member, find_group
 from medrail.stages.preparing import usable_cases
 from medrail.stages.project import FIXED_BY_TRAINING, MakeProgress, Project, StageResult, timed
 from medrail.stages.training import train_run
-from medrail.workspace import Run, read_json, write_json
+from medrail.workspace import Run, Workspace, read_json, write_json
 
 FEWEST, MOST = 2, 100
 
@@ -42,7 +43,7 @@ def train_group(
     refuse_several(f"training of several {kind}")
     if not FEWEST <= count <= MOST:
         raise ConfigError(f"--{kind} {count}", needed=f"a number from {FEWEST} to {MOST}")
-    _check_epochs(project.config, kind, count)
+    _check_epochs(project, kind, count)
     noun = MEMBER_NOUN[kind]
     with timed() as seconds:
         projects = _members(project, kind, count)
@@ -128,18 +129,37 @@ def _fingerprint(project: Project) -> str:
     return passport.fingerprint(project.config, material.store, material.classes, material.cases, material.weights)
 
 
-def _check_epochs(config: Config, kind: GroupKind, count: int) -> None:
+def _check_epochs(project: Project, kind: GroupKind, count: int) -> None:
     """A time budget holds other numbers of epochs from run to run; then the members differ in more than the seed."""
-    minutes = config.train.minutes
+    minutes = project.config.train.minutes
     if minutes:
         raise ConfigError(
             f"--{kind} {count} with a time budget of {minutes:g} minutes: each run would plan epochs of its own, and "
             f"the runs would differ in more than the {MEMBER_NOUN[kind]}",
-            needed="train.minutes 0 and a number of epochs",
+            needed="train.minutes 0, and a number of epochs that is the same for all",
             where="train.minutes",
-            remedy=f"Train once with --minutes {minutes:g}; then --{kind} {count} with --set train.minutes=0 --set "
-            "train.epochs=N, where N (and samples_per_epoch) is what `schedule` of that run's passport.json says.",
+            remedy=_of_one_run(project.workspace, f"--{kind} {count}", minutes),
         )
+
+
+def _of_one_run(workspace: Workspace, several: str, minutes: float) -> str:
+    """The whole command, with the numbers of the newest run that was planned for so many minutes."""
+    from medrail.train.schedule import as_sets
+
+    command = f"medrail train {shlex.quote(str(workspace.root))}"
+    planned = [
+        (passport.stat().st_mtime, passport.parent.name, schedule)
+        for passport in workspace.runs.glob("[!.]*/passport.json")
+        if (schedule := read_json(passport).get("schedule") or {}).get("minutes") == minutes
+    ]
+    if not planned:
+        return (
+            f"Train one run first: `{command} --minutes {minutes:g}`. Then type this command again: it will say "
+            "which keys to set, with the numbers of that run."
+        )
+    _, name, schedule = max(planned, key=lambda one: one[:2])
+    sets = " ".join(f"--set {entry}" for entry in as_sets(schedule))
+    return f"With what was planned for the run {name}: `{command} {several} {sets}`."
 
 
 def _say(run: Run, group: Group) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,22 @@ def train_run(
         "train",
         f"{project.config.model.name} {project.config.model.dims}-D, {last.get('epoch', '?')} epochs, run {run.name}",
         facts=facts,
-        notes=tuple(passport.get("result", {}).get("notes", ())),
+        notes=(*passport.get("result", {}).get("notes", ()), *_without_budget(passport.get("schedule") or {})),
         files=(run.best, run.metrics, run.passport),
         up_to_date=up_to_date,
         seconds=seconds(),
         values={"run": str(run.folder), "fingerprint": passport.get("fingerprint", ""), "last_epoch": last},
     )
+
+
+def _without_budget(schedule: Mapping[str, Any]) -> tuple[str, ...]:
+    """How --seeds and --folds, which take no time budget, do the same."""
+    from medrail.train.schedule import as_sets
+
+    if not schedule.get("minutes"):
+        return ()
+    sets = " ".join(f"--set {entry}" for entry in as_sets(schedule))
+    return (f"the same epochs without the budget, as --seeds and --folds need it: {sets}",)
 
 
 _NOT_SHOWN = ("lr", "seconds")

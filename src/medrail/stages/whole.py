@@ -47,6 +47,7 @@ def run_all(
     report(trained)
     evaluated = evaluate_run(project, run, make_progress)
     report(evaluated)
-    exported = export_run(project, run)
+    # A project that is run as a whole has one bundle, of its newest run; what it replaced is said.
+    exported = export_run(project, run, replace=True)
     report(exported)
     return run, Path(exported.values["bundle"])

@@ -31,6 +31,7 @@ from medrail.workspace import Run, Workspace
 _COMPARED = ("train_", "val_")
 _SCHEDULED = ("epochs", "samples_per_epoch", "patience")
 _MOST_CASES = 200
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,18 @@ def as_recorded(config: Config, passport: Mapping[str, Any]) -> tuple[Config, Ma
 def scratch(run: Run, *, keep: bool) -> Iterator[str]:
     """The name of a run folder for the repetition, which is removed at the end; ``keep``: it becomes ``kept(run)``.
 
-    What killed repetitions of this run left behind is removed.
+    What killed repetitions left behind, of whatever run beside this one, is removed. Who is at work holds a lock.
     """
-    for folder in run.folder.parent.glob(f"{SCRATCH}{run.name}.*"):
-        _remove_if_idle(folder)
+    _remove_abandoned(run.folder.parent)
     again = Run(run.folder.with_name(f"{SCRATCH}{run.name}.{os.getpid()}"))
-    try:
-        yield again.name
-        if keep:
-            shutil.rmtree(kept(run), ignore_errors=True)
-            again.folder.rename(kept(run))
-    finally:
-        shutil.rmtree(again.folder, ignore_errors=True)
+    with locked(_at_work(again.folder)):
+        try:
+            yield again.name
+            if keep:
+                shutil.rmtree(kept(run), ignore_errors=True)
+                again.folder.rename(kept(run))
+        finally:
+            shutil.rmtree(again.folder, ignore_errors=True)
 
 
 def kept(run: Run) -> Path:
@@ -109,12 +110,25 @@ def kept(run: Run) -> Path:
     return run.folder.with_name(f"{SCRATCH}{run.name}")
 
 
-def _remove_if_idle(folder: Path) -> None:
-    try:
-        with locked(Run(folder).lock):
-            shutil.rmtree(folder, ignore_errors=True)
-    except Busy:
-        return
+def _at_work(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_LOCK}")
+
+
+def _remove_abandoned(runs: Path) -> None:
+    """Folders of repetitions, and their locks, whose process is gone."""
+    for path in runs.glob(f"{SCRATCH}*"):
+        folder = path.with_name(path.name.removesuffix(_LOCK))
+        name, _, process = folder.name.removeprefix(SCRATCH).rpartition(".")
+        of_a_run = (runs / f"{name}.{process}").exists()  # what was kept of a run whose name ends like this
+        if not name or not process.isdecimal() or of_a_run:
+            continue
+        try:
+            with locked(_at_work(folder)):
+                if folder.is_dir():
+                    with locked(Run(folder).lock):  # processes that train may outlive the one that started them
+                        shutil.rmtree(folder, ignore_errors=True)
+        except Busy:
+            continue
 
 
 def train_again(

@@ -13,6 +13,8 @@ from medrail.errors import ConfigError
 MARGIN = 0.92
 """Share of the budget that is planned: other programs come and go."""
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 1000
+_PLANNED = ("epochs", "samples_per_epoch", "patience")
+"""What a time budget decides, of the keys of ``train``."""
 _LEAST_STEPS = 4
 """Of an epoch that is cut short so that there are ``FEWEST_EPOCHS``."""
 
@@ -92,12 +94,21 @@ def fitting(settings: TrainConfig, count: int, used_s: float, step_s: float, val
     return Schedule(epochs, samples, patience, settings.minutes, round(step_s, 4), round(validation_s, 3))
 
 
+def as_sets(schedule: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must be set so that a training does a budget's schedule without the budget; as ``--set`` takes it.
+
+    >>> as_sets({"epochs": 12, "samples_per_epoch": 640, "patience": 4})
+    ('train.minutes=0', 'train.epochs=12', 'train.samples_per_epoch=640', 'train.patience=4')
+    """
+    return ("train.minutes=0", *(f"train.{key}={schedule[key]}" for key in _PLANNED))
+
+
 def fixed(config: Config, schedule: Schedule | Mapping[str, Any]) -> Config:
     """The configuration with a schedule's numbers in place of the budget: what has to be repeated on another machine
     to do the same steps.
     """
     values = schedule.to_dict() if isinstance(schedule, Schedule) else schedule
-    chosen = {key: values[key] for key in ("epochs", "samples_per_epoch", "patience")}
+    chosen = {key: values[key] for key in _PLANNED}
     train = config.train.model_copy(update={**chosen, "minutes": 0.0})
     return config.model_copy(update={"train": train})
 

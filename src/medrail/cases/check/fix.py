@@ -138,6 +138,24 @@ def fixed_config(config: Config, table: Path) -> Config:
     return config.model_copy(update={"data": data, "split": split})
 
 
+def as_sets(config: Config, fixed: Config) -> tuple[str, ...]:
+    """What must be set to read a corrected table instead; as ``--set`` takes it.
+
+    >>> from medrail.config import parse
+    >>> data = {"kind": "class_folders", "path": "scans", "patient_pattern": "(p.)"}
+    >>> config = parse({"task": "classification", "data": data, "model": {"name": "tiny_cnn", "dims": 2}})
+    >>> as_sets(config, fixed_config(config, Path("cases-fixed.csv")))
+    ('data.kind=csv', 'data.path=cases-fixed.csv', 'data.patient_pattern=', 'split.by=given')
+    """
+    pairs = [
+        (f"{name}.{key}", getattr(stage, key))
+        for name, stage, before in (("data", fixed.data, config.data), ("split", fixed.split, config.split))
+        for key in type(stage).model_fields
+        if getattr(stage, key) != getattr(before, key)
+    ]
+    return tuple(f"{key}={'[]' if value == () else value}" for key, value in pairs)
+
+
 class _Joined:
     """Patients that are one patient, called by the first of them."""
 
