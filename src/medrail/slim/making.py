@@ -13,19 +13,17 @@ from pathlib import Path
 from medrail.bundle import Choice, choose_engine, load_network
 from medrail.bundle.engines import INT8
 from medrail.bundle.load import NETWORK_SPEC_FILE
-from medrail.cases import read_table, write_table
 from medrail.config import Config
-from medrail.errors import MedrailError, RunError
+from medrail.errors import MedrailError, OtherRunError, RunError
 from medrail.evaluate import fit_calibration
 from medrail.export import export_network
 from medrail.slim.candidates import Candidate, source_name
 from medrail.slim.quantise import quantise_run
 from medrail.slim.run import prune_run, sparsify_run
+from medrail.slim.write import copy_record
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json
 
-_MADE_OTHERWISE = "exists and was made from"
-"""What is said of a run of the same name by whoever makes them."""
 MakeProgress = Callable[[str], "Progress | None"]
 PLAIN = Choice()
 """How every network is run that nobody chose an engine for."""
@@ -111,11 +109,8 @@ class Making:
         """What is made; one of that name that was made otherwise, with settings of before, gives way to it."""
         try:
             return make()
-        except RunError as error:
-            there = self.inner.run(name)
-            if not error.found.startswith(_MADE_OTHERWISE) or not there.passport.is_file():
-                raise
-            shutil.rmtree(there.folder)
+        except OtherRunError:
+            shutil.rmtree(self.inner.run(name).folder)
             return make()
 
 
@@ -188,8 +183,7 @@ def copy_run(source: Run, target: Run, workspace: Workspace) -> None:
     for name in (*_LINKED, f"{source.checkpoints.name}/{source.best.name}"):
         if (source.folder / name).is_file():
             _linked(source.folder / name, target.folder / name)
-    # Its paths are relative to where it lies.
-    write_table(read_table(source.case_table), target.case_table, workspace.root)
+    copy_record(source, target, workspace)
 
 
 def _linked(source: Path, target: Path) -> None:

@@ -98,7 +98,7 @@ def _alone(run: Run) -> Iterator[None]:
     """Hold the run's slim folder against other processes."""
     run.slim.mkdir(exist_ok=True)
     try:
-        with locked(run.slim / ".lock"):
+        with locked(run.slim / ".judge.lock"):  # .lock is that of the trainings below it
             yield
     except Busy as busy:
         raise RunError(
