@@ -48,6 +48,7 @@ class Making:
     prepared: Sequence[Case]
     make_progress: MakeProgress = lambda _: None
     _sources: dict[str, Run] = field(default_factory=dict)
+    _failed: dict[str, MedrailError] = field(default_factory=dict)
 
     @property
     def inner(self) -> Workspace:
@@ -78,31 +79,43 @@ class Making:
         return made
 
     def _source(self, ratio: float, *, unstructured: bool) -> Run:
-        name = source_name(ratio, unstructured=unstructured)
-        if name in self._sources:
-            return self._sources[name]
-        asked = (self.run, self.config, self.inner, self.prepared)
         if not ratio:
-            run = self.run
-        elif unstructured:
+            return self.run
+        name = source_name(ratio, unstructured=unstructured)
+        return self._once(name, lambda: self._without_weights(name, ratio, unstructured=unstructured))
+
+    def _without_weights(self, name: str, ratio: float, *, unstructured: bool) -> Run:
+        asked = (self.run, self.config, self.inner, self.prepared)
+        if unstructured:
             run = self._anew(name, lambda: sparsify_run(*asked, ratio, run_name=name))
         else:
             told = self.make_progress(f"Pruning {ratio:.0%}")
             run = self._anew(name, lambda: prune_run(*asked, ratio, run_name=name, progress=told))
-        if run != self.run:
-            exported(run, self.config, self.workspace, self.prepared)
-            fit_calibration(run, self.config, self.workspace, self.cases)
-        self._sources[name] = run
+        exported(run, self.config, self.workspace, self.prepared)
+        fit_calibration(run, self.config, self.workspace, self.cases)
         return run
 
     def _quantised(self, source: Run, candidate: Candidate) -> Run:
         name = f"{source_name(candidate.ratio, unstructured=candidate.unstructured)}-{INT8}"
+        return self._once(name, lambda: self._in_whole_numbers(name, source, candidate))
+
+    def _in_whole_numbers(self, name: str, source: Run, candidate: Candidate) -> Run:
+        told = self.make_progress(f"Quantising {candidate.ratio:.0%} pruned")
+        asked = (source, self.config, self.inner, self.prepared)
+        run = self._anew(name, lambda: quantise_run(*asked, run_name=name, progress=told))
+        fit_calibration(run, self.config, self.workspace, self.cases)
+        return run
+
+    def _once(self, name: str, make: Callable[[], Run]) -> Run:
+        """What is made, or why it cannot be: neither is found out again for another engine."""
+        if name in self._failed:
+            raise self._failed[name]
         if name not in self._sources:
-            told = self.make_progress(f"Quantising {candidate.ratio:.0%} pruned")
-            asked = (source, self.config, self.inner, self.prepared)
-            run = self._anew(name, lambda: quantise_run(*asked, run_name=name, progress=told))
-            fit_calibration(run, self.config, self.workspace, self.cases)
-            self._sources[name] = run
+            try:
+                self._sources[name] = make()
+            except MedrailError as error:
+                self._failed[name] = error
+                raise
         return self._sources[name]
 
     def _anew(self, name: str, make: Callable[[], Run]) -> Run:
