@@ -15,6 +15,7 @@
     ├── PrepareError             a preprocessing step cannot be applied to this image
     ├── InputError               an image of the wrong kind for this model
     ├── RunError                 a run folder is incomplete or belongs to another configuration
+    │   └── OtherRunError            the run of that name was made from something else
     ├── ExportError              the exported network does not answer as the trained one
     ├── BundleError              a bundle is missing, tampered with, truncated or from another version
     └── ServeError               the service cannot start
@@ -153,6 +154,10 @@ class InputError(MedrailError):
 
 class RunError(MedrailError):
     """A run folder is incomplete or belongs to another configuration."""
+
+
+class OtherRunError(RunError):
+    """The run of that name is there, and was made from something else."""
 
 
 class ExportError(MedrailError):

@@ -9,6 +9,7 @@
     DIR/prepared/FINGERPRINT/   model-ready arrays, one set a pipeline
     DIR/runs/NAME/              Run: config.yaml passport.json cases.csv images.json metrics.jsonl curves.png
                                 checkpoints/ network.onnx calibration.json evaluation/ external/NAME/ slim/
+                                slim-looks.json
     DIR/tune/STUDY/             what `medrail tune` found: best.yaml trials.csv study.json *.png, and trial-0000/ ...,
                                 each a Run
     DIR/bundles/NAME/VERSION/   what is served

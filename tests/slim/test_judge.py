@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medrail import cli
-from medrail.slim import judge
+from medrail.bundle import load_bundle
 from medrail.slim.race import Faster, Runner, Timed
 from medrail.stages import slimming
 from medrail.workspace import Run, read_json
@@ -40,7 +41,7 @@ def _timed(place: int, name: str) -> Timed:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(judge, "race", found)
+    monkeypatch.setattr(import_module("medrail.slim.judge"), "race", found)  # the function has the module's name
     return found
 
 
@@ -87,6 +88,7 @@ def test_what_is_accepted_becomes_a_run_like_any_other(pictures, clock, capsys) 
     assert cli.main(["export", str(slimmed.folder), "--json"]) == 0
     bundle = Path(json.loads(capsys.readouterr().out)["bundle"])
     assert bundle.name == "1-slim"
+    assert str(load_bundle(bundle, 1).taken) == "onnxruntime int8: as its judge chose"
     assert cli.main(["compare", str(run.folder), str(slimmed.folder), "--metric", "accuracy"]) == 0
 
 
@@ -109,15 +111,19 @@ def test_where_none_passes_or_the_test_says_no_nothing_changes(pictures, clock, 
     monkeypatch.setattr(slimming, "_on_test", None)  # the test cases are not asked again
     code, found = slim(run, capsys)
     assert (code, found["confirmed"]["looks"]) == (1, 1)
+    assert len(read_json(run.folder / "slim-looks.json")) == 1, "beside the candidates, which may be deleted"
 
 
 @pytest.mark.slow
-def test_masks_are_judged_and_timed(tmp_path, capsys) -> None:
+@pytest.mark.parametrize("any_run", ["segmentation"], indirect=True)
+def test_masks_are_judged_and_timed(any_run, capsys) -> None:
     """With the real clock, and validation cases of one patient: nobody can be accepted, and it says why."""
-    from slim_runs import trained
-
-    run = trained(tmp_path / "project", "segmentation").run
-    sets = [word for entry in (*SETS, "slim.timed_rounds=5", "slim.precisions=[fp32]") for word in ("--set", entry)]
+    run = any_run.run
+    sets = [
+        word
+        for entry in (*SETS, "slim.timed_rounds=5", "slim.timed_cases=1", "slim.precisions=[fp32]")
+        for word in ("--set", entry)
+    ]
     assert cli.main(["slim", str(run.folder), "--ratio", "0.5", "--json", *sets]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["metric"] == "dice"

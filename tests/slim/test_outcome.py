@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_the_sentence_is_of_the_test_cases() -> None:
 @pytest.mark.parametrize(
     ("rows", "target", "said"),
     [
-        ((), 0, "no candidate that this machine can run"),
+        ((), 0, "there is no candidate that this machine can run"),
         ((row("worse", 5, 3.5, -0.02),), 0, "none of 1 candidate is shown to be non-inferior at 0.01 on 80"),
         ((row("slow", 19, 0.9, -0.001),), 0, "1 of 1 candidates are non-inferior, and none of them is measured faster"),
         ((row("good", 7, 2.6, -0.004),), 3, "no accepted candidate answers within 3 ms"),
@@ -140,6 +141,27 @@ def test_where_nothing_passes_it_says_why(rows, target, said) -> None:
     found = outcome(*rows, target=target)
     assert not found.accepted
     assert said in found.sentence
+
+
+def test_candidates_that_could_not_be_made_are_no_fault_of_the_machine() -> None:
+    assert replace(outcome(), unmade=3).sentence == "nothing is changed: no candidate could be made, of 3"
+
+
+def test_without_test_cases_nothing_is_changed() -> None:
+    found = outcome(row("good", 7, 2.6, -0.004))
+    assert not found.accepted
+    assert found.sentence.startswith(
+        "nothing is changed: there are no test cases to confirm the choice with (good: 2.9x"
+    )
+
+
+def test_unbeaten_is_what_nothing_equals_in_every_number() -> None:
+    """One that is slower and no better may still have the smaller file."""
+    quick, small = row("quick", 5, 3, -0.004), replace(row("small", 6, 3, -0.004), file_mb=0.4)
+    beaten = replace(row("beaten", 7, 3, -0.004, value=0.88), file_mb=2.0)
+    found = {one.name: one for one in with_verdicts([BASE, quick, small, beaten])}
+    assert {name for name, one in found.items() if one.unbeaten} == {"quick", "small"}
+    assert {name for name, one in found.items() if one.front} == {"quick"}
 
 
 def test_the_promised_keys_are_there(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from medrail.bundle import verify_bundle
-from medrail.cases import read_record
+from medrail.cases import read_record, read_table
 from medrail.config import parse
 from medrail.errors import ConfigError, RunError
 from medrail.models.structure import structure_of
-from medrail.slim import evaluate_sparsity, sparsify_run
+from medrail.slim import Making, evaluate_sparsity, sparsify_run
 from medrail.stages.evaluating import evaluate_run
 from medrail.stages.exporting import export_run
 from medrail.stages.project import open_run
@@ -23,7 +23,7 @@ from medrail.stages.reproducing import reproduce_run
 from medrail.train import load_model
 from medrail.train.checkpoint import load, save
 from medrail.train.weights import weights_sha256
-from medrail.workspace import Run, read_json
+from medrail.workspace import Run, Workspace, read_json
 
 
 def names(run: Run) -> list[str]:
@@ -158,6 +158,46 @@ def test_the_unstructured_baseline_is_as_large_as_before(pictures: Any) -> None:
     assert slim["before"] == slim["after"]
     assert evaluate_sparsity(load_model(run)).share == slim["sparsity"]
     assert run.best.stat().st_size > 0.95 * sum(4 * p.numel() for p in load_model(run).parameters())
+
+
+def test_a_candidate_lies_deeper_and_its_record_finds_the_images(pictures: Any) -> None:
+    project, run = pictures.project, pictures.run
+    inner = Workspace(project.workspace.root, f"runs/{run.name}/slim")
+    made = sparsify_run(run, pictures.slimming(), inner, project.cases, 0.4, run_name="zeros")
+    cases = read_table(made.case_table)
+    assert cases == read_table(run.case_table)
+    assert all(Path(case.paths[0]).is_file() for case in cases)
+    assert made.workspace == Workspace(project.workspace.root.resolve(), inner.runs_in)
+    assert project.workspace.newest_run() == run, "a candidate is not the project's newest run"
+
+
+def test_a_candidate_of_other_settings_gives_way_and_no_other_fault_removes_one(pictures: Any) -> None:
+    project = pictures.project
+    making = Making(pictures.run, pictures.slimming(), project.workspace, project.cases, project.cases)
+
+    def made(ratio: float) -> Run:
+        asked = (pictures.run, making.config, making.inner, project.cases, ratio)
+        return making._anew("zeros", lambda: sparsify_run(*asked, run_name="zeros"))
+
+    for ratio in (0.4, 0.6):
+        assert read_json(made(ratio).passport)["slim"]["ratio"] == ratio
+
+    def fail() -> Run:
+        raise RunError("another process is making it")
+
+    with pytest.raises(RunError, match="another process"):
+        making._anew("zeros", fail)
+    assert making.inner.run("zeros").best.is_file()
+    tried: list[int] = []
+
+    def count() -> Run:
+        tried.append(1)
+        return fail()
+
+    for _ in range(2):
+        with pytest.raises(RunError, match="another process"):
+            making._once("once", count)
+    assert len(tried) == 1, "why it cannot be made is found out once, not for every engine"
 
 
 def test_a_run_that_is_not_finished_is_refused(pictures: Any) -> None:

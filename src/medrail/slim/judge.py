@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,12 @@ def judge(making: Making) -> Outcome:
     metric = _metric(config, base.answers)
     made, unmade = _made(making, candidates, base_choice)
     answered = {}
-    for name, (_, place) in made.items():
-        answered[name] = _answered(making, place, name)
+    for name, (candidate, place) in list(made.items()):
+        try:
+            answered[name] = _answered(making, place, name)
+        except MedrailError as error:  # the base has answered
+            unmade.setdefault(_first(error), []).append(candidate)
+            del made[name]
     timed = _timed(making, {name: place for name, (_, place) in made.items()})
     rows = [
         _row("as it is served now", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
@@ -75,7 +79,8 @@ def judge(making: Making) -> Outcome:
         patients=len(set(base.answers.patients)),
         rows=verdicts,
         chosen=choose(verdicts, config.slim.target_latency_ms, lower_is_better=less),
-        notes=(*notes, *unmade),
+        notes=(*notes, *_why_unmade(unmade)),
+        unmade=sum(not candidate.unstructured for several in unmade.values() for candidate in several),
         machine=_machine(),
     )
 
@@ -98,10 +103,10 @@ def _metric(config: Config, answers: Answers) -> str:
 
 def _made(
     making: Making, candidates: Sequence[Candidate], base: Choice
-) -> tuple[dict[str, tuple[Candidate, Run]], list[str]]:
-    """Name -> candidate and run, and why others could not be made; the unstructured one first."""
+) -> tuple[dict[str, tuple[Candidate, Run]], dict[str, list[Candidate]]]:
+    """Name -> candidate and run, the unstructured one first; why others could not be made -> those."""
     found: dict[str, tuple[Candidate, Run]] = {}
-    notes: list[str] = []
+    unmade: dict[str, list[Candidate]] = {}
     shown = [Candidate(UNSTRUCTURED, PLAIN if base != PLAIN else base, unstructured=True)]
     told = making.make_progress("Making candidates")
     everyone = [*shown, *candidates]
@@ -111,10 +116,19 @@ def _made(
         try:
             found[candidate.name] = (candidate, making.of(candidate))
         except MedrailError as error:
-            notes.append(f"{candidate.told} could not be made: {_first(error)}")
+            unmade.setdefault(_first(error), []).append(candidate)
     if told:
         told(len(everyone), len(everyone), "")
-    return found, list(dict.fromkeys(notes))
+    return found, unmade
+
+
+def _why_unmade(unmade: Mapping[str, Sequence[Candidate]]) -> list[str]:
+    """A sentence a reason."""
+    found = []
+    for reason, (first, *others) in unmade.items():
+        more = f" and {len(others)} more" if others else ""
+        found.append(f"{first.told}{more} could not be made or judged: {reason}")
+    return found
 
 
 def _first(error: MedrailError) -> str:

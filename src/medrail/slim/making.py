@@ -13,19 +13,17 @@ from pathlib import Path
 from medrail.bundle import Choice, choose_engine, load_network
 from medrail.bundle.engines import INT8
 from medrail.bundle.load import NETWORK_SPEC_FILE
-from medrail.cases import read_table, write_table
 from medrail.config import Config
-from medrail.errors import MedrailError, RunError
+from medrail.errors import MedrailError, OtherRunError, RunError
 from medrail.evaluate import fit_calibration
 from medrail.export import export_network
 from medrail.slim.candidates import Candidate, source_name
 from medrail.slim.quantise import quantise_run
 from medrail.slim.run import prune_run, sparsify_run
+from medrail.slim.write import copy_record
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json
 
-_MADE_OTHERWISE = "exists and was made from"
-"""What is said of a run of the same name by whoever makes them."""
 MakeProgress = Callable[[str], "Progress | None"]
 PLAIN = Choice()
 """How every network is run that nobody chose an engine for."""
@@ -50,6 +48,7 @@ class Making:
     prepared: Sequence[Case]
     make_progress: MakeProgress = lambda _: None
     _sources: dict[str, Run] = field(default_factory=dict)
+    _failed: dict[str, MedrailError] = field(default_factory=dict)
 
     @property
     def inner(self) -> Workspace:
@@ -80,42 +79,51 @@ class Making:
         return made
 
     def _source(self, ratio: float, *, unstructured: bool) -> Run:
-        name = source_name(ratio, unstructured=unstructured)
-        if name in self._sources:
-            return self._sources[name]
-        asked = (self.run, self.config, self.inner, self.prepared)
         if not ratio:
-            run = self.run
-        elif unstructured:
+            return self.run
+        name = source_name(ratio, unstructured=unstructured)
+        return self._once(name, lambda: self._without_weights(name, ratio, unstructured=unstructured))
+
+    def _without_weights(self, name: str, ratio: float, *, unstructured: bool) -> Run:
+        asked = (self.run, self.config, self.inner, self.prepared)
+        if unstructured:
             run = self._anew(name, lambda: sparsify_run(*asked, ratio, run_name=name))
         else:
             told = self.make_progress(f"Pruning {ratio:.0%}")
             run = self._anew(name, lambda: prune_run(*asked, ratio, run_name=name, progress=told))
-        if run != self.run:
-            exported(run, self.config, self.workspace, self.prepared)
-            fit_calibration(run, self.config, self.workspace, self.cases)
-        self._sources[name] = run
+        exported(run, self.config, self.workspace, self.prepared)
+        fit_calibration(run, self.config, self.workspace, self.cases)
         return run
 
     def _quantised(self, source: Run, candidate: Candidate) -> Run:
         name = f"{source_name(candidate.ratio, unstructured=candidate.unstructured)}-{INT8}"
+        return self._once(name, lambda: self._in_whole_numbers(name, source, candidate))
+
+    def _in_whole_numbers(self, name: str, source: Run, candidate: Candidate) -> Run:
+        told = self.make_progress(f"Quantising {candidate.ratio:.0%} pruned")
+        asked = (source, self.config, self.inner, self.prepared)
+        run = self._anew(name, lambda: quantise_run(*asked, run_name=name, progress=told))
+        fit_calibration(run, self.config, self.workspace, self.cases)
+        return run
+
+    def _once(self, name: str, make: Callable[[], Run]) -> Run:
+        """What is made, or why it cannot be: neither is found out again for another engine."""
+        if name in self._failed:
+            raise self._failed[name]
         if name not in self._sources:
-            told = self.make_progress(f"Quantising {candidate.ratio:.0%} pruned")
-            asked = (source, self.config, self.inner, self.prepared)
-            run = self._anew(name, lambda: quantise_run(*asked, run_name=name, progress=told))
-            fit_calibration(run, self.config, self.workspace, self.cases)
-            self._sources[name] = run
+            try:
+                self._sources[name] = make()
+            except MedrailError as error:
+                self._failed[name] = error
+                raise
         return self._sources[name]
 
     def _anew(self, name: str, make: Callable[[], Run]) -> Run:
         """What is made; one of that name that was made otherwise, with settings of before, gives way to it."""
         try:
             return make()
-        except RunError as error:
-            there = self.inner.run(name)
-            if not error.found.startswith(_MADE_OTHERWISE) or not there.passport.is_file():
-                raise
-            shutil.rmtree(there.folder)
+        except OtherRunError:
+            shutil.rmtree(self.inner.run(name).folder)
             return make()
 
 
@@ -188,8 +196,7 @@ def copy_run(source: Run, target: Run, workspace: Workspace) -> None:
     for name in (*_LINKED, f"{source.checkpoints.name}/{source.best.name}"):
         if (source.folder / name).is_file():
             _linked(source.folder / name, target.folder / name)
-    # Its paths are relative to where it lies.
-    write_table(read_table(source.case_table), target.case_table, workspace.root)
+    copy_record(source, target, workspace)
 
 
 def _linked(source: Path, target: Path) -> None:

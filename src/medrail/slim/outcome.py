@@ -36,6 +36,9 @@ class Row:
         Why it is not accepted, "" if it is; of the others than candidates "".
     front:
         Whether nothing else is both faster and better.
+    unbeaten:
+        Whether nothing else is at least as good in all of latency, throughput, file, memory and metric, and better in
+        one of them.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Row:
     accepted: bool = False
     why_not: str = ""
     front: bool = False
+    unbeaten: bool = False
 
     @property
     def latency_ms(self) -> float:
@@ -79,6 +83,7 @@ class Row:
             "accepted": self.accepted,
             "why_not": self.why_not,
             "front": self.front,
+            "unbeaten": self.unbeaten,
             "file_mb": self.file_mb,
             "run": self.run,
             "value": _finite(self.value),
@@ -114,6 +119,8 @@ class Outcome:
         None until it was.
     notes:
         What was left out, and why.
+    unmade:
+        How many candidates could not be made; ``notes`` says why.
     """
 
     run: str
@@ -127,6 +134,7 @@ class Outcome:
     confirmed: Confirmed | None = None
     result: str = ""
     notes: tuple[str, ...] = ()
+    unmade: int = 0
     machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -159,7 +167,8 @@ class Outcome:
         speed = f"{faster.value:.1f}x faster end to end (95 % CI {faster.low:.1f}-{faster.high:.1f})" if faster else ""
         if self.confirmed is None:
             assert row.judged  # noqa: S101 - it was accepted by this
-            return f"{row.told}: {speed}, {row.judged.sentence(title)} on validation; not confirmed on test cases"
+            shown = f"{row.told}: {speed}, {row.judged.sentence(title)} on validation"
+            return f"nothing is changed: there are no test cases to confirm the choice with ({shown})"
         said = self.confirmed.judged.sentence(title)
         if self.accepted:
             return f"{speed}, {said} ({row.told}; on the test cases)"
@@ -167,6 +176,8 @@ class Outcome:
 
     def _why_none(self) -> str:
         candidates = self.candidates
+        if not candidates and self.unmade:
+            return f"no candidate could be made, of {self.unmade}"
         if not candidates:
             return "there is no candidate that this machine can run"
         fit = [row for row in candidates if row.judged and row.judged.passed]
@@ -205,7 +216,7 @@ class Outcome:
 
 
 def with_verdicts(rows: Sequence[Row], *, lower_is_better: bool = False) -> tuple[Row, ...]:
-    """The rows with ``accepted``, ``why_not`` and ``front`` filled in.
+    """The rows with ``accepted``, ``why_not``, ``front`` and ``unbeaten`` filled in.
 
     A candidate is accepted if it is non-inferior and the 95 % interval of its speed lies above 1.
     """
@@ -215,7 +226,12 @@ def with_verdicts(rows: Sequence[Row], *, lower_is_better: bool = False) -> tupl
             why = row.why_not or _why_not(row)
             row = replace(row, accepted=not why, why_not=why)
         found.append(row)
-    return tuple(replace(row, front=_on_front(row, found, lower_is_better)) for row in found)
+    sign = 1.0 if lower_is_better else -1.0
+    costs = {row.name: _costs(row, sign) for row in found if _has_place(row)}
+    two = {name: (one[0], one[-1]) for name, one in costs.items()}
+    return tuple(
+        replace(row, front=_is_unbeaten(row.name, two), unbeaten=_is_unbeaten(row.name, costs)) for row in found
+    )
 
 
 def _why_not(row: Row) -> str:
@@ -228,14 +244,19 @@ def _why_not(row: Row) -> str:
     return ""
 
 
-def _on_front(row: Row, rows: Sequence[Row], lower_is_better: bool) -> bool:
-    """Pareto: no other has a latency and a metric that are both at least as good, and one of them better."""
-    if not _has_place(row):
+def _costs(row: Row, sign: float) -> tuple[float, ...]:
+    """Less is better of each: latency, time of many cases, file, memory, metric."""
+    assert row.timed  # noqa: S101 - it has a place
+    memory_mb = row.timed.memory_mb if math.isfinite(row.timed.memory_mb) else 0.0
+    return (row.latency_ms, -row.timed.cases_per_s, row.file_mb, memory_mb, sign * row.value)
+
+
+def _is_unbeaten(name: str, costs: Mapping[str, tuple[float, ...]]) -> bool:
+    """Pareto: no other is at least as good in everything, and better in something."""
+    if name not in costs:
         return False
-    sign = -1.0 if lower_is_better else 1.0
-    mine = (row.latency_ms, -sign * row.value)
-    others = [(other.latency_ms, -sign * other.value) for other in rows if other is not row and _has_place(other)]
-    return not any(one[0] <= mine[0] and one[1] <= mine[1] and one != mine for one in others)
+    mine = costs[name]
+    return not any(one != mine and all(a <= b for a, b in zip(one, mine, strict=True)) for one in costs.values())
 
 
 def _has_place(row: Row) -> bool:

@@ -24,7 +24,19 @@ from medrail.workspace import write_json, write_text
 
 RESULT_FILE, PAGE_FILE, PICTURE_FILE = "slim.json", "index.html", "tradeoff.png"
 _SCRIPT = 'if (/^zh/i.test(navigator.language)) document.getElementById("chinese").checked = true;'
-HEADER = ("candidate", "ms", "faster", "network", "rate", "file", "memory", "value", "difference", "verdict")
+HEADER = (
+    "candidate",
+    "ms",
+    "faster",
+    "network",
+    "rate",
+    "file",
+    "memory",
+    "value",
+    "difference",
+    "unbeaten",
+    "verdict",
+)
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
@@ -92,6 +104,7 @@ def _cells(row: Row, outcome: Outcome) -> tuple[str, ...]:
         f"{timed.memory_mb:.0f}" if timed and math.isfinite(timed.memory_mb) else "",
         f"{row.value:{form}}" if math.isfinite(row.value) else "",
         difference,
+        "*" if row.unbeaten else "",
         verdict_of(row, outcome)[0],
     )
 

@@ -15,7 +15,8 @@ from medrail.workspace import Run, Workspace, read_json, write_json, write_text
 
 ENDING = "-slim"
 JUDGED = "judged"
-LOOKS_FILE = "looks.json"
+LOOKS_FILE = "slim-looks.json"
+"""Beside the candidates' folder, which may be deleted; that the test cases were asked stays so."""
 
 
 def slimmed_name(run: Run) -> str:
@@ -84,27 +85,29 @@ def promote(run: Run, forward: Run, workspace: Workspace, says: Mapping[str, Any
     write_json(forward.passport, {**passport, "parent": parent, "slim": slim})
     target = workspace.run(slimmed_name(run))
     cases = read_table(forward.case_table)
-    old = target.folder.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    filled, old = (Run(target.folder.with_name(f".{target.name}.{what}")) for what in ("new", "old"))
+    for one in (filled, old):
+        shutil.rmtree(one.folder, ignore_errors=True)
+    forward.folder.rename(filled.folder)
+    write_table(cases, filled.case_table, workspace.root)  # its paths are relative to where it lies
     if target.folder.exists():
-        target.folder.rename(old)
+        target.folder.rename(old.folder)
     try:
-        forward.folder.rename(target.folder)
+        filled.folder.rename(target.folder)
     except BaseException:
-        if old.exists():
-            old.rename(target.folder)
+        if old.folder.exists():
+            old.folder.rename(target.folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
-    write_table(cases, target.case_table, workspace.root)  # its paths are relative to where it lies
+    shutil.rmtree(old.folder, ignore_errors=True)
     return target
 
 
 def looks(run: Run) -> dict[str, Any]:
     """Fingerprint of a candidate -> what the test cases said of it: how often they were asked by slimming this run."""
-    path = run.slim / LOOKS_FILE
+    path = run.folder / LOOKS_FILE
     return dict(read_json(path)) if path.is_file() else {}
 
 
 def remember_look(run: Run, fingerprint: str, judged: Mapping[str, Any]) -> None:
     """Write down that the test cases were asked of a candidate."""
-    write_json(run.slim / LOOKS_FILE, {**looks(run), fingerprint: dict(judged)})
+    write_json(run.folder / LOOKS_FILE, {**looks(run), fingerprint: dict(judged)})

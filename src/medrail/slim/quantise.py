@@ -20,7 +20,7 @@ from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.bundle.reference import REFERENCE_FILE
 from medrail.config import Config
-from medrail.errors import RunError
+from medrail.errors import OtherRunError, RunError
 from medrail.export import export_network
 from medrail.export.inputs import FloatArray, mixtures, network_inputs
 from medrail.export.network import checked_gap
@@ -29,6 +29,7 @@ from medrail.export.parity import chosen_cases, evidence_gap, measure_parity
 from medrail.export.quantise import TOOL, Quantised, quantise_within
 from medrail.lock import Busy, locked
 from medrail.prepare import Store, store_of
+from medrail.slim.write import copy_record
 from medrail.train.passport import now
 from medrail.types import Case, Progress
 from medrail.workspace import Run, Workspace, read_json, write_json
@@ -37,7 +38,7 @@ CALIBRATED_ON = {2: 128, 3: 24}
 """Inputs of a network of so many dimensions from which the ranges are found; as many again that it never sees tell what
 quantisation changed, at most."""
 JUDGED_ON = {2: 32, 3: 8}
-_COPIED = ("config.yaml", "cases.csv", "images.json", "metrics.jsonl", "curves.png")
+_COPIED = ("config.yaml", "images.json", "metrics.jsonl", "curves.png")
 
 
 def quantise_run(
@@ -91,7 +92,7 @@ def quantise_run(
     try:
         with locked(workspace.runs / f".slim-{run.name}.lock"):
             if not _is_made(run, fingerprint):
-                made = _Making(parent, config, store, tuple(cases), trained_on, spec, described, progress)
+                made = _Making(parent, config, workspace, store, tuple(cases), trained_on, spec, described, progress)
                 made.fill(run, passport, fingerprint)
     except Busy as busy:
         raise RunError(
@@ -107,14 +108,14 @@ def _is_made(run: Run, fingerprint: str) -> bool:
 
     Raises
     ------
-    RunError
+    OtherRunError
         If another one is.
     """
     if not run.folder.exists():
         return False
     if run.passport.is_file() and read_json(run.passport).get("fingerprint") == fingerprint:
         return True
-    raise RunError(
+    raise OtherRunError(
         "exists and was made from something else",
         where=str(run.folder),
         remedy="Choose another name, or delete the folder.",
@@ -140,6 +141,7 @@ class _Making:
 
     parent: Run
     config: Config
+    workspace: Workspace
     store: Store
     cases: tuple[Case, ...]
     trained_on: Sequence[Case]
@@ -155,6 +157,7 @@ class _Making:
             for name in _COPIED:
                 if (self.parent.folder / name).is_file():
                     shutil.copyfile(self.parent.folder / name, filled.folder / name)
+            copy_record(self.parent, filled, self.workspace)
             weights = filled.checkpoints / self.parent.best.name
             weights.parent.mkdir()
             shutil.copyfile(self.parent.best, weights)

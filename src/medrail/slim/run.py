@@ -133,7 +133,7 @@ def _once(
         if place.finished:  # another process has just made it
             return place.run
         made = make(material, fingerprint, name)
-        run = write_run(made, request, fingerprint, workspace.run(name))
+        run = write_run(made, request, fingerprint, workspace.run(name), workspace)
         for number in range(1, request.config.slim.rounds + 1):
             shutil.rmtree(_round(workspace, name, number).folder, ignore_errors=True)
     return run

@@ -29,9 +29,11 @@ WORDS: Mapping[str, Both] = {
     "table": ("All candidates", "全部候选"),
     "table_means": (
         "On {n} validation cases of {patients} patients. Times are of whole answers on this machine: read, prepare, "
-        "model, post-processing; everyone in turns, each in a process of its own. File: the network alone.",
+        "model, post-processing; everyone in turns, each in a process of its own. File: the network alone. Unbeaten "
+        "(*): nothing else is as good in time, rate, file, memory and value, and better in one of them.",
         "在 {patients} 名患者的 {n} 个验证病例上。时间为本机完整回答的耗时（读取、预处理、模型、后处理），"
-        "各候选轮流、各在独立进程中计时。文件大小仅指网络。",
+        "各候选轮流、各在独立进程中计时。文件大小仅指网络。"
+        "未被超越（*）：没有其他候选在耗时、速率、文件、内存与指标上都不逊于它且至少一项更优。",
     ),
     "confirmed": ("The test cases", "测试病例"),
     "confirmed_means": (
@@ -56,6 +58,7 @@ WORDS: Mapping[str, Both] = {
     "memory": ("memory, MB", "内存 MB"),
     "value": ("value", "数值"),
     "difference": ("difference [90 %]", "差值 [90%]"),
+    "unbeaten": ("unbeaten", "未被超越"),
     "verdict": ("verdict", "判定"),
     "is_base": ("what the others are held against", "比较基准"),
     "is_eager": ("the base's weights, for comparison", "基准权重，供比较"),

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from medrail.cases import read_table, write_table
 from medrail.errors import RunError
 from medrail.models.structure import structure_of
 from medrail.slim.request import Request
 from medrail.train.checkpoint import save
 from medrail.train.runs import SLIMMING, config_text
 from medrail.train.weights import tensors_sha256
-from medrail.workspace import Run, write_json, write_text
+from medrail.workspace import Run, Workspace, write_json, write_text
 
 PLAIN_BEST = "best.safetensors"
 
@@ -38,7 +39,12 @@ class Made:
     fine_tuned: Run | None = None
 
 
-def write_run(made: Made, request: Request, fingerprint: str, run: Run) -> Run:
+def copy_record(parent: Run, run: Run, workspace: Workspace) -> None:
+    """The parent's table of cases, with paths that are relative to where it lies now."""
+    write_table(read_table(parent.case_table), run.case_table, workspace.root)
+
+
+def write_run(made: Made, request: Request, fingerprint: str, run: Run, workspace: Workspace) -> Run:
     """Fill a folder under another name, then rename it: what stands at ``run`` is always whole.
 
     The record of the cases is the parent's: the same ones were trained on. config.yaml is the parent's with the
@@ -56,8 +62,8 @@ def write_run(made: Made, request: Request, fingerprint: str, run: Run) -> Run:
     content = {**request.about, "epoch": result["best_epoch"], "structure": structure_of(made.network)}
     save(filled.checkpoints / PLAIN_BEST, {**content, "weights": weights})
     write_text(filled.config_file, config_text(request.config))
-    for name in (request.parent.case_table.name, request.parent.images.name):
-        shutil.copyfile(request.parent.folder / name, filled.folder / name)
+    copy_record(request.parent, filled, workspace)
+    shutil.copyfile(request.parent.images, filled.images)
     if made.fine_tuned:
         for path in (made.fine_tuned.metrics, made.fine_tuned.curves):
             if path.is_file():

@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from medrail.config import Config
-from medrail.errors import ConfigError, RunError
+from medrail.errors import ConfigError, OtherRunError, RunError
 from medrail.lock import Busy, locked, read_note
 from medrail.train.passport import resume
 from medrail.workspace import Run, Workspace, read_json, write_json, write_text
@@ -90,7 +90,7 @@ def find_place(config: Config, workspace: Workspace, fingerprint: str, run_name:
 
     Raises
     ------
-    RunError
+    OtherRunError
         If a run of the given name exists and was made from something else.
     ConfigError
         If the name cannot be a folder's.
@@ -158,7 +158,7 @@ def _named(workspace: Workspace, fingerprint: str, name: str) -> Place:
     run = workspace.run(name)
     passport = _passport(run)
     if passport and passport.get("fingerprint") != fingerprint:
-        raise RunError(
+        raise OtherRunError(
             "exists and was made from another configuration or other data",
             where=str(run.folder),
             remedy="Choose another name, or delete the folder.",
