@@ -27,6 +27,8 @@ def _import(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.read import read
 
     path = Path(arguments.model)
+    if not path.is_file():
+        raise ConfigError("there is no such file", needed="an ONNX file", where=str(path))
     given = Given(
         classes=_classes(arguments.classes),
         layout=arguments.layout,
