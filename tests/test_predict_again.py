@@ -205,6 +205,17 @@ def test_two_calls_do_not_write_into_one_folder(tmp_path: Path, segmenter: Predi
         predict_files(segmenter, find_inputs([scans]), tmp_path / "out")
 
 
+def test_a_folder_that_cannot_be_written_is_named_before_any_work(
+    tmp_path: Path, segmenter: Predictor, scans: Path, predicted: list[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=r"nothing can be written there .*Name another one: -o OUT"):
+            predict_files(segmenter, find_inputs([scans]), out)
+    assert not predicted
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_one_image_is_in_memory_and_a_row_stands_as_soon_as_it_is_known(
     tmp_path: Path, segmenter: Predictor, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

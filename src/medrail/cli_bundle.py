@@ -27,6 +27,8 @@ def _import(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.read import read
 
     path = Path(arguments.model)
+    if not path.is_file():
+        raise ConfigError("there is no such file", needed="an ONNX file", where=str(path))
     given = Given(
         classes=_classes(arguments.classes),
         layout=arguments.layout,
@@ -62,7 +64,8 @@ def _import(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _verify(arguments: argparse.Namespace, console: Console) -> int:
-    from medrail.bundle import load_bundle, verify_bundle
+    from medrail.bundle import load_bundle, unlisted, verify_bundle
+    from medrail.console import shown
     from medrail.workspace import find_bundle
 
     folder = find_bundle(arguments.bundle)
@@ -70,8 +73,10 @@ def _verify(arguments: argparse.Namespace, console: Console) -> int:
     load_bundle(folder, engine="onnxruntime")
     console.line(f"{manifest.bundle_id}: every file is the one that was exported, and the network opens")
     console.table(tuple((name, f"{entry.bytes} bytes, {entry.sha256}") for name, entry in manifest.files.items()))
+    strange = unlisted(folder, manifest)
+    console.bullets([f"{shown(folder / name)} is no part of the bundle, and nothing reads it" for name in strange])
     if console.as_json:
-        console.json(_values(folder, manifest))
+        console.json({**_values(folder, manifest), "unlisted": strange})
     return OK
 
 

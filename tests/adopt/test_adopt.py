@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,24 @@ def test_a_bundle_that_would_answer_otherwise_is_not_written(tmp_path: Path, mon
     assert not (tmp_path / "bundles").exists()
 
 
+def test_a_network_without_numbers_and_a_place_that_is_taken_are_named(tmp_path: Path) -> None:
+    nowhere = onnx.load_model_from_string(network("logits"))
+    next(one for one in nowhere.graph.initializer).CopyFrom(
+        onnx.numpy_helper.from_array(np.full((3, 3, 1, 1), np.nan, np.float32), "kernel")
+    )
+    with pytest.raises(BundleError, match="not finite"):
+        adopted(tmp_path, nowhere.SerializeToString(), given())
+    content = network("softmax")
+    folder = adopted(tmp_path, content, given()).folder
+    again = adopted(tmp_path, content, given(scale="-1..1"))
+    assert again.folder == folder, "what was imported may be imported again"
+    replace(again.manifest, provenance={"run": "theirs-001"}).write(folder)
+    before = (folder / "bundle.json").read_bytes()
+    with pytest.raises(BundleError, match=r"a bundle of a run.*--name or --version"):
+        adopted(tmp_path, content, given())
+    assert (folder / "bundle.json").read_bytes() == before
+
+
 def test_the_command_imports_tries_verifies_and_shows(
     tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,10 +289,17 @@ def test_the_command_imports_tries_verifies_and_shows(
     for subverb in ("verify", "show"):
         assert main(["bundle", subverb, "."]) == 0
     assert "not evaluated here" in capsys.readouterr().out
+    Path("bundles/theirs/1/notes.txt").write_text("mine")
+    assert main(["bundle", "verify", ".", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["unlisted"] == ["notes.txt"]
+    assert "notes.txt is no part of the bundle" in told.err
     Path("bundles/theirs/1/card.md").write_text("tampered")
     assert main(["bundle", "verify", "bundles/theirs/1"]) == 1
     assert main([*words, "--name", "../x"]) == 2
-    assert main(["bundle", "import", "absent.onnx", *words[3:]]) == 2
+    for absent in ("absent.onnx", "."):
+        assert main(["bundle", "import", absent, *words[3:]]) == 2
+        assert f"{absent}: there is no such file" in capsys.readouterr().err
 
 
 def test_no_torch_is_loaded(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from medrail.bundle import InputKind, NetworkSpec, Predictor, load_bundle, load_network, onnx_backend, write_network
 from medrail.bundle.calibration import Calibration
 from medrail.bundle.evidence import contrast, on_grid
+from medrail.bundle.manifest import sealed
 from medrail.errors import BundleError
 from medrail.types import Image
 from small_bundles import EVIDENCE_BIAS, evidence_network, write_bundle
@@ -204,6 +205,20 @@ def test_a_bundle_ships_it_and_no_byte_of_it_can_be_changed(tmp_path: Path) -> N
         load_bundle(folder)
     path.unlink()
     with pytest.raises(BundleError, match="missing"):
+        load_bundle(folder)
+
+
+def test_bundle_json_says_what_it_decides_by(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path, "tiny", evidence_network(), spec_of(), calibration=small_calibration(1))
+    path = folder / "bundle.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    told = values["calibration"]
+    assert (told["temperature"], told["thresholds"]) == (2.0, {"yes": 0.8})
+    assert told["ood"] == {"threshold": 3.0, "quantile": 0.99, "features": 1, "components": 1}
+    assert told["conformal"] == {"alpha": 0.1, "quantile": 0.6}
+    told["thresholds"]["yes"] = 0.9
+    path.write_text(json.dumps(values | {"sha256": sealed(values)}), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"the calibration in bundle\.json is not that of calibration\.json"):
         load_bundle(folder)
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medrail.bundle import Manifest, load_bundle, load_network, verify_bundle
-from medrail.bundle.manifest import LARGEST_MANIFEST_BYTES
+from medrail.bundle import Manifest, load_bundle, load_network, unlisted, verify_bundle
+from medrail.bundle.manifest import LARGEST_MANIFEST_BYTES, sealed
 from medrail.errors import BundleError, RunError
 from medrail.types import Image
 
@@ -23,7 +23,7 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path = bundle / "bundle.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
-    path.write_text(json.dumps(values), encoding="utf-8")
+    path.write_text(json.dumps(values | {"sha256": sealed(values)}), encoding="utf-8")
 
 
 def test_a_whole_bundle_answers(bundle: Path, picture: Image) -> None:
@@ -44,12 +44,44 @@ def test_a_changed_byte_is_noticed(bundle: Path, tmp_path: Path, data: st.DataOb
     copy = tmp_path / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(bundle, copy)
-    path = copy / data.draw(st.sampled_from(["model.onnx", "card.md"]))
+    path = copy / data.draw(st.sampled_from(["model.onnx", "card.md", "bundle.json"]))
     content = bytearray(path.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="SHA-256"):
-        load_bundle(copy)
+    if path.name != "bundle.json":
+        with pytest.raises(BundleError, match="SHA-256"):
+            load_bundle(copy)
+    elif json.loads((bundle / "bundle.json").read_bytes()) != _as_json(content):  # not a space for another
+        with pytest.raises(BundleError):
+            load_bundle(copy)
+
+
+def _as_json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def test_what_bundle_json_says_is_what_was_written(bundle: Path) -> None:
+    path = bundle / "bundle.json"
+    text = path.read_text(encoding="utf-8")
+    values = json.loads(text)
+    path.write_text(json.dumps(dict(reversed(values.items())), indent=7), encoding="utf-8")
+    load_bundle(bundle)
+    values["spec"]["classes"].reverse()
+    for edited in (values, values | {"sha256": None}, {key: values[key] for key in values if key != "sha256"}):
+        path.write_text(json.dumps(edited), encoding="utf-8")
+        with pytest.raises(BundleError, match=r"bundle\.json: the SHA-256 in bundle\.json is not that of what else"):
+            verify_bundle(bundle)
+    path.unlink()
+    (bundle / "elsewhere").write_text(text, encoding="utf-8")
+    path.symlink_to("elsewhere")
+    with pytest.raises(BundleError, match="a link"):
+        verify_bundle(bundle)
+    path.unlink()
+    path.write_text(text, encoding="utf-8")
+    assert unlisted(bundle, verify_bundle(bundle)) == ["elsewhere"]
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "card.md"])

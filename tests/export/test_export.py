@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,30 @@ def exported(made: Any, **changes: Any) -> Path:
 
 
 def bundled(made: Any, **changes: Any) -> Path:
-    exported(made)
-    evaluate(made.run, made.config, made.cases)
     return export_bundle(made.run, made.with_export(**changes), made.workspace, made.cases)
 
 
-def test_the_exported_network_answers_as_the_trained_one_on_raw_files(any_run: Any, capfd: Any) -> None:
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """The exporter writes what it wrote before, at once: for what happens after it. (That it writes the same bytes each
+    time is tested.)
+    """
+
+    def of(made: Any) -> None:
+        content = made.run.network.read_bytes()
+        monkeypatch.setattr(network_room, "write_onnx", lambda _, __, path, ___: path.write_bytes(content))
+
+    return of
+
+
+def test_the_exported_network_answers_as_the_trained_one_on_raw_files(any_shipped: Any, capfd: Any) -> None:
+    any_run, before = any_shipped, any_shipped.run.network.read_bytes()
+    capfd.readouterr()
     path = exported(any_run)
     output = capfd.readouterr()
     assert (output.out, output.err) == ("", "")
     assert path == any_run.run.network
+    assert path.read_bytes() == before, "the same network gives the same bytes"
     predictor = load_network(any_run.run.folder, threads=1)
     trained = Predictor(predictor.spec, torch_backend(load_model(any_run.run)))
     for case in any_run.cases:
@@ -62,8 +77,8 @@ def test_the_exported_network_answers_as_the_trained_one_on_raw_files(any_run: A
             assert changed < 2e-3, "but for a voxel or two that were undecided after so short a training"
 
 
-def test_network_json_says_what_the_network_is(any_run: Any) -> None:
-    exported(any_run)
+def test_network_json_says_what_the_network_is(any_shipped: Any) -> None:
+    any_run = any_shipped
     values = read_json(any_run.run.folder / "network.json")
     spec, parity = values["spec"], values["parity"]
     found = tuple(spec["input_kind"][key] for key in ("picture", "channels", "unit"))
@@ -79,9 +94,9 @@ def test_network_json_says_what_the_network_is(any_run: Any) -> None:
     assert [path.name for path in any_run.run.folder.glob(".*")] == []
 
 
-def test_any_batch_size_goes_through(slice_run: Any) -> None:
-    backend = onnx_backend(exported(slice_run), threads=1)
-    network = load_model(slice_run.run)
+def test_any_batch_size_goes_through(shipped_slices: Any) -> None:
+    backend = onnx_backend(shipped_slices.run.network, threads=1)
+    network = load_model(shipped_slices.run)
     for count in (1, 3, 16):
         images = np.random.default_rng(count).normal(size=(count, 1, 16, 24)).astype(np.float32)
         with torch.inference_mode():
@@ -103,9 +118,10 @@ class Shifted:
 
 @pytest.mark.parametrize("off", [0.05, float("nan")])
 def test_without_parity_there_is_an_error_and_no_file(
-    any_run: Any, monkeypatch: pytest.MonkeyPatch, off: float
+    any_shipped: Any, as_before: Any, monkeypatch: pytest.MonkeyPatch, off: float
 ) -> None:
-    exported(any_run)
+    any_run = any_shipped
+    as_before(any_run)
     monkeypatch.setattr(network_room, "onnx_backend", lambda path: Shifted(onnx_backend(path, 1), off))
     with pytest.raises(ExportError, match=r"differ by up to .*needed: at most 0\.001"):
         exported(any_run)
@@ -115,16 +131,18 @@ def test_without_parity_there_is_an_error_and_no_file(
 
 
 def test_a_larger_tolerance_lets_a_small_difference_pass_and_records_it(
-    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+    shipped_pictures: Any, as_before: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    picture_run = shipped_pictures
+    as_before(picture_run)
     monkeypatch.setattr(network_room, "onnx_backend", lambda path: Shifted(onnx_backend(path, 1), 0.05))
     exported(picture_run, parity_tolerance=0.1)
     parity = read_json(picture_run.run.folder / "network.json")["parity"]
     assert 1e-3 < parity["max_abs_difference"] <= 0.1
 
 
-def test_parity_counts_changed_answers_and_the_change_of_the_metric(slice_run: Any) -> None:
-    exported(slice_run)
+def test_parity_counts_changed_answers_and_the_change_of_the_metric(shipped_slices: Any) -> None:
+    slice_run = shipped_slices
     exact = load_network(slice_run.run.folder, threads=1)
     wrong = Predictor(exact.spec, Shifted(exact.backend, 1000.0))
     store = Store(slice_run.workspace, Pipeline.from_dict(slice_run.config.prepare.steps))
@@ -167,9 +185,9 @@ def test_raw_images_that_are_gone_are_named(picture_run: Any) -> None:
 # --- the bundle
 
 
-def test_a_bundle_is_whole_and_answers_as_the_run_was_evaluated(any_run: Any) -> None:
-    folder = bundled(any_run)
-    assert folder == any_run.workspace.bundles / "small" / "1"
+def test_a_bundle_is_whole_and_answers_as_the_run_was_evaluated(any_shipped: Any) -> None:
+    any_run = any_shipped
+    folder = any_run.workspace.bundles / "small" / "1"
     assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "card.md", "model.onnx", "reference.npz"]
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
     manifest, evaluated = Manifest.read(folder), load_network(any_run.run.folder, 1)
@@ -184,8 +202,9 @@ def test_a_bundle_is_whole_and_answers_as_the_run_was_evaluated(any_run: Any) ->
     assert manifest.parity == read_json(any_run.run.folder / "network.json")["parity"]
 
 
-def test_the_card_says_what_a_person_must_know(any_run: Any) -> None:
-    card = (bundled(any_run) / "card.md").read_text()
+def test_the_card_says_what_a_person_must_know(any_shipped: Any) -> None:
+    any_run = any_shipped
+    card = (any_run.workspace.bundles / "small" / "1" / "card.md").read_text()
     metrics = read_json(any_run.run.evaluation / "evaluation.json")["metrics"]
     assert "Not a medical device" in card
     for name, measured in metrics.items():
@@ -199,8 +218,8 @@ def test_the_card_says_what_a_person_must_know(any_run: Any) -> None:
     assert str(any_run.workspace.root) not in card
 
 
-def test_the_exported_network_has_features_and_where_it_is_exact_evidence(any_run: Any) -> None:
-    exported(any_run)
+def test_the_exported_network_has_features_and_where_it_is_exact_evidence(any_shipped: Any) -> None:
+    any_run = any_shipped
     predictor = load_network(any_run.run.folder, threads=1)
     classifies = predictor.spec.task == "classification"
     assert predictor.has_evidence is classifies
@@ -219,26 +238,33 @@ def test_the_exported_network_has_features_and_where_it_is_exact_evidence(any_ru
 
 
 def test_a_network_whose_evidence_is_not_exact_is_not_exported(
-    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+    shipped_pictures: Any, as_before: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    picture_run = shipped_pictures
+    as_before(picture_run)
     monkeypatch.setattr(network_room, "evidence_gap", lambda *_: 2e-4)
     with pytest.raises(ExportError, match="evidence"):
         exported(picture_run)
     assert not picture_run.run.network.exists()
 
 
-def test_the_calibration_is_shipped_applied_and_on_the_card(picture_run: Any) -> None:
-    sha256 = FileEntry.of(exported(picture_run)).sha256
+def test_the_calibration_is_shipped_applied_and_on_the_card(shipped_pictures: Any) -> None:
+    picture_run = shipped_pictures
+    sha256 = FileEntry.of(picture_run.run.network).sha256
     calibration = small_calibration(128, sha256, thresholds={"right": 0.8})
     calibration.write(picture_run.run.calibration)
+    evaluate(picture_run.run, picture_run.config, picture_run.cases)
     folder = bundled(picture_run)
     assert sorted(path.name for path in folder.iterdir()) == [
         "bundle.json",
         "calibration.json",
         "card.md",
         "model.onnx",
-    ]  # fmt: skip
-    assert "calibration.json" in Manifest.read(folder).files
+        "reference.npz",
+    ]
+    manifest = Manifest.read(folder)
+    assert "calibration.json" in manifest.files
+    assert (manifest.calibration["temperature"], manifest.calibration["thresholds"]) == (2.0, {"right": 0.8})
     assert load_bundle(folder, threads=1).calibration == calibration
     card = (folder / "card.md").read_text()
     assert "right from a probability of 0.8 on (highest Youden index on 40 validation cases)" in card
@@ -247,7 +273,11 @@ def test_the_calibration_is_shipped_applied_and_on_the_card(picture_run: Any) ->
     assert "exact maps of evidence" in card
 
 
-def test_a_calibration_of_another_network_goes_when_a_new_one_is_exported(picture_run: Any) -> None:
+def test_a_calibration_of_another_network_goes_when_a_new_one_is_exported(
+    shipped_pictures: Any, as_before: Any
+) -> None:
+    picture_run = shipped_pictures
+    as_before(picture_run)
     sha256 = FileEntry.of(exported(picture_run)).sha256
     for kept, calibration in ((True, small_calibration(128, sha256)), (False, small_calibration(128))):
         calibration.write(picture_run.run.calibration)
@@ -255,7 +285,8 @@ def test_a_calibration_of_another_network_goes_when_a_new_one_is_exported(pictur
         assert picture_run.run.calibration.exists() is kept
 
 
-def test_neither_a_path_nor_the_diff_goes_into_the_bundle(any_run: Any) -> None:
+def test_neither_a_path_nor_the_diff_goes_into_the_bundle(any_shipped: Any) -> None:
+    any_run = any_shipped
     passport = read_json(any_run.run.passport)
     passport["project"] = {"commit": "abc", "diff": "+my secret", "diff_whole": True, "diff_sha256": "0" * 64}
     any_run.run.passport.write_text(json.dumps(passport))
@@ -268,11 +299,6 @@ def test_neither_a_path_nor_the_diff_goes_into_the_bundle(any_run: Any) -> None:
         found = [word for word in (b"site-packages", b"secret", *told) if word in content]
         found += re.findall(rb"[\w/]{3,}\.py\b", content)  # three letters before it are no chance in the weights
         assert not found, path.name
-
-
-def test_the_same_network_gives_the_same_bytes(any_run: Any) -> None:
-    first = exported(any_run).read_bytes()
-    assert exported(any_run).read_bytes() == first
 
 
 def test_no_part_of_a_network_tells_its_origin() -> None:
@@ -303,14 +329,16 @@ def test_no_part_of_a_network_tells_its_origin() -> None:
     assert model.graph.node[0].attribute[0].g.initializer[0].float_data == [2.0], "nothing else is lost"
 
 
-def test_the_same_again_leaves_the_bundle_as_it_is(picture_run: Any) -> None:
+def test_the_same_again_leaves_the_bundle_as_it_is(shipped_pictures: Any) -> None:
+    picture_run = shipped_pictures
     folder = bundled(picture_run)
     before = (folder / "bundle.json").stat().st_mtime_ns
     assert export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases) == folder
     assert (folder / "bundle.json").stat().st_mtime_ns == before
 
 
-def test_another_or_damaged_bundle_of_that_version_is_replaced_whole(picture_run: Any) -> None:
+def test_another_or_damaged_bundle_of_that_version_is_replaced_whole(shipped_pictures: Any) -> None:
+    picture_run = shipped_pictures
     folder = bundled(picture_run)
     good = (folder / "bundle.json").read_text()
     (folder / "card.md").write_text("tampered")
@@ -322,14 +350,16 @@ def test_another_or_damaged_bundle_of_that_version_is_replaced_whole(picture_run
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
-def test_versions_stand_side_by_side(picture_run: Any) -> None:
+def test_versions_stand_side_by_side(shipped_pictures: Any) -> None:
+    picture_run = shipped_pictures
     bundled(picture_run)
     export_bundle(picture_run.run, picture_run.with_export(version="2.0-rc1"), picture_run.workspace, picture_run.cases)
     names = sorted(path.name for path in (picture_run.workspace.bundles / "small").iterdir())
     assert names == ["1", "2.0-rc1"]
 
 
-def test_a_failure_halfway_leaves_the_old_bundle(picture_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_halfway_leaves_the_old_bundle(shipped_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture_run = shipped_pictures
     from medrail.export import bundle as bundle_room
 
     folder = bundled(picture_run)
@@ -346,8 +376,9 @@ def test_a_failure_halfway_leaves_the_old_bundle(picture_run: Any, monkeypatch: 
 
 
 def test_when_the_new_bundle_cannot_take_its_place_the_old_one_is_back(
-    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+    shipped_pictures: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    picture_run = shipped_pictures
     folder = bundled(picture_run)
     before = (folder / "bundle.json").read_text()
     (folder / "card.md").write_text("tampered")
@@ -367,8 +398,9 @@ def test_when_the_new_bundle_cannot_take_its_place_the_old_one_is_back(
 
 
 def test_when_nothing_can_be_renamed_the_old_bundle_is_not_deleted(
-    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+    shipped_pictures: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    picture_run = shipped_pictures
     folder = bundled(picture_run)
     (folder / "card.md").write_text("tampered")
     rename = Path.rename
@@ -385,7 +417,8 @@ def test_when_nothing_can_be_renamed_the_old_bundle_is_not_deleted(
     assert card.read_text() == "tampered"
 
 
-def test_leftovers_of_a_killed_export_are_swept_and_never_found(picture_run: Any) -> None:
+def test_leftovers_of_a_killed_export_are_swept_and_never_found(shipped_pictures: Any) -> None:
+    picture_run = shipped_pictures
     folder = bundled(picture_run)
     for name in (".1.leftover", ".1.replaced.x/old"):
         shutil.copytree(folder, folder.parent / name)
@@ -397,9 +430,9 @@ def test_leftovers_of_a_killed_export_are_swept_and_never_found(picture_run: Any
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
-def test_an_evaluation_of_something_else_is_not_bundled(picture_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported(picture_run)
-    evaluate(picture_run.run, picture_run.config, picture_run.cases)
+def test_an_evaluation_of_something_else_is_not_bundled(shipped_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture_run = shipped_pictures
+    shutil.rmtree(picture_run.workspace.bundles)
     settings = picture_run.config.evaluate
 
     def fails(config: Any = picture_run.config, cases: Any = picture_run.cases) -> None:
@@ -421,7 +454,13 @@ def test_an_evaluation_of_something_else_is_not_bundled(picture_run: Any, monkey
     export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
 
 
-def test_what_is_missing_is_said_in_order(picture_run: Any) -> None:
+def test_what_is_missing_is_said_in_order(shipped_pictures: Any, as_before: Any) -> None:
+    picture_run = shipped_pictures
+    as_before(picture_run)
+    shutil.rmtree(picture_run.workspace.bundles)
+    shutil.rmtree(picture_run.run.evaluation)
+    (picture_run.run.folder / "network.json").unlink()
+
     def fails(match: str, kind: type[Exception] = RunError) -> None:
         with pytest.raises(kind, match=match):
             export_bundle(picture_run.run, picture_run.config, picture_run.workspace, picture_run.cases)
@@ -440,7 +479,8 @@ def test_what_is_missing_is_said_in_order(picture_run: Any) -> None:
     fails("not finished")
 
 
-def test_the_card_tells_nothing_of_parts_with_too_few_patients(picture_run: Any) -> None:
+def test_the_card_tells_nothing_of_parts_with_too_few_patients(shipped_pictures: Any) -> None:
+    picture_run = shipped_pictures
     folder = bundled(picture_run)
     manifest, evaluation = Manifest.read(folder), Evaluation.load(picture_run.run)
     told = {"accuracy": Measured(0.125, 0.1, 0.2, 40, "")}

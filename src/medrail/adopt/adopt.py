@@ -45,7 +45,11 @@ class Label:
     def __post_init__(self) -> None:
         for option, text in (("--name", self.name), ("--version", self.version)):
             if not _NAME.fullmatch(text):
-                raise ConfigError(f"{option} {text!r}", needed="letters, digits, '.', '_' and '-', no folders")
+                raise ConfigError(
+                    f"{option} {text!r}",
+                    needed="letters, digits, '.', '_' and '-', no folders",
+                    remedy=f"Say another one with {option}.",
+                )
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     ConfigError
         If what is said of it cannot be.
     BundleError
-        If the file is not usable, or the bundle would answer otherwise than the file.
+        If the file is not usable, the bundle would answer otherwise than the file, or one of that name and version is
+        there that was not imported.
     InputError, PrepareError
         If it cannot answer for an image that it is tried on.
     """
@@ -83,6 +88,7 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     whole = full_shape(looked.input, given.layout, free)
     shape = (whole[-1], *whole[1:-1]) if given.channels_last else whole[1:]
     pipeline = given.pipeline(shape[0], shape[1:])
+    _refuse_to_replace(bundles / label.name / label.version)
     noise = noise_for(pipeline, given, shape)
     probes = [*noise, *real_inputs([pipeline(image) for image in tried], given, shape)]
     original = Original(content, looked, given)
@@ -122,6 +128,21 @@ def adopt(path: Path, given: Given, bundles: Path, label: Label, tried: Sequence
     )
     folder = _write(bundles, manifest, network, Reference.of(np.concatenate(noise), engine, engine))
     return Adopted(folder, verify_bundle(folder), predictions)
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    """One that was imported may be imported again, with another scale; one of a run knows how good it is."""
+    try:
+        provenance = Manifest.read(folder).provenance
+    except BundleError:
+        return
+    if "imported" not in provenance:
+        raise BundleError(
+            "there is a bundle of a run",
+            needed="a name and version that are free",
+            where=str(folder),
+            remedy="Give another one with --name or --version.",
+        )
 
 
 def _in_halves(looked: Looked, answer: Answer) -> bool:

@@ -13,7 +13,7 @@ from medrail.adopt.rewrite import Answer
 from medrail.adopt.trial import Looked
 from medrail.bundle.backend import Batch, Engine
 from medrail.bundle.probability import as_probabilities
-from medrail.errors import MedrailError
+from medrail.errors import BundleError, MedrailError
 from medrail.prepare import Pipeline
 from medrail.types import Image
 
@@ -82,10 +82,21 @@ def largest_gap(
     ----------
     logits:
         Whether the file gives logits; else probabilities.
+
+    Raises
+    ------
+    BundleError
+        If the file's own answers are no numbers.
     """
     gaps = []
     for probe in probes:
         theirs = classes_second(original(probe, answer.output), answer)
+        if not np.isfinite(theirs).all():
+            raise BundleError(
+                "the network answers with numbers that are not finite",
+                needed="a network that works",
+                remedy="Look whether --scale and --layout are right, and what it answers before it was made ONNX.",
+            )
         ours: npt.NDArray[Any] = engine(probe)
         if not logits:
             ours = np.moveaxis(

@@ -8,7 +8,7 @@ The one function: ``load_bundle(folder)(image)``.
 from medrail.bundle.backend import Backend, Engine, onnx_backend
 from medrail.bundle.calibration import Calibration
 from medrail.bundle.engines import ENGINES, Choice
-from medrail.bundle.load import choose_engine, load_bundle, load_network, verify_bundle, write_network
+from medrail.bundle.load import choose_engine, load_bundle, load_network, unlisted, verify_bundle, write_network
 from medrail.bundle.manifest import FileEntry, Manifest
 from medrail.bundle.maskfile import write_mask
 from medrail.bundle.overlay import overlay_png
@@ -38,6 +38,7 @@ __all__ = [
     "onnx_backend",
     "overlay_png",
     "sliding_window",
+    "unlisted",
     "verify_bundle",
     "write_mask",
     "write_network",

@@ -39,6 +39,7 @@ FINDING_FROM = 0.5
 """Where an image may have several of the classes: the probability from which one without a threshold is a finding."""
 LARGEST_FEATURES = 4096
 LARGEST_CALIBRATION_BYTES = 128 * 2**20
+_OOD_NUMBERS = ("threshold", "quantile", "features", "components")
 _TEMPERATURES = (1e-3, 1e3)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIT_AGAIN = "`medrail evaluate` fits it anew."
@@ -219,6 +220,12 @@ class Calibration:
             "made_from": dict(self.made_from),
             "ood": self.ood.to_dict() if self.ood else None,
         }
+
+    def numbers(self) -> dict[str, Any]:
+        """``to_dict`` without the network's SHA-256 and the arrays: what bundle.json says of it, for a reader."""
+        values = {key: value for key, value in self.to_dict().items() if key not in ("format", "network_sha256")}
+        values["ood"] = {key: values["ood"][key] for key in _OOD_NUMBERS} if self.ood else None
+        return values
 
     @staticmethod
     def from_dict(values: Any) -> Calibration:

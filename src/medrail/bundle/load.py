@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medrail.bundle.calibration import CALIBRATION_FILE, Calibration
 from medrail.bundle.engines import AUTO, INT8, Choice
-from medrail.bundle.manifest import LARGEST_FILE_BYTES, MODEL_FILE, FileEntry, Manifest
+from medrail.bundle.manifest import LARGEST_FILE_BYTES, MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
 from medrail.bundle.predictor import Predictor
 from medrail.bundle.reference import REFERENCE_FILE, TOLERANCES, Reference
 from medrail.bundle.settle import Network, choice_of, of_run, settle
@@ -150,11 +151,17 @@ def verify_bundle(folder: str | Path) -> Manifest:
     ------
     BundleError
         If bundle.json cannot be used, or a file is missing, a link, of another size or of another content.
+        What is there besides (``unlisted``) is no part of it.
     """
     manifest, contents = _verify(Path(folder))
     _calibration(manifest, contents, Path(folder))
     _reference(manifest, contents, Path(folder))
     return manifest
+
+
+def unlisted(folder: str | Path, manifest: Manifest) -> list[str]:
+    """What lies in a bundle's folder and is no part of the bundle. Nothing ever reads it."""
+    return sorted({path.name for path in Path(folder).iterdir()} - {MANIFEST_FILE, *manifest.files})
 
 
 def load_bundle(folder: str | Path, threads: int = 0, engine: str = AUTO) -> Predictor:
@@ -192,6 +199,10 @@ def _calibration(manifest: Manifest, contents: Mapping[str, bytes], folder: Path
     if CALIBRATION_FILE not in contents:
         return None
     calibration = Calibration.from_bytes(contents[CALIBRATION_FILE], str(folder / CALIBRATION_FILE))
+    if manifest.calibration and manifest.calibration != json.loads(json.dumps(calibration.numbers())):
+        raise BundleError(
+            f"the calibration in bundle.json is not that of {CALIBRATION_FILE}", where=str(folder), remedy=_COPY_AGAIN
+        )
     return _of_network(calibration, manifest.files[MODEL_FILE], folder)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medrail.bundle.calibration import CALIBRATION_FILE, Calibration
 from medrail.bundle.engines import PRECISIONS, Choice
 from medrail.bundle.settle import choice_of
 from medrail.bundle.spec import NetworkSpec
@@ -19,9 +20,11 @@ from medrail.workspace import write_json
 FORMAT = 3
 _READS = (1, 2, 3)
 # In 2 there may be a calibration, without which the answers would be others; in 3 an engine, of which an older medrail
-# knows nothing and whose answers it would not prove.
-_WITH_ENGINE = 3
+# knows nothing and whose answers it would not prove, and bundle.json has a SHA-256 of itself.
+_WITH_ENGINE = _SEALED = 3
 MANIFEST_FILE, MODEL_FILE, CARD_FILE = "bundle.json", "model.onnx", "card.md"
+SEAL = "sha256"
+"""The key of bundle.json with the SHA-256 of all its others."""
 LARGEST_MANIFEST_BYTES = 8 * 2**20
 LARGEST_FILE_BYTES = 2 * 2**30  # a protobuf message, so an ONNX file without external data, cannot be larger
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -64,6 +67,8 @@ class Manifest:
         has chosen.
     tolerance:
         Precision -> the largest gap to the answers in reference.npz (``medrail.bundle.reference``).
+    calibration:
+        ``Calibration.numbers`` of the calibration.json that lies beside it; {} where there is none.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     engine: Choice | None = None
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what in (self.name, self.version, *self.files):
@@ -98,7 +104,7 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``Manifest.from_dict(manifest.to_dict()) == manifest``, also after a trip through JSON text."""
-        return {
+        values = {
             "format": FORMAT,
             "name": self.name,
             "version": self.version,
@@ -109,8 +115,10 @@ class Manifest:
             "parity": dict(self.parity),
             "engine": self.engine.to_dict() if self.engine else None,
             "tolerance": dict(self.tolerance),
+            "calibration": dict(self.calibration),
             "files": {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()},
         }
+        return values | {SEAL: sealed(values)}
 
     @staticmethod
     def from_dict(values: Any) -> Manifest:
@@ -119,8 +127,8 @@ class Manifest:
         Raises
         ------
         BundleError
-            If the format version is unknown, a field is missing or of the wrong type, or the pipeline is not the one
-            whose fingerprint is written beside it.
+            If the format version is unknown, a field is missing or of the wrong type, the pipeline is not the one
+            whose fingerprint is written beside it, or anything is not as it was written.
         """
         if not isinstance(values, Mapping):
             raise BundleError(f"{MANIFEST_FILE} holds a {type(values).__name__}", needed="an object")
@@ -144,17 +152,27 @@ class Manifest:
             files={name: _entry(name, entry) for name, entry in _mapping(values, "files").items()},
             engine=choice_of(values) if known else None,
             tolerance=_mapping(values, "tolerance") if known else {},
+            calibration=_mapping(values, "calibration") if known else {},
         )
         if manifest.spec.pipeline_fingerprint != values["pipeline_fingerprint"]:
             raise BundleError(
                 "the preprocessing steps are not those whose fingerprint is written beside them",
                 remedy="The bundle was edited or this medrail reads the steps differently: export the run again.",
             )
+        if values["format"] >= _SEALED and values.get(SEAL) != sealed(values):
+            raise BundleError(
+                f"the SHA-256 in {MANIFEST_FILE} is not that of what else it says",
+                needed="the file as it was written: names of classes, steps and thresholds decide what an answer means",
+                remedy="It was edited or damaged: export or copy the bundle again.",
+            )
         return manifest
 
     def write(self, folder: Path, file_names: Sequence[str] = (MODEL_FILE, CARD_FILE)) -> Manifest:
         """Measure the named files in ``folder``, write bundle.json beside them, and return the complete manifest."""
-        manifest = replace(self, files={name: FileEntry.of(folder / name) for name in file_names})
+        files = {name: FileEntry.of(folder / name) for name in file_names}
+        known = CALIBRATION_FILE in files
+        numbers = Calibration.read(folder / CALIBRATION_FILE).numbers() if known else {}
+        manifest = replace(self, files=files, calibration=numbers)
         write_json(folder / MANIFEST_FILE, manifest.to_dict())
         return manifest
 
@@ -169,6 +187,8 @@ class Manifest:
         """
         path = Path(folder) / MANIFEST_FILE
         try:
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise BundleError("a link, or not a plain file", needed="a copy of the file itself")
             if path.stat().st_size > LARGEST_MANIFEST_BYTES:
                 raise BundleError(f"{path.stat().st_size} bytes", needed=f"at most {LARGEST_MANIFEST_BYTES}")
             return Manifest.from_dict(json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant))
@@ -187,6 +207,15 @@ class Manifest:
                 where=str(path),
                 remedy="The file is truncated or damaged: export or copy the bundle again.",
             ) from None
+
+
+def sealed(values: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of all that bundle.json says but this, whatever its spaces and the order of its keys.
+
+    It finds damage and edits by hand; who wants to deceive writes it anew, as any of the others.
+    """
+    plain = json.loads(json.dumps({key: value for key, value in values.items() if key != SEAL}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,15 +62,15 @@ def predict_each(
     Raises
     ------
     ConfigError
-        If another process writes into ``out``, or there are codes of a class that the network has not. What is wrong
-        with one input stands in its ``Answer.reason``.
+        If another process writes into ``out`` or it cannot be written, or there are codes of a class that the network
+        has not. What is wrong with one input stands in its ``Answer.reason``.
     """
     unknown = sorted(set(wanted.codes) - set(predictor.spec.classes))
     if unknown:
         raise ConfigError(
             f"codes of {', '.join(map(repr, unknown))}", needed=f"of the classes {', '.join(predictor.spec.classes)}"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    _check_writable(out)
     try:
         with locked(out / ".lock"):
             yield from _each(predictor, inputs, out, wanted, progress)
@@ -79,6 +80,21 @@ def predict_each(
             needed="one at a time",
             where=str(out),
             remedy="Wait for it, or name another folder with -o.",
+        ) from None
+
+
+def _check_writable(out: Path) -> None:
+    """Make the folder, and try, before hours of work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can be written there ({error.strerror or type(error).__name__})",
+            needed="a folder for the answers",
+            where=str(out),
+            remedy="Name another one: -o OUT.",
         ) from None
 
 
