@@ -176,7 +176,7 @@ fitted on the validation cases. evaluation/index.html of the run shows everythin
 _SLIM = """\
 PATH is a run's folder, or a project (its newest run). Candidates are made: channels pruned and fine-tuned, bf16 and
 int8 where this machine computes in them, ONNX Runtime and OpenVINO where they are installed. Each answers the
-validation cases and is timed end to end, in turns with the run as it is served now. Accepted is what is measured faster
+validation cases and is timed end to end, in turns with the run as it was evaluated. Accepted is what is measured faster
 and passes a test of non-inferiority by patient: a loss of the metric by the margin or more is ruled out at 5 %. The
 fastest of these is asked of the test cases, once; if they agree, it becomes the run RUN-slim, else nothing changes
 (exit code 1). What is found lies in the run's slim/: index.html, slim.json. What is finished is not done again.

@@ -50,7 +50,7 @@ def row(name: str, latency_ms: float, faster_low: float, low: float, value: floa
 
 BASE = Row(
     "base",
-    "as it is served now",
+    "as it was evaluated",
     "base",
     0.0,
     "fp32",

@@ -1,4 +1,4 @@
-"""The judge: every candidate made, asked, timed and tested against the run as it is served now."""
+"""The judge: every candidate made, asked, timed and tested against the run as it was evaluated."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def judge(making: Making) -> Outcome:
             del made[name]
     timed = _timed(making, {name: place for name, (_, place) in made.items()})
     rows = [
-        _row("as it is served now", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
+        _row("as it was evaluated", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
         _eager(run, timed.get(EAGER_NAME)),
     ]
     for name, (candidate, place) in made.items():

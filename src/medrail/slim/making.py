@@ -57,7 +57,7 @@ class Making:
 
     @property
     def base(self) -> Choice:
-        """How the run is served now."""
+        """How the run was evaluated, before anything is chosen for it."""
         taken = load_network(self.run.folder, threads=1, calibrated=False).taken
         return taken.choice if taken else PLAIN
 

@@ -20,7 +20,7 @@ class Row:
     """One line of the table.
 
     kind:
-        "base": the run as it is served now; "eager": its weights in torch; "unstructured": the run with single weights
+        "base": the run as it was evaluated; "eager": its weights in torch; "unstructured": the run with single weights
         set to zero; "candidate".
     run:
         Folder of its run.

@@ -53,7 +53,7 @@ def draw_tradeoff(outcome: Outcome, path: Path) -> Path:
     for row in outcome.rows:
         if row.timed is None or not (row.kind == "base" or (row.judged and math.isfinite(row.judged.difference))):
             continue
-        group = {"base": "as served now", "unstructured": "zeros (unstructured)"}.get(row.kind, "")
+        group = {"base": "as evaluated", "unstructured": "zeros (unstructured)"}.get(row.kind, "")
         group = group or f"{row.engine} {row.precision}"
         groups.setdefault(group, []).append(_mark(row, chosen=row.name == outcome.chosen))
     margin = outcome.margin if lower_is_better(outcome.metric) else -outcome.margin
@@ -64,7 +64,7 @@ def draw_tradeoff(outcome: Outcome, path: Path) -> Path:
         groups,
         title=f"{outcome.run}: latency and {title}, {outcome.patients} validation patients",
         x="milliseconds a case, from the file to the answer",
-        y=f"difference of {title} to the run as served now",
+        y=f"difference of {title} to the run as evaluated",
         levels=[(0.0, ""), (margin, f"margin {outcome.margin:g}")],
         front=[(row.latency_ms, row.judged.difference if row.judged else 0.0) for row in drawn],
     )

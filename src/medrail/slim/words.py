@@ -20,10 +20,10 @@ WORDS: Mapping[str, Both] = {
     "unchanged": ("Nothing was changed.", "未作任何更改。"),
     "picture": ("Speed against accuracy", "速度与精度"),
     "picture_means": (
-        "Left is faster. Height is the difference to the run as it is served now, with its 90 % interval. A candidate "
+        "Left is faster. Height is the difference to the run as it was evaluated, with its 90 % interval. A candidate "
         "is non-inferior if its whole interval lies above the margin. The grey line joins those that nothing beats in "
         "both.",
-        "越靠左越快。纵轴为与当前所用模型的差值及其 90% 区间；整个区间在界值之上者为非劣效。"
+        "越靠左越快。纵轴为与评估时模型的差值及其 90% 区间；整个区间在界值之上者为非劣效。"
         "灰线连接在速度与精度上均不被超越者。",
     ),
     "table": ("All candidates", "全部候选"),
