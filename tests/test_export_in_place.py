@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ def config(**export: Any) -> Config:
 def lay(root: Path, version: str = "1", **provenance: Any) -> Path:
     """A bundle as a run's export leaves it."""
     folder = write_bundle(root / "bundles", "shade", classifier_network(2), SPEC, version)
-    values = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps({**values, "provenance": provenance}))
+    laid = Manifest.read(folder)
+    replace(laid, provenance=provenance).write(folder, tuple(laid.files))
     return folder
 
 

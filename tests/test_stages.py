@@ -254,7 +254,7 @@ def test_a_folder_without_a_project_is_judged_and_left_alone(folder):
 @pytest.mark.slow
 def test_a_project_s_file_says_how_its_run_is_evaluated_and_exported(folder, monkeypatch):
     # So small a network may answer alike to the last bit.
-    monkeypatch.setattr(import_module("medrail.export.parity"), "_largest_difference", lambda theirs, ours: 1e-7)
+    monkeypatch.setattr(import_module("medrail.export.parity"), "largest_difference", lambda theirs, ours: 1e-7)
     trained, _ = run(folder)
     text = (
         CONFIG.replace("resamples: 200", "resamples: 300, split: val")

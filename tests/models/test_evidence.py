@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import DenseNet121
 
 from medrail.bundle import ENGINES, Choice
-from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS
+from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Engine
 from medrail.bundle.engines import open_engine
 from medrail.config import ModelConfig, ModelName
+from medrail.errors import BundleError
 from medrail.export.onnx_file import write_onnx
 from medrail.export.quantise import quantise
 from medrail.models import MODELS, build_model
@@ -194,13 +196,26 @@ def possible(precision: str) -> list[Choice]:
     return [choice for engine in ENGINES if not (choice := Choice(engine, precision)).problem]
 
 
+def opened(content: bytes, choice: Choice) -> Engine | str:
+    """The engine, or why there is none."""
+    try:
+        return open_engine(content, choice, threads=1)
+    except BundleError as error:
+        return error.found
+
+
 def check_quantised(explained: WithEvidence, path: Path, batches: list[Any]) -> None:
     """Smaller, and the evidence as exact as it was, in every engine. How near the answers are is for trained ones."""
     out = path.with_name("quantised.onnx")
     quantise(path, out, batches)
     assert out.stat().st_size < 0.45 * path.stat().st_size, "these are narrow: scales and names weigh more"
     for choice in possible("int8"):
-        engine = open_engine(out.read_bytes(), choice, threads=1)
+        engine = opened(out.read_bytes(), choice)
+        if isinstance(engine, str):
+            assert "crashes while it compiles" in engine, "the one known fault of OpenVINO: told, and survived"
+            assert choice.engine == "openvino"
+            assert isinstance(explained.network, DenseNet121)
+            continue
         assert engine.outputs == explained.outputs
         found = engine.fetch(batches[1], engine.outputs)
         assert all(np.isfinite(value).all() for value in found.values()), str(choice)

@@ -26,6 +26,7 @@ from medrail.bundle.backend import (
     not_those,
     usable_cpus,
 )
+from medrail.bundle.openvino_trial import try_apart
 from medrail.bundle.sliding import SLICES_A_BATCH
 from medrail.errors import BundleError, InputError
 
@@ -76,11 +77,31 @@ def openvino_backend(content: bytes, precision: str, threads: int = 0, at_once: 
     Raises
     ------
     BundleError
-        If it is not a network that OpenVINO takes, its inputs and outputs are not those of a bundle, or OpenVINO would
-        compute in another precision.
+        If it is not a network that OpenVINO takes, its inputs and outputs are not those of a bundle, OpenVINO would
+        compute in another precision, or it crashes while it compiles a quantised one (``openvino_trial``).
     """
-    core = openvino_runtime().Core()
     check_whole(content)
+    if precision == "int8":
+        try_apart(content, precision, threads)
+    compiled, ours = _compiled(content, precision, threads, at_once)
+    compiled.of_batch(1)
+
+    def run(batch: Batch, wanted: tuple[str, ...]) -> Mapping[str, Batch]:
+        return compiled.answer(np.ascontiguousarray(batch, dtype=np.float32), {name: ours[name] for name in wanted})
+
+    return Engine(tuple(ours), run)
+
+
+def compile_for_all_sizes(content: bytes, precision: str, threads: int) -> None:
+    """Everything that ``openvino_backend`` may compile, early or late."""
+    compiled, _ = _compiled(content, precision, threads, 1)
+    for size in (*_OWN_PLAN, _ANY_SIZE):
+        compiled.of_batch(size)
+
+
+def _compiled(content: bytes, precision: str, threads: int, at_once: int) -> tuple[_Compiled, Mapping[str, int]]:
+    """What compiles the network when a size of batch first comes, and its outputs: name -> index."""
+    core = openvino_runtime().Core()
     try:
         model = core.read_model(content, b"")
     except Exception as error:  # noqa: BLE001 - OpenVINO raises RuntimeError, and what its parsers raise
@@ -90,13 +111,7 @@ def openvino_backend(content: bytes, precision: str, threads: int = 0, at_once: 
         raise not_those(len(model.inputs), [name for output in model.outputs for name in sorted(output.names)])
     threads = threads or usable_cpus()
     streams = at_once or max(1, usable_cpus() // threads)
-    compiled = _Compiled(core, model, _settings(precision, threads, streams))
-    compiled.of_batch(1)
-
-    def run(batch: Batch, wanted: tuple[str, ...]) -> Mapping[str, Batch]:
-        return compiled.answer(np.ascontiguousarray(batch, dtype=np.float32), {name: ours[name] for name in wanted})
-
-    return Engine(tuple(ours), run)
+    return _Compiled(core, model, _settings(precision, threads, streams)), ours
 
 
 def _settings(precision: str, threads: int, streams: int) -> dict[str, Any]:
