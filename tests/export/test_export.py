@@ -30,7 +30,7 @@ from medrail.prepare import Pipeline, Store
 from medrail.read import read
 from medrail.train import load_model, torch_backend
 from medrail.types import Case
-from medrail.workspace import find_bundle, read_json
+from medrail.workspace import Run, find_bundle, read_json
 from small_calibrations import small_calibration
 
 
@@ -172,6 +172,21 @@ def test_no_case_to_compare_on_is_an_error(picture_run: Any) -> None:
 def test_a_run_without_weights_says_so(picture_run: Any) -> None:
     picture_run.run.best.unlink()
     with pytest.raises(RunError, match=r"best\.pt: there is no such file"):
+        exported(picture_run)
+
+
+def test_weights_that_a_training_replaces_meanwhile_are_not_taken_for_those_that_were_read(
+    picture_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network of one epoch with the SHA-256 of the next one would never be made anew."""
+
+    def then_replaced(run: Run) -> Any:
+        found = load_model(run)
+        torch.save({**torch.load(run.best, weights_only=True), "epoch": 99}, run.best)
+        return found
+
+    monkeypatch.setattr(network_room, "load_model", then_replaced)
+    with pytest.raises(RunError, match="it is being trained"):
         exported(picture_run)
 
 

@@ -13,6 +13,7 @@ from medrail.bundle import Choice
 from medrail.config import SlimConfig
 from medrail.evaluate.noninferiority import NonInferiority
 from medrail.slim.candidates import Candidate, candidates_of
+from medrail.slim.judge import unsteady
 from medrail.slim.outcome import Confirmed, Outcome, Row, choose, with_verdicts
 from medrail.slim.page import header, page, table, write_outcome
 from medrail.slim.race import Faster, Timed, faster_than
@@ -88,6 +89,26 @@ def test_accepted_is_what_is_faster_for_certain_and_no_worse() -> None:
     assert found["slow"].why_not == "not measured faster"
     assert "non-inferior" in found["worse"].why_not
     assert found["refused"].why_not == "no answer in 3 cases"
+
+
+def test_where_no_answer_changed_that_is_the_reason() -> None:
+    none = row("same", 4, 4.0, -0.02)
+    none = replace(none, judged=replace(none.judged, changed=0))
+    some = replace(none, name="other", judged=replace(none.judged, changed=3))
+    found = {one.name: one.why_not for one in with_verdicts([BASE, none, some])}
+    assert "no answer changed" in found["same"]
+    assert found["other"] == "not shown to be non-inferior"
+
+
+def test_a_busy_machine_is_told_and_a_quiet_one_is_not() -> None:
+    def base(rounds_ms: list[float]) -> Timed:
+        return replace(timed(20), rounds_ms=rounds_ms)
+
+    assert unsteady(base([20, 21, 19, 20, 20.5, 20])) == ()
+    assert unsteady(base([20, 20, 19, 20, 20.5, 21, 20, 20, 60])) == (), "one slow round is no busy machine"
+    (told,) = unsteady(base([20, 40, 19, 55, 20.5, 60]))
+    assert "busy" in told
+    assert unsteady(None) == ()
 
 
 def test_the_fastest_is_chosen_or_within_a_target_the_best() -> None:

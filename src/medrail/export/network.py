@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from medrail.bundle import Calibration, InputKind, Predictor, Reference, onnx_backend, write_network
 from medrail.bundle.backend import EVIDENCE
 from medrail.bundle.load import NETWORK_FILE, NETWORK_SPEC_FILE
 from medrail.bundle.reference import REFERENCE_FILE
 from medrail.config import Config
-from medrail.errors import BundleError, ExportError, ReadError
+from medrail.errors import BundleError, ExportError, ReadError, RunError
 from medrail.export.inputs import MIXED, MOST_MIXTURES, mixtures, network_inputs
 from medrail.export.onnx_file import OPSET, write_onnx
 from medrail.export.parity import Parity, chosen_cases, evidence_gap, measure_parity
@@ -56,10 +59,9 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         If the network cannot be exported, or any probability differs by more than ``config.export.parity_tolerance``.
         No file is left in that case, an older export neither.
     RunError
-        If the run has no usable weights or no case is prepared.
+        If the run has no usable weights, a training replaces them just now, or no case is prepared.
     """
-    trained_network = load_model(run)
-    about = load(run.best)
+    trained_network, about, checkpoint = _trained(run)
     store = store_of(config, workspace)
     learned_from = [case for case in cases if case.split in ("train", "val")] or cases
     kind = _input_kind(learned_from, config.read_options)
@@ -85,7 +87,7 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
         mixed = mixtures(network_inputs(spec, store, learned_from, MIXED * MOST_MIXTURES))
         reference = folder / REFERENCE_FILE
         reference.write_bytes(Reference.of(mixed, exported.backend, exported.backend).to_bytes())
-        written = write_network(folder, spec, facts, _sha256(run.best))
+        written = write_network(folder, spec, facts, checkpoint)
         forget_calibration_of_another(run, _sha256(path))
         path.replace(run.network)
         reference.replace(run.network.with_name(REFERENCE_FILE))
@@ -93,6 +95,19 @@ def export_network(run: Run, config: Config, workspace: Workspace, cases: Sequen
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return run.network
+
+
+def _trained(run: Run) -> tuple[nn.Module, dict[str, Any], str]:
+    """The network, what its checkpoint says of it, and the SHA-256 of the very file that both are from."""
+    before = _sha256(run.best) if run.best.is_file() else ""  # load_model says what to do where there is none
+    network, about = load_model(run), load(run.best)
+    if _sha256(run.best) != before:
+        raise RunError(
+            "its weights were replaced while they were read: it is being trained",
+            where=str(run.folder),
+            remedy="Wait until its training has ended, and repeat.",
+        )
+    return network, about, before
 
 
 def check_parity(parity: Parity, tolerance: float, run: Run, engines: str = "ONNX Runtime and torch") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from medrail.types import Case
 from medrail.workspace import Run, read_json, source_sha256, write_json
 
 BASE, EAGER_NAME = "base", "eager"
+UNSTEADY = 1.5
+"""The base's slower quarter of rounds over its quicker one; seen on a machine that does nothing else: 1.2."""
 UNSTRUCTURED = 0.5
 """Share of the weights that are zero in the row that shows what that is good for."""
 ANSWERS, TABLE, TIMES, RESULT = "answers", "timed.csv", "times.json", "slim.json"
@@ -79,7 +82,7 @@ def judge(making: Making) -> Outcome:
         patients=len(set(base.answers.patients)),
         rows=verdicts,
         chosen=choose(verdicts, config.slim.target_latency_ms, lower_is_better=less),
-        notes=(*notes, *_why_unmade(unmade)),
+        notes=(*notes, *_why_unmade(unmade), *unsteady(timed.get(BASE))),
         unmade=sum(not candidate.unstructured for several in unmade.values() for candidate in several),
         machine=_machine(),
     )
@@ -193,13 +196,15 @@ class _Asked:
 
 
 def _timed(making: Making, runs: dict[str, Run]) -> dict[str, Timed]:
-    """The race of all of them; as it was, if the same ones have raced on the same cases on this machine."""
+    """The race of all of them; as it was, if the same ones have raced on the same cases on this machine undisturbed."""
     asked = _asked(making, runs)
     place = making.run.slim / TIMES
     if place.is_file():
         known = read_json(place)
         if known.get("fingerprint") == asked.fingerprint:
-            return {name: Timed.from_json(values) for name, values in known["timed"].items()}
+            timed = {name: Timed.from_json(values) for name, values in known["timed"].items()}
+            if not unsteady(timed.get(BASE)):
+                return timed
     slim = making.config.slim
     found = race(
         asked.runners,
@@ -210,6 +215,19 @@ def _timed(making: Making, runs: dict[str, Run]) -> dict[str, Timed]:
     )
     write_json(place, {"fingerprint": asked.fingerprint, "timed": {name: one.to_json() for name, one in found.items()}})
     return found
+
+
+def unsteady(base: Timed | None) -> tuple[str, ...]:
+    """A sentence where the base's own rounds say that the machine had other things to do as well."""
+    if base is None or len(base.rounds_ms) < 2:
+        return ()
+    first, _, third = statistics.quantiles(base.rounds_ms, n=4)
+    if third <= UNSTEADY * first:
+        return ()
+    return (
+        f"the machine was busy: the base itself took {first:.3g} ms or less in a quarter of the rounds and {third:.3g} "
+        "ms or more in another, so do not trust the times; the same command times all anew when nothing else runs",
+    )
 
 
 def _asked(making: Making, runs: dict[str, Run]) -> _Asked:

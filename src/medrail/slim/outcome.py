@@ -238,10 +238,16 @@ def _why_not(row: Row) -> str:
     if row.judged is None or row.timed is None or row.timed.faster is None:
         return "it could not be judged"
     if not row.judged.passed:
-        return "not shown to be non-inferior" + (f": {row.judged.why}" if row.judged.why else "")
+        return "not shown to be non-inferior" + (f": {_why_unshown(row.judged)}" if _why_unshown(row.judged) else "")
     if not row.timed.faster.low > 1:
         return "not measured faster"
     return ""
+
+
+def _why_unshown(judged: NonInferiority) -> str:
+    if judged.why or judged.changed:
+        return judged.why
+    return "no answer changed, which tells nothing of how much a change would cost in a patient who was not seen"
 
 
 def _costs(row: Row, sign: float) -> tuple[float, ...]:

@@ -31,7 +31,8 @@ def slim_run(project: Project, run: Run, make_progress: MakeProgress = lambda _:
     LeakError
         If the network has seen a patient or an image of either split in training, and leaks are not accepted.
     RunError
-        If there are no validation cases, or something else is called as the slimmed run would be.
+        If its training is not finished, there are no validation cases, or something else is called as the slimmed run
+        would be.
     """
     from medrail.evaluate import fit_calibration
     from medrail.slim.judge import judge
@@ -40,6 +41,7 @@ def slim_run(project: Project, run: Run, make_progress: MakeProgress = lambda _:
     from medrail.slim.promote import check_free
 
     with timed() as seconds, _alone(run):
+        _check_finished(run)
         check_free(run, project.workspace)
         network(project, run)
         leaked = {split: leaked_cases(_on(project, split), run, make_progress) for split in _judged_on(project, run)}
@@ -91,6 +93,15 @@ def unslimmed(project: Project, run: Run, *, named: bool) -> Run:
             remedy=f"Slim {whose} with other settings.",
         )
     return project.workspace.run(whose)
+
+
+def _check_finished(run: Run) -> None:
+    if not read_json(run.passport).get("finished"):
+        raise RunError(
+            "its training is not finished",
+            where=str(run.folder),
+            remedy="Wait for it, or let `medrail train` go on with it: the network would be another one by then.",
+        )
 
 
 @contextmanager
