@@ -202,6 +202,8 @@ def _notes(outcome: Outcome) -> tuple[str, ...]:
                 f"these test cases have been asked {confirmed.looks} times in slimming this run: each further look "
                 "makes a lucky answer more likely"
             )
+    if any(row.unbeaten for row in outcome.rows):
+        notes.append("*: nothing else is as good in time, rate, file, memory and value, and better in one of them")
     return tuple(notes)
 
 
