@@ -30,14 +30,14 @@ demo: $(READY) ## the whole way on real images, then the page
 
 test: $(READY) ## what a developer runs before a commit (under 10 minutes on 2 cores)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test-quick: $(READY) ## the quick tests of what you are working on: make test-quick ROOM=prepare
 	$(BIN)/python -m pytest -m "not slow" -x -q tests/$(ROOM)
 
 test-all: $(READY) ## everything, slow tests too (what CI runs)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY) ## formatting, style, types, import directions
 	$(BIN)/ruff format --check .
