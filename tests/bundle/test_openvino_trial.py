@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from medrail.bundle import openvino_trial
+from medrail.bundle.openvino_backend import openvino_backend
 from medrail.bundle.openvino_trial import try_apart
 from medrail.errors import BundleError
 
@@ -18,9 +19,9 @@ pytest.importorskip("openvino")
 def compiled_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Another process than the one that compiles, which does so and so."""
 
-    def replaced(code: str) -> None:
-        run = openvino_trial.subprocess.run
+    run = openvino_trial.subprocess.run  # the real one, also where it is replaced twice
 
+    def replaced(code: str) -> None:
         def other(command: list[str], **told: object) -> object:
             return run([command[0], "-c", code], **told)  # type: ignore[call-overload]
 
@@ -50,8 +51,12 @@ def test_what_survived_is_not_tried_again(compiled_by: Callable[[str], None]) ->
     try_apart(b"three", "int8", 1)
     compiled_by(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
     try_apart(b"three", "int8", 1)
+    with pytest.raises(BundleError, match="crashes"):
+        try_apart(b"another", "int8", 1)
 
 
 def test_rubbish_is_told_by_the_process_itself() -> None:
     """It ends with an error there, which is no crash."""
     try_apart(b"no network", "int8", 1)
+    with pytest.raises(BundleError, match="not a network that OpenVINO can load"):
+        openvino_backend(b"no network", "int8", 1)

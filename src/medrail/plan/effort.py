@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from medrail.plan.machine import Machine
 
 FACTOR = 16
-"""Sizes are multiples of this: enough for every network (they halve their input at most four times)."""
+"""Sizes are multiples of this: enough for every network (they halve their input at most four times). Thumbnails, which
+are classified as they are, need not be."""
 
 # Millions of pixels (voxels) trained a second on one core of a server CPU of 2023, forward and backward, measured.
 _MEGAPIXELS_PER_SECOND = {
