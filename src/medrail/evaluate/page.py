@@ -8,26 +8,22 @@ would slip through.
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
-from medrail import __version__
 from medrail.cases import leak_sentence
 from medrail.cases.check.page import safe
 from medrail.cases.check.words import in_both
 from medrail.evaluate.bootstrap import Measured
+from medrail.evaluate.document import document
 from medrail.evaluate.evaluation import Evaluation
 from medrail.evaluate.explaining import trust
 from medrail.evaluate.glossary import meaning_of, title_of
 from medrail.evaluate.words import WORDS
 
 PAGE_FILE = "index.html"
-_SCRIPT = 'if (/^zh/i.test(navigator.language)) document.getElementById("chinese").checked = true;'
 _MOST_LISTED = 50
 
 
@@ -79,43 +75,7 @@ def page(evaluation: Evaluation, shown: Shown) -> str:
         _failed(evaluation),
         _methods(evaluation),
     )
-    return _document(shown.name, "".join(sections))
-
-
-def _document(name: str, body: str) -> str:
-    script_hash = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    style = "".join(
-        files(room).joinpath("page.css").read_text(encoding="utf-8")
-        for room in ("medrail.cases.check", "medrail.evaluate")
-    )
-    made = _both("made", version=__version__, date=time.strftime("%Y-%m-%d %H:%M"))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>medrail evaluate: {safe(name)}</title>
-<style>{style}</style>
-</head>
-<body>
-<input type="checkbox" id="chinese" aria-label="中文">
-<header><h1>{_both("title")}</h1><span class="name">{safe(name)}</span>
-<label class="language" for="chinese">{_both("language")}</label></header>
-<main>
-<p class="note">{_both("disclaimer")}</p>
-{body}
-</main>
-<footer class="note"><p>{_both("private")}</p><p>{made}</p></footer>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
+    return document("evaluate", shown.name, "".join(sections), _both, f"<p>{_both('private')}</p>")
 
 
 def _both(word: str, **values: object) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
-import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from medrail import __version__
 from medrail.cases.check.page import safe
 from medrail.cases.check.words import in_both
 from medrail.charts import Mark, draw_marks
+from medrail.evaluate.document import document
 from medrail.evaluate.glossary import title_of
 from medrail.evaluate.page import safe_both
 from medrail.evaluate.verdict import has_unit, lower_is_better
@@ -23,7 +20,6 @@ from medrail.slim.words import WORDS
 from medrail.workspace import write_json, write_text
 
 RESULT_FILE, PAGE_FILE, PICTURE_FILE = "slim.json", "index.html", "tradeoff.png"
-_SCRIPT = 'if (/^zh/i.test(navigator.language)) document.getElementById("chinese").checked = true;'
 HEADER = (
     "candidate",
     "ms",
@@ -132,7 +128,7 @@ def page(outcome: Outcome, picture: Path) -> str:
         _listed("notes", outcome.notes),
         _listed("methods", _methods(outcome)),
     )
-    return _document(outcome.run, "".join(sections))
+    return document("slim", outcome.run, "".join(sections), _both)
 
 
 def _answer(outcome: Outcome) -> str:
@@ -193,39 +189,3 @@ def _note(word: str, **values: object) -> str:
 
 def _card(title: str, inside: str, kind: str = "") -> str:
     return f'<section class="card{kind and " " + kind}"><h2>{_both(title)}</h2>{inside}</section>'
-
-
-def _document(name: str, body: str) -> str:
-    script_hash = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    style = "".join(
-        files(room).joinpath("page.css").read_text(encoding="utf-8")
-        for room in ("medrail.cases.check", "medrail.evaluate")
-    )
-    made = _both("made", version=__version__, date=time.strftime("%Y-%m-%d %H:%M"))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>medrail slim: {safe(name)}</title>
-<style>{style}</style>
-</head>
-<body>
-<input type="checkbox" id="chinese" aria-label="中文">
-<header><h1>{_both("title")}</h1><span class="name">{safe(name)}</span>
-<label class="language" for="chinese">{_both("language")}</label></header>
-<main>
-<p class="note">{_both("disclaimer")}</p>
-{body}
-</main>
-<footer class="note"><p>{made}</p></footer>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
