@@ -10,13 +10,11 @@ What turns a classifier's last map into logits, features and evidence stays in f
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +27,7 @@ from medrail.bundle.backend import onnx_backend
 from medrail.bundle.onnx_parts import forget_origin
 from medrail.bundle.reference import gap_between, thinned
 from medrail.errors import ExportError
+from medrail.export.quiet import quiet
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -184,7 +183,7 @@ class _Workshop:
 
         written = Path(self._folder.name, "quantised.onnx")
         try:
-            with _quiet():
+            with quiet("", logging.CRITICAL):
                 quantize_static(
                     self._float,
                     written,
@@ -263,17 +262,3 @@ def _ending(graph: Any) -> set[str]:
             ending.add(node.name)
             node = by_output.get(node.input[0])
     return ending
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tool logs advice on the root logger, and warns."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

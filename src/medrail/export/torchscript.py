@@ -6,9 +6,7 @@ torch says that TorchScript is deprecated: it still reads and writes it, and its
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch import nn
 
 from medrail.bundle.backend import Batch, Engine
 from medrail.errors import ExportError
+from medrail.export.quiet import quiet
 
 _TOLD_OF_ORIGIN = ".debug_pkl"
 _jit: Any = torch.jit  # parts of it have no types
@@ -40,7 +39,7 @@ def write_torchscript(network: nn.Module, input_shape: tuple[int, ...], path: Pa
     """
     example = torch.zeros(2, *input_shape)  # a batch of 1 could be taken for a constant
     try:
-        with _quiet(), torch.no_grad():
+        with quiet("torch.jit", logging.ERROR), torch.no_grad():
             traced: Any = _jit.trace(network, (example,), check_trace=False)
             _jit.save(_jit.freeze(traced), str(path))
     except Exception as error:  # torch's own exceptions share no base but Exception
@@ -60,11 +59,11 @@ def torchscript_backend(path: Path, outputs: tuple[str, ...]) -> Engine:
     outputs:
         The names of what it answers, in order.
     """
-    with _quiet():
+    with quiet("torch.jit", logging.ERROR):
         module: Any = _jit.load(str(path), map_location="cpu").eval()
 
     def answer(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), quiet("torch.jit", logging.ERROR):
             found = module(torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)))
         by_name = dict(zip(outputs, found if isinstance(found, tuple) else (found,), strict=True))
         return {name: by_name[name].float().numpy() for name in names}
@@ -85,16 +84,3 @@ def _forget_origin(path: Path) -> None:
 
 
 _WRITTEN_BY_TORCH = ("version", "byteorder", ".data/serialization_id")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("torch.jit")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
