@@ -99,14 +99,25 @@ def nuclei(data: Path, project: Path, arguments: argparse.Namespace) -> None:
         medrail("init", project, "--data", data / "nuclei")
 
 
+def nuclei_plain(data: Path, project: Path, arguments: argparse.Namespace) -> None:
+    """The same pictures for the U-Net that most people train: 32 channels at the full size, batch normalisation."""
+    nuclei(data, project, arguments)
+
+
 def write_config(project: Path, text: str) -> None:
     file = project / "medrail.yaml"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         file.write_text(text, encoding="utf-8")
 
 
-SETTINGS = (Setting("pneumonia28", "auc", pneumonia), Setting("nuclei", "dice", nuclei))
-_SETS = {"nuclei": ("split.val=0.3", "split.test=0.3", "evaluate.explained_cases=0")}
+SETTINGS = (
+    Setting("pneumonia28", "auc", pneumonia),
+    Setting("nuclei", "dice", nuclei),
+    Setting("nuclei_plain", "dice", nuclei_plain),
+)
+_NUCLEI = ("split.val=0.3", "split.test=0.3", "evaluate.explained_cases=0")
+_PLAIN = ("model.name=dynunet", "model.width=32", "model.norm=batch", "train.epochs=30")
+_SETS = {"nuclei": _NUCLEI, "nuclei_plain": (*_NUCLEI, *_PLAIN)}
 
 
 def slimmed(setting: Setting, data: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:

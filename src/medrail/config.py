@@ -231,6 +231,11 @@ class ModelConfig(_Stage):
     dims: Literal[2, 3] = Field(description="2: each slice or picture by itself; 3: volumes")
     channels: Annotated[int, Field(ge=1)] = Field(1, description="input channels")
     width: Annotated[int, Field(ge=4)] = Field(16, description="channels of the first level (segmentation networks)")
+    norm: Literal["instance", "batch"] = Field(
+        "instance",
+        description="unet and dynunet: what normalises their maps. batch: folded into the convolutions when it is"
+        " exported, so that it costs no time and bears int8; on another scanner's images it can be far off",
+    )
     weights: str = Field(
         "",
         description="weights to start from: a local file, hf://OWNER/REPOSITORY/FILE (@REVISION pins it) or"
@@ -453,7 +458,7 @@ class SlimConfig(_Stage):
         "", pattern=r"^[A-Za-z0-9_./ +()-]*$", description="what is judged, as accuracy; empty: auc, or dice"
     )
     ratios: tuple[Fraction, ...] = Field(
-        (0, 0.5, 0.7, 0.85), description="shares that are pruned (see by); 0: the network whole"
+        (0, 0.5, 0.7, 0.85, 0.93), description="shares that are pruned (see by); 0: the network whole"
     )
     precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = Field(
         (), description="numbers that are computed in; empty: those that this CPU computes in"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+import onnx
 import pytest
 import torch
 
+from medrail.bundle import onnx_backend
 from medrail.config import ModelConfig, ModelName
 from medrail.errors import ConfigError
+from medrail.export.onnx_file import write_onnx
 from medrail.models import MODELS, build_model
+from medrail.models.build import CHOOSES_NORM
 from medrail.models.transformer import patch_of
 
 # Anisotropic on purpose: an axis taken for another gives another shape.
@@ -99,6 +103,29 @@ def test_a_network_for_the_other_task_is_refused_with_those_that_fit(name: Model
 def test_a_width_that_segresnet_cannot_have_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Set it to 16"):
         build_model(ModelConfig(name="segresnet", dims=2, width=13), "segmentation", 2)
+
+
+@pytest.mark.parametrize("name", ["unet", "dynunet"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_batch_normalisation_is_folded_away_when_the_network_is_exported(
+    name: ModelName, dims: Any, tmp_path: Path
+) -> None:
+    model = ModelConfig(name=name, dims=dims, width=8, norm="batch")
+    net = build_model(model, "segmentation", 2).eval()
+    shape = (1, *[16] * dims)
+    write_onnx(net, shape, tmp_path / "network.onnx")
+    kinds = {node.op_type for node in onnx.load(tmp_path / "network.onnx").graph.node}
+    assert "Conv" in kinds and not kinds & {"BatchNormalization", "InstanceNormalization"}
+    batch = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    answered = onnx_backend(tmp_path / "network.onnx")(batch.numpy())
+    assert abs(answered - net(batch).detach().numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in CHOOSES_NORM])
+def test_a_network_that_has_a_normalisation_of_its_own_takes_no_other(name: ModelName) -> None:
+    with pytest.raises(ConfigError, match=f"norm batch for {name}") as caught:
+        build_model(ModelConfig(name=name, dims=2, norm="batch"), MODELS[name].task, 2)
+    assert "unet, dynunet" in caught.value.needed
 
 
 def test_tiny_cnn_is_tiny_and_takes_any_size() -> None:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from medrail.config import ModelConfig, Task
+from medrail.config import ModelConfig, ModelName, Task
 from medrail.errors import ConfigError
 from medrail.models.table import MODELS
+
+
+CHOOSES_NORM: tuple[ModelName, ...] = ("unet", "dynunet")
 
 
 def build_model(model: ModelConfig, task: Task, n_classes: int, grid: Sequence[int] = ()) -> nn.Module:
@@ -27,7 +30,7 @@ def build_model(model: ModelConfig, task: Task, n_classes: int, grid: Sequence[i
     Raises
     ------
     ConfigError
-        If the network is for the other task or its width is impossible.
+        If the network is for the other task its width is impossible, or it cannot be normalised so.
     """
     check_model(model, task)
     return MODELS[model.name].build(model, n_classes, tuple(grid))
@@ -41,6 +44,13 @@ def check_model(model: ModelConfig, task: Task) -> None:
             f"{model.name} is for {MODELS[model.name].task}, and the task is {task}",
             needed=f"one of {', '.join(fitting)}",
             where="model.name",
+        )
+    if model.norm == "batch" and model.name not in CHOOSES_NORM:
+        raise ConfigError(
+            f"norm batch for {model.name}",
+            needed=f"one of {', '.join(CHOOSES_NORM)}; {model.name} has a normalisation of its own",
+            where="model.norm",
+            remedy="Leave model.norm out.",
         )
     if model.name == "segresnet" and model.width % 8:
         nearest = max(8, round(model.width / 8) * 8)

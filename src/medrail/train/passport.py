@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medrail import __version__
-from medrail.config import Config
+from medrail.config import Config, ModelConfig
 from medrail.prepare import Store
 from medrail.train.device import Machine
 from medrail.types import Case
@@ -65,7 +65,7 @@ def fingerprint(
         "classes": list(classes),
         "masks": [list(config.data.mask_values), config.data.foreground_nonzero],
         "pipeline": store.pipeline.fingerprint,
-        "model": config.model.model_dump(mode="json", exclude={"weights"}),
+        "model": _decisive(config.model),
         "weights": sha256_of(weights) if weights else "",
         "train": train,
         "data": store.fingerprint(case.id for case in cases),
@@ -74,6 +74,12 @@ def fingerprint(
         "targets": sorted([case.id, case.target] for case in cases) if config.task == "classification" else [],
     }
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()
+
+
+def _decisive(model: ModelConfig) -> dict[str, Any]:
+    """What came to the settings later counts only where it is used: runs of before stay what they are."""
+    later = {"norm"} if model.norm == "instance" else set()
+    return model.model_dump(mode="json", exclude={"weights", *later})
 
 
 def begin(
