@@ -115,7 +115,8 @@ def test_batch_normalisation_is_folded_away_when_the_network_is_exported(
     shape = (1, *[16] * dims)
     write_onnx(net, shape, tmp_path / "network.onnx")
     kinds = {node.op_type for node in onnx.load(tmp_path / "network.onnx").graph.node}
-    assert "Conv" in kinds and not kinds & {"BatchNormalization", "InstanceNormalization"}
+    assert "Conv" in kinds
+    assert not kinds & {"BatchNormalization", "InstanceNormalization"}
     batch = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     answered = onnx_backend(tmp_path / "network.onnx")(batch.numpy())
     assert abs(answered - net(batch).detach().numpy()).max() < 1e-4

@@ -10,7 +10,6 @@ from medrail.config import ModelConfig, ModelName, Task
 from medrail.errors import ConfigError
 from medrail.models.table import MODELS
 
-
 CHOOSES_NORM: tuple[ModelName, ...] = ("unet", "dynunet")
 
 
