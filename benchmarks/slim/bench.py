@@ -40,8 +40,8 @@ NOTES = (
     "fastest counts; values are ratios with their 95 % interval over the rounds.",
     "The splits are drawn anew, by patient, with 25 or 30 % for validation and as many for the test: a margin of 0.01 "
     "takes patients.",
-    "nuclei is the U-Net that `medrail init` plans, which is small and quick as it is. nuclei_plain is the one that most "
-    "people train (32 channels at the full size, batch normalisation), on the same pictures.",
+    "nuclei is the U-Net that `medrail init` plans, which is small and quick as it is. nuclei_plain is the one that "
+    "most people train (32 channels at the full size, batch normalisation), on the same pictures.",
 )
 
 
