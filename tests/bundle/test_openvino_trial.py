@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import platform
 import signal
 from collections.abc import Callable
 
@@ -32,11 +34,26 @@ def compiled_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def test_a_crash_is_an_error_that_says_what_to_do(compiled_by: Callable[[str], None]) -> None:
     compiled_by(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
-    with pytest.raises(BundleError, match=r"crashes while it compiles \(SIGSEGV\)") as caught:
+    with pytest.raises(BundleError, match=r"crashes when it compiles and runs \(SIGSEGV\)") as caught:
         try_apart(b"one", "int8", 1)
     assert "ONNX Runtime" in caught.value.remedy
     with pytest.raises(BundleError, match="crashes"):
         try_apart(b"one", "int8", 1)
+
+
+GLIBC = platform.libc_ver()[0] == "glibc" and ctypes.util.find_library("c_malloc_debug")
+
+
+@pytest.mark.skipif(not GLIBC, reason="only glibc checks its memory")
+def test_what_writes_past_its_memory_is_found_when_the_memory_is_freed(compiled_by: Callable[[str], None]) -> None:
+    """A hundred bytes too many."""
+    compiled_by(
+        "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p;"
+        "blocks = [ctypes.c_void_p(libc.malloc(4000)) for _ in range(50)]; ctypes.memset(blocks[3], 255, 4100);"
+        "[libc.free(block) for block in blocks]"
+    )
+    with pytest.raises(BundleError, match="writes over memory that is not its own"):
+        try_apart(b"four", "int8", 1)
 
 
 def test_what_does_not_end_is_left(compiled_by: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from medrail.bundle import Choice, onnx_backend
-from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, fetch
+from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS, Engine, fetch
 from medrail.bundle.engines import open_engine
 from medrail.bundle.reference import gap_between
-from medrail.errors import ExportError
+from medrail.errors import BundleError, ExportError
 from medrail.export.onnx_file import write_onnx
 from medrail.export.quantise import layers_of, quantise, quantise_within
 from medrail.models.evidence import WithEvidence
@@ -64,6 +64,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def opened(network: Path, choice: Choice) -> Engine | None:
+    """None where the engine is not there, or refuses the network because it would crash at it."""
+    if choice.problem:
+        return None
+    try:
+        return open_engine(network.read_bytes(), choice, 1)
+    except BundleError as error:
+        if choice.engine == "openvino" and "crashes" in error.found:
+            return None
+        raise
+
+
 def gap(one: Path, other: Path, batches: Sequence[np.ndarray]) -> float:
     exact, found = (onnx_backend(path, 1) for path in (one, other))
     return gap_between(*(np.concatenate([engine(batch) for batch in batches]) for engine in (exact, found)))
@@ -87,9 +99,9 @@ def test_weights_are_bytes_with_a_scale_a_channel(small: Path, tmp_path: Path) -
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     scales = {node.input[0]: held[node.input[1]] for node in graph.node if node.op_type == "DequantizeLinear"}
     kernels = {name: array for name, array in held.items() if array.ndim == 4}
-    assert {array.dtype for array in kernels.values()} == {np.dtype(np.int8)}
-    assert {len(scales[name]) for name in kernels} == {32, 64}
-    assert all(scales[name].shape == (array.shape[0],) for name, array in kernels.items())
+    assert {array.shape[1]: array.dtype.name for array in kernels.values()} == {1: "float32", 32: "int8", 64: "int8"}
+    quantised = {name: array for name, array in kernels.items() if array.dtype == np.int8}
+    assert all(scales[name].shape == (array.shape[0],) for name, array in quantised.items())
 
 
 @pytest.mark.slow
@@ -111,10 +123,9 @@ def test_evidence_is_as_exact_as_it_was_in_every_engine(small: Path, tmp_path: P
     torch.manual_seed(0)
     bias = Small(2.0).last.bias.detach().numpy()
     for name in ("onnxruntime", "openvino"):
-        choice = Choice(name, "int8")
-        if choice.problem:
+        engine = opened(out, Choice(name, "int8"))
+        if engine is None:
             continue
-        engine = open_engine(out.read_bytes(), choice, 1)
         assert engine.outputs == (LOGITS, FEATURES, EVIDENCE)
         for batch in inputs(3, 2):
             found = fetch(engine, batch, engine.outputs)
@@ -124,19 +135,19 @@ def test_evidence_is_as_exact_as_it_was_in_every_engine(small: Path, tmp_path: P
 
 def test_excluded_layers_keep_their_floats(small: Path, tmp_path: Path) -> None:
     layers = layers_of(small)
-    assert len(layers) == 3, "the last layer and the evidence are never quantised"
+    assert len(layers) == 2, "what reads the image, the last layer and the evidence are never quantised"
     out = tmp_path / "out.onnx"
-    quantise(small, out, inputs(8, 0), exclude=layers[1:2])
+    quantise(small, out, inputs(8, 0), exclude=layers[:1])
     kernels = [array for array in map(numpy_helper.to_array, onnx.load(out).graph.initializer) if array.ndim == 4]
     kinds = {array.shape[:2]: array.dtype.name for array in kernels}
-    assert kinds == {(32, 1): "int8", (64, 32): "float32", (64, 64): "int8"}
+    assert kinds == {(32, 1): "float32", (64, 32): "float32", (64, 64): "int8"}
     with pytest.raises(ExportError, match="no layer absent"):
         quantise(small, out, inputs(1, 0), exclude=["absent"])
 
 
 def test_all_layers_are_quantised_where_that_is_near_enough(small: Path, tmp_path: Path) -> None:
     found = quantise_within(small, tmp_path / "out.onnx", inputs(16, 0), inputs(8, 1))
-    assert (found.layers, found.in_float) == (3, ())
+    assert (found.layers, found.in_float) == (2, ())
     assert 0 < found.gap < 0.05
     assert found.gap == pytest.approx(gap(small, tmp_path / "out.onnx", inputs(8, 1)), rel=1e-3)
 
@@ -168,7 +179,7 @@ def test_the_layer_that_costs_most_stays_in_float_by_itself(tmp_path: Path) -> N
     far = gap(network, whole, inputs(8, 1))
     found = quantise_within(network, tmp_path / "out.onnx", inputs(16, 0), inputs(8, 1), largest_gap=far / 4)
     assert found.gap <= far / 4
-    assert found.in_float == (layers_of(network)[2],)
+    assert found.in_float == (layers_of(network)[1],)
 
 
 def test_what_cannot_be_reached_costs_no_layer_for_nothing(small: Path, tmp_path: Path) -> None:
@@ -197,9 +208,8 @@ def test_segmenters_answer_in_every_engine(dims: int, tmp_path: Path) -> None:
     batches = inputs(4, 1, shape)
     exact = np.concatenate([onnx_backend(tmp_path / "network.onnx", 1)(batch) for batch in batches])
     for name in ("onnxruntime", "openvino"):
-        choice = Choice(name, "int8")
-        if not choice.problem:
-            engine = open_engine((tmp_path / "out.onnx").read_bytes(), choice, 1)
+        engine = opened(tmp_path / "out.onnx", Choice(name, "int8"))
+        if engine is not None:
             assert gap_between(exact, np.concatenate([engine(batch) for batch in batches])) < 0.1, name
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from medrail.bundle import Choice, Manifest, choose_engine, load_bundle, load_network, verify_bundle
 from medrail.bundle.reference import REFERENCE_FILE
-from medrail.errors import RunError
+from medrail.errors import BundleError, RunError
 from medrail.evaluate import evaluate
 from medrail.evaluate.fitting import fit_calibration
 from medrail.export import export_bundle, export_network
@@ -62,10 +62,21 @@ def test_a_quantised_run_goes_the_whole_way(kind: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="quantised already"):
         quantise_run(run, made.config, made.workspace, made.cases)
     openvino = Choice("openvino", "int8")
-    if not openvino.problem:
+    if not openvino.problem and not crashes(bundle):
         assert load_bundle(bundle, 1, "openvino").taken.choice == openvino
         choose_engine(run.folder, openvino)
         assert load_network(run.folder, 1).taken.choice == openvino
+
+
+def crashes(bundle: Path) -> bool:
+    """Whether OpenVINO was seen to crash at the network, on this machine."""
+    try:
+        load_bundle(bundle, 1, "openvino")
+    except BundleError as error:
+        if "crashes" in error.found:
+            return True
+        raise
+    return False
 
 
 def test_the_same_request_gives_the_same_run_and_another_one_is_no_overwriting(made: Trained) -> None:

@@ -92,11 +92,14 @@ def openvino_backend(content: bytes, precision: str, threads: int = 0, at_once: 
     return Engine(tuple(ours), run)
 
 
-def compile_for_all_sizes(content: bytes, precision: str, threads: int) -> None:
-    """Everything that ``openvino_backend`` may compile, early or late."""
-    compiled, _ = _compiled(content, precision, threads, 1)
-    for size in (*_OWN_PLAN, _ANY_SIZE):
-        compiled.of_batch(size)
+def answer_in_all_sizes(content: bytes, precision: str, threads: int) -> None:
+    """Everything that ``openvino_backend`` may compile, early or late, and an answer of each."""
+    compiled, ours = _compiled(content, precision, threads, 1)
+    draw = np.random.default_rng(0)
+    for size in (*_OWN_PLAN, max(_OWN_PLAN) + 1):
+        shape = compiled.shape_of(size)
+        for _ in range(2):
+            compiled.answer(draw.normal(size=shape).astype(np.float32), ours)
 
 
 def _compiled(content: bytes, precision: str, threads: int, at_once: int) -> tuple[_Compiled, Mapping[str, int]]:
@@ -142,6 +145,10 @@ class _Compiled:
             if fixed not in self._by_size:
                 self._by_size[fixed] = (self._compile(fixed), queue.SimpleQueue())
             return self._by_size[fixed]
+
+    def shape_of(self, size: int) -> tuple[int, ...]:
+        """Of a batch; axes of any length are 64 long."""
+        return (size, *(64 if axis.is_dynamic else int(axis.get_length()) for axis in list(self._shape)[1:]))
 
     def _compile(self, size: int) -> Any:
         model = self._model.clone()

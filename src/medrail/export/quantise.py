@@ -5,7 +5,9 @@ fixed before the network answers, the latter by what flows there for real prepar
 QuantizeLinear and DequantizeLinear (Jacob et al., CVPR 2018, sections 2 and 3), which ONNX Runtime and OpenVINO turn
 into 8-bit layers of their own. Which tool does it, and why: docs/explanation/engines.md.
 
-What turns a classifier's last map into logits, features and evidence stays in float: so evidence stays exact.
+What turns a classifier's last map into logits, features and evidence stays in float: so evidence stays exact. So do the
+layers that read the image: they are a small part of the work and cost the most accuracy, and with the one or three
+channels of an image OpenVINO writes past its memory there (see ``medrail.bundle.openvino_trial``).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from medrail.export.quiet import quiet
 
 FloatArray = npt.NDArray[np.float32]
 
-TOOL = "onnxruntime.quantization"
+TOOL = "onnxruntime.quantization, the image's layers in float"
 LARGEST_GAP = 0.05
 """Of the logits, as ``Reference.gap``: above it layers are left in float, where that helps."""
 LARGEST_SHARE = 1 / 3
@@ -148,7 +150,7 @@ def _most_helpful(workshop: _Workshop, out: Path) -> list[str]:
 def layers_of(network: Path) -> tuple[str, ...]:
     """The layers that can be quantised, in the order of the computation."""
     graph = _loaded(network).graph
-    kept = _ending(graph)
+    kept = _ending(graph) | _reading(graph)
     return tuple(node.name for node in graph.node if node.op_type in _LAYERS and node.name not in kept)
 
 
@@ -165,7 +167,7 @@ class _Workshop:
     def __enter__(self) -> _Workshop:
         _fused(self._network, self._float)
         self._graph = _loaded(self._float).graph
-        self._ending = _ending(self._graph)
+        self._ending = _ending(self._graph) | _reading(self._graph)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -262,3 +264,16 @@ def _ending(graph: Any) -> set[str]:
             ending.add(node.name)
             node = by_output.get(node.input[0])
     return ending
+
+
+def _reading(graph: Any) -> set[str]:
+    """Names of the layers that read the image itself; none where no other layer would be left."""
+    image, reading = {graph.input[0].name}, set()
+    for node in graph.node:
+        if node.input and node.input[0] in image:
+            if node.op_type in _LAYERS:
+                reading.add(node.name)
+            elif node.op_type in ("Pad", *_KEEPING):
+                image.update(node.output)
+    layers = {node.name for node in graph.node if node.op_type in _LAYERS} - _ending(graph)
+    return reading if layers - reading else set()
