@@ -123,7 +123,7 @@ SETTINGS = (
         "dice",
         nuclei_plain,
         (*_NUCLEI, "model.name=dynunet", "model.width=32", "model.norm=batch", "train.epochs=14"),
-        ("slim.epochs=6", "slim.ratios=[0, 0.85, 0.93]"),
+        ("slim.epochs=10", "slim.ratios=[0, 0.7, 0.85]"),
     ),
 )
 
