@@ -18,7 +18,7 @@ from pydicom.data import get_testdata_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "ask-the-service.md"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "service.md"
-OF_FORMS = set(["200", "400", "403", "404", "406", "408", "413", "415", "422", "429"])
+OF_FORMS = {"200", "400", "403", "404", "406", "408", "413", "415", "422", "429"}
 ADDRESS = "http://127.0.0.1:8000"
 
 

@@ -415,3 +415,13 @@ def test_a_client_that_leaves_while_it_waits_takes_its_work_along(served, volume
     held.go.set()
     until(lambda: not served.app.state.service.jobs._mine)
     assert held.calls == 1
+
+
+def test_a_client_that_leaves_ends_its_work_without_a_job_too(served, volume, held) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        served.predict(volume, timeout=0.5)
+    held.begun.wait(AT_MOST_S)
+    until(lambda: 499 in [json.loads(line).get("status") for line in served.log.read_text().splitlines()])
+    held.go.set()
+    assert not served.left_over()
+    assert held.calls == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
+from fastapi import Path as InPath
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
@@ -69,6 +70,8 @@ def wishes_of(
     return Wishes(preview=preview, evidence=evidence, evidence_map=evidence_map, mask=mask)
 
 
+Name = Annotated[str, InPath(description="of a served model", examples=["chest"])]
+Version = Annotated[str, InPath(description="of that model", examples=["1"])]
 Prefer = Annotated[
     str,
     Header(
