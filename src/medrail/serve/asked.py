@@ -30,7 +30,7 @@ from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import JobAnswer, JobLinks, ProblemDocument
 from medrail.serve.service import Service
 from medrail.serve.upload import Received, receive
-from medrail.serve.watch import Unwanted, Watch
+from medrail.serve.wanted import Unwanted, Watch
 
 _RETRY_AFTER_S = 1
 _WAIT = re.compile(r"wait=(\d{1,6})")
