@@ -22,6 +22,7 @@ from medrail.serve.routes import router
 from medrail.serve.security import Envelope
 from medrail.serve.service import Service
 from medrail.serve.settings import Settings
+from medrail.serve.v2 import router as v2
 
 
 def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings | None = None) -> FastAPI:
@@ -74,6 +75,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)
+    app.include_router(v2)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app
@@ -96,4 +98,4 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         refusal = refusal_of_status(error.status_code if isinstance(error, HTTPException) else 500)
     request.state.record["problem"] = refusal.kind
-    return respond(refusal, request.state.request_id)
+    return respond(refusal, request.state.request_id, request.url.path)

@@ -64,6 +64,14 @@ PROBLEMS: Mapping[str, Kind] = {
     "unfitting-geometry": Kind(422, "Grids or geometry do not fit", "Send images whose geometry is complete."),
     "unsuitable-image": Kind(422, "The image is of another kind than the model was trained on"),
     "preparation-failed": Kind(422, "The image cannot be prepared for the model"),
+    "bad-inference-request": Kind(
+        400,
+        "The inference request is not as the protocol or the model wants it",
+        "GET /v2/models/NAME says what the model takes.",
+    ),
+    "unsupported-encoding": Kind(
+        415, "The body's Content-Encoding is not known here", "Send the body as it is, or with gzip or deflate."
+    ),
     "bad-parameter": Kind(422, "A parameter is wrong", "The parameters are described at /docs."),
     "busy": Kind(429, "The service is busy", "Send the request again after the seconds in Retry-After."),
     "internal": Kind(
@@ -145,10 +153,13 @@ def document(refusal: Refusal, request_id: str) -> dict[str, Any]:
     }
 
 
-def respond(refusal: Refusal, request_id: str) -> Response:
-    """The HTTP answer."""
+def respond(refusal: Refusal, request_id: str, path: str = "") -> Response:
+    """The HTTP answer: below /v2 in the form of the Open Inference Protocol, whose clients know no other."""
     body = document(refusal, request_id)
     headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s else None
+    if path == "/v2" or path.startswith("/v2/"):
+        text = " ".join(part for part in (body["detail"], body["remedy"]) if part)
+        return Response(json.dumps({"error": text}, ensure_ascii=False), body["status"], headers, "application/json")
     return Response(json.dumps(body, ensure_ascii=False), body["status"], headers, MEDIA_TYPE)
 
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from medrail.errors import ServeError
-from medrail.serve.answers import Answer
 from medrail.serve.log import ServiceLog
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
 from medrail.serve.workers import Workers
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class Settings(BaseModel):
     max_megavoxels: Megabytes = Field(
         512, description="largest image as its header declares it, millions of values; looked at before decoding"
     )
+    # Open Inference Protocol
+    max_json_mb: Megabytes = Field(32, description="largest JSON part of an inference request or answer, MiB")
     threads: Count = Field(0, description="threads of one inference; 0: all cores")
     engine: EngineName = Field("auto", description="what runs the networks; as `serve.engine`")
     workers: Count = Field(0, description="requests decoded and answered at a time; 0: one a core")
@@ -44,6 +46,11 @@ class Settings(BaseModel):
     def max_upload_bytes(self) -> int:
         """The largest request body in bytes."""
         return int(self.max_upload_mb * MEBIBYTE)
+
+    @property
+    def max_json_bytes(self) -> int:
+        """The largest JSON part of an inference request or answer in bytes."""
+        return int(self.max_json_mb * MEBIBYTE)
 
     @property
     def max_values(self) -> int:

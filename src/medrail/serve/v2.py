@@ -1,0 +1,214 @@
+"""The routes of the Open Inference Protocol (V2): the served bundles for clients of Triton and of KServe.
+
+Sources: KServe's "Open Inference Protocol", and Triton's extensions binary_tensor_data, classification,
+model_configuration and, of model_repository, the index.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from medrail import __version__
+from medrail.serve.body import receive_body
+from medrail.serve.openapi import REQUEST_SCHEMA, protocol_errors
+from medrail.serve.problems import Refusal
+from medrail.serve.service import Service
+from medrail.serve.v2_run import Inference, infer
+from medrail.serve.v2_schemas import (
+    IndexEntry,
+    InferenceResponse,
+    Live,
+    ModelConfiguration,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+)
+from medrail.serve.v2_signature import FILE_SUFFIX, Signature, split_name, versions_of
+
+JSON_LENGTH = "Inference-Header-Content-Length"
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
+_LONGEST_NUMBER = 12
+
+router = APIRouter(prefix="/v2", tags=["inference protocol"])
+
+_UNKNOWN = protocol_errors("unknown-model", "not-ready")
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_EXAMPLE = {
+    "inputs": [{"name": "image", "shape": [1, 1, 2, 2], "datatype": "FP32", "data": [0.0, 0.5, -0.5, 1.0]}],
+    "outputs": [{"name": "logits"}],
+}
+_ANSWER = {
+    "model_name": "chest-xray",
+    "model_version": "1",
+    "outputs": [{"name": "logits", "shape": [1, 2], "datatype": "FP32", "data": [-1.5, 1.0]}],
+}
+_INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": InferenceResponse,
+        "description": "The outputs",
+        "content": {"application/json": {"example": _ANSWER}, "application/octet-stream": _BINARY},
+        "headers": {
+            JSON_LENGTH: {"description": "where tensors follow the JSON object", "schema": {"type": "integer"}}
+        },
+    },
+    **protocol_errors(
+        "bad-inference-request",
+        "empty-file",
+        "cross-site",
+        "unknown-model",
+        "upload-timeout",
+        "too-large",
+        "too-many-voxels",
+        "unsupported-encoding",
+        "unsupported-format",
+        "corrupt-file",
+        "unreadable-file",
+        "unfitting-geometry",
+        "unsuitable-image",
+        "preparation-failed",
+        "busy",
+        "internal",
+        "not-ready",
+    ),
+}
+_INFER: dict[str, Any] = {
+    "responses": _INFER_RESPONSES,
+    "response_class": Response,
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": REQUEST_SCHEMA}, "example": _EXAMPLE},
+                "application/octet-stream": _BINARY,
+            },
+        },
+        "parameters": [
+            {
+                "name": JSON_LENGTH,
+                "in": "header",
+                "required": False,
+                "description": "bytes of the JSON object where tensors follow it; 0: the body is the one input",
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        ],
+    },
+}
+
+
+@router.get("", summary="The server")
+async def server_metadata() -> ServerMetadata:
+    """Its name, version, and the protocol's extensions that it knows."""
+    return ServerMetadata(name="medrail", version=__version__, extensions=EXTENSIONS)
+
+
+@router.get("/health/live", summary="Whether the process lives")
+async def live() -> Live:
+    """Always 200 while the service answers at all."""
+    return Live(live=True)
+
+
+@router.get("/health/ready", summary="Whether models are loaded", responses=protocol_errors("not-ready"))
+async def ready(request: Request) -> Ready:
+    """200 as soon as every model is loaded and warm."""
+    _service(request)
+    return Ready(ready=True)
+
+
+@router.post("/repository/index", summary="The served models", responses=protocol_errors("not-ready"))
+async def repository_index(request: Request) -> list[IndexEntry]:
+    """Every bundle under both of its names: the network, and the whole way from a file."""
+    return [
+        IndexEntry(name=model.name + suffix, version=model.version)
+        for model in _service(request).registry.models
+        for suffix in ("", FILE_SUFFIX)
+    ]
+
+
+@router.get("/models/{name}/ready", summary="Whether a model answers", responses=_UNKNOWN)
+@router.get("/models/{name}/versions/{version}/ready", summary="Whether a version answers", responses=_UNKNOWN)
+async def model_ready(request: Request, name: str, version: str = "") -> ModelReady:
+    """A model that is served is ready."""
+    return ModelReady(name=_signature(request, name, version).name, ready=True)
+
+
+@router.get("/models/{name}/config", summary="A model's configuration", responses=_UNKNOWN)
+@router.get("/models/{name}/versions/{version}/config", summary="A version's configuration", responses=_UNKNOWN)
+async def model_config(request: Request, name: str, version: str = "") -> ModelConfiguration:
+    """In the words of Triton's config.pbtxt."""
+    return ModelConfiguration.model_validate(_signature(request, name, version).config())
+
+
+@router.get("/models/{name}", summary="A model's tensors", responses=_UNKNOWN)
+@router.get("/models/{name}/versions/{version}", summary="A version's tensors", responses=_UNKNOWN)
+async def model_metadata(request: Request, name: str, version: str = "") -> ModelMetadata:
+    """`NAME` takes the prepared image, `NAME:file` an image file."""
+    signature = _signature(request, name, version)
+    versions = versions_of(_service(request).registry.models, name)
+    return ModelMetadata.model_validate(signature.metadata(versions))
+
+
+@router.post("/models/{name}/infer", summary="Ask a model", **_INFER)
+@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", **_INFER)
+async def model_infer(request: Request, name: str, version: str = "") -> Response:
+    """Tensors in the JSON object, or as bytes behind it; `Content-Encoding` may be gzip or deflate."""
+    service = _service(request)
+    signature = _signature(request, name, version)
+    json_bytes = _json_bytes(request)
+    record = request.state.record
+    model = signature.model
+    record.update(model=model.name, version=model.version, bundle_id=model.predictor.bundle_id)
+    with service.workers.admitted():
+        folder = Path(tempfile.mkdtemp(dir=service.uploads))
+        begin = time.perf_counter()
+        try:
+            body = await receive_body(request, folder / "body", service.settings)
+            received = time.perf_counter()
+            record.update(input_sha256=body.sha256, input_bytes=body.bytes)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        question = Inference(
+            signature=signature,
+            body=body,
+            json_bytes=json_bytes,
+            folder=folder,
+            settings=service.settings,
+            record=record,
+            upload_ms=(received - begin) * 1e3,
+            received_at_s=received,
+        )
+        answer = await service.work(request, folder, partial(infer, question, service.registry.gate))
+    if answer.json_bytes is None:
+        return Response(answer.body, media_type="application/json")
+    return Response(answer.body, 200, {JSON_LENGTH: str(answer.json_bytes)}, "application/octet-stream")
+
+
+def _json_bytes(request: Request) -> int | None:
+    text = request.headers.get(JSON_LENGTH)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER):
+        raise Refusal("bad-inference-request", f"{JSON_LENGTH} is not a whole number.")
+    return int(text)
+
+
+def _signature(request: Request, name: str, version: str) -> Signature:
+    known, whole = split_name(name)
+    model = _service(request).registry.find(f"{known}/{version}" if version else known)
+    return Signature.of(model, whole=whole)
+
+
+def _service(request: Request) -> Service:
+    service: Service | None = request.app.state.service
+    if service is None:
+        raise Refusal("not-ready")
+    return service
