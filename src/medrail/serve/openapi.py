@@ -194,11 +194,19 @@ def _add_protocol_request(schema: dict[str, Any]) -> None:
     schema["components"]["schemas"] |= {**request.pop("$defs"), "InferenceRequest": request}
 
 
+def _without_validation(path: dict[str, Any]) -> None:
+    """The protocol's routes take text in the address and read their bodies themselves; FastAPI has nothing to refuse."""
+    for operation in path.values():
+        if "HTTPValidationError" in str(operation["responses"].get("422", "")):
+            del operation["responses"]["422"]
+
+
 def _problems_are_problem_json(schema: dict[str, Any]) -> None:
     """FastAPI files a response's model under the route's own media type; ours belongs to application/problem+json."""
     reference = {"$ref": "#/components/schemas/ProblemDocument"}
     for address, path in schema["paths"].items():
         if address.startswith(_PROTOCOL):
+            _without_validation(path)
             continue
         for operation in path.values():
             for status, response in operation["responses"].items():
