@@ -209,6 +209,9 @@ def test_a_client_as_kserves(http, classifier, blob) -> None:
     headers = {LENGTH: str(len(head)), "content-type": "application/octet-stream"}
     in_binary = http.post("/v2/models/chest/infer", content=head + values.tobytes(), headers=headers)
     assert in_binary.json() == in_json.json()
+    nulls = {"id": None, "outputs": None, "parameters": None}
+    flat = entry | {"data": values.ravel().tolist(), "parameters": {"binary_data_size": None}}
+    assert http.post("/v2/models/chest/infer", json=nulls | {"inputs": [flat]}).json() == in_json.json()
     raw = http.post("/v2/models/chest/infer", content=values.tobytes(), headers={LENGTH: "0"})
     assert raw.json() == in_json.json()
 
@@ -422,6 +425,7 @@ def test_elements_that_are_not_one(http, element: bytes) -> None:
 def test_every_error_is_the_protocols(http, method: str, path: str, status: int) -> None:
     response = http.request(method, path)
     assert response.status_code == status
+    assert ("allow" in response.headers) == (status == 405)
     assert list(response.json()) == ["error"]
 
 

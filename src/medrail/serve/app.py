@@ -98,4 +98,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         refusal = refusal_of_status(error.status_code if isinstance(error, HTTPException) else 500)
     request.state.record["problem"] = refusal.kind
-    return respond(refusal, request.state.request_id, request.url.path)
+    response = respond(refusal, request.state.request_id, request.url.path)
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})  # of a 405, Allow
+    return response

@@ -195,7 +195,7 @@ def _add_protocol_request(schema: dict[str, Any]) -> None:
 
 
 def _without_validation(path: dict[str, Any]) -> None:
-    """The protocol's routes take text in the address and read their bodies themselves; FastAPI has nothing to refuse."""
+    """The routes of the protocol take text in the address and read bodies themselves: FastAPI refuses nothing there."""
     for operation in path.values():
         if "HTTPValidationError" in str(operation["responses"].get("422", "")):
             del operation["responses"]["422"]

@@ -134,32 +134,60 @@ async def repository_index(request: Request) -> list[IndexEntry]:
 
 
 @router.get("/models/{name}/ready", summary="Whether a model answers", responses=_UNKNOWN)
-@router.get("/models/{name}/versions/{version}/ready", summary="Whether a version answers", responses=_UNKNOWN)
-async def model_ready(request: Request, name: str, version: str = "") -> ModelReady:
+async def model_ready(request: Request, name: str) -> ModelReady:
     """A model that is served is ready."""
+    return ModelReady(name=_signature(request, name).name, ready=True)
+
+
+@router.get("/models/{name}/versions/{version}/ready", summary="Whether a version answers", responses=_UNKNOWN)
+async def version_ready(request: Request, name: str, version: str) -> ModelReady:
+    """A version that is served is ready."""
     return ModelReady(name=_signature(request, name, version).name, ready=True)
 
 
 @router.get("/models/{name}/config", summary="A model's configuration", responses=_UNKNOWN)
+async def model_config(request: Request, name: str) -> ModelConfiguration:
+    """In the words of Triton's config.pbtxt."""
+    return ModelConfiguration.model_validate(_signature(request, name).config())
+
+
 @router.get("/models/{name}/versions/{version}/config", summary="A version's configuration", responses=_UNKNOWN)
-async def model_config(request: Request, name: str, version: str = "") -> ModelConfiguration:
+async def version_config(request: Request, name: str, version: str) -> ModelConfiguration:
     """In the words of Triton's config.pbtxt."""
     return ModelConfiguration.model_validate(_signature(request, name, version).config())
 
 
 @router.get("/models/{name}", summary="A model's tensors", responses=_UNKNOWN)
-@router.get("/models/{name}/versions/{version}", summary="A version's tensors", responses=_UNKNOWN)
-async def model_metadata(request: Request, name: str, version: str = "") -> ModelMetadata:
+async def model_metadata(request: Request, name: str) -> ModelMetadata:
     """`NAME` takes the prepared image, `NAME:file` an image file."""
+    return _metadata(request, name)
+
+
+@router.get("/models/{name}/versions/{version}", summary="A version's tensors", responses=_UNKNOWN)
+async def version_metadata(request: Request, name: str, version: str) -> ModelMetadata:
+    """`NAME` takes the prepared image, `NAME:file` an image file."""
+    return _metadata(request, name, version)
+
+
+@router.post("/models/{name}/infer", summary="Ask a model", **_INFER)
+async def model_infer(request: Request, name: str) -> Response:
+    """Tensors in the JSON object, or as bytes behind it; `Content-Encoding` may be gzip or deflate."""
+    return await _infer(request, name)
+
+
+@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", **_INFER)
+async def version_infer(request: Request, name: str, version: str) -> Response:
+    """Tensors in the JSON object, or as bytes behind it; `Content-Encoding` may be gzip or deflate."""
+    return await _infer(request, name, version)
+
+
+def _metadata(request: Request, name: str, version: str = "") -> ModelMetadata:
     signature = _signature(request, name, version)
     versions = versions_of(_service(request).registry.models, name)
     return ModelMetadata.model_validate(signature.metadata(versions))
 
 
-@router.post("/models/{name}/infer", summary="Ask a model", **_INFER)
-@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", **_INFER)
-async def model_infer(request: Request, name: str, version: str = "") -> Response:
-    """Tensors in the JSON object, or as bytes behind it; `Content-Encoding` may be gzip or deflate."""
+async def _infer(request: Request, name: str, version: str = "") -> Response:
     service = _service(request)
     signature = _signature(request, name, version)
     json_bytes = _json_bytes(request)
@@ -201,7 +229,7 @@ def _json_bytes(request: Request) -> int | None:
     return int(text)
 
 
-def _signature(request: Request, name: str, version: str) -> Signature:
+def _signature(request: Request, name: str, version: str = "") -> Signature:
     known, whole = split_name(name)
     model = _service(request).registry.find(f"{known}/{version}" if version else known)
     return Signature.of(model, whole=whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -90,8 +90,8 @@ class RequestInput(_Protocol):
     """An input tensor: in `data`, or behind the JSON object with `parameters.binary_data_size`."""
 
     name: str
-    shape: list[int]
-    datatype: str
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    datatype: Literal["FP32", "FP16", "BYTES"]
     parameters: Parameters | None = None
     data: list[Any] | None = None
 
@@ -107,7 +107,7 @@ class InferenceRequest(_Protocol):
     """The JSON object of an inference request."""
 
     id: str | None = None
-    inputs: list[RequestInput]
+    inputs: list[RequestInput] = Field(min_length=1)
     outputs: list[RequestOutput] | None = Field(None, description="none: all")
     parameters: Parameters | None = Field(None, description="binary_data_output; others are not looked at")
 

@@ -115,7 +115,7 @@ def parse(
     missing = [kind.name for kind in inputs if kind.name not in tensors]
     if missing:
         raise _bad(f"The input `{missing[0]}` is missing.")
-    identity = document.get("id", "")
+    identity = _given(document, "id", "")
     if not isinstance(identity, str):
         raise _bad("`id` is not text.")
     return Asked(identity, tensors, _wanted(document, outputs))
@@ -181,8 +181,14 @@ def _listed(document: Mapping[str, Any], key: str) -> list[dict[str, Any]] | Non
     return entries
 
 
+def _given(entry: Mapping[str, Any], key: str, otherwise: Any) -> Any:
+    """Many clients write null for what they leave out."""
+    value = entry.get(key)
+    return otherwise if value is None else value
+
+
 def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    parameters = entry.get("parameters", {})
+    parameters = _given(entry, "parameters", {})
     if not isinstance(parameters, dict):
         raise _bad("`parameters` is not an object.")
     if any(name.startswith("shared_memory") for name in parameters):
@@ -222,14 +228,15 @@ def _input(
         raise _bad(f"`{kind.name}` is of another datatype; needed: {' or '.join((kind.datatype, *kind.also))}.")
     shape = _shape(entry.get("shape"), kind, settings)
     parameters = _parameters(entry)
-    if ("binary_data_size" in parameters) == ("data" in entry):
+    listed, size = entry.get("data"), parameters.get("binary_data_size")
+    if (size is None) == (listed is None):
         raise _bad(f"`{kind.name}` has data twice or not at all; needed: `data` or `binary_data_size`.")
-    if "binary_data_size" in parameters:
-        data = binary.take(parameters["binary_data_size"])
+    if size is not None:
+        data = binary.take(size)
         return kind.name, _element(data, kind) if datatype == "BYTES" else _numbers(data, datatype, shape, kind)
     if datatype == "BYTES":
-        return kind.name, _decoded(_flat(entry["data"], shape, kind), kind)
-    return kind.name, _floats(_flat(entry["data"], shape, kind), shape, kind)
+        return kind.name, _decoded(_flat(listed, shape, kind), kind)
+    return kind.name, _floats(_flat(listed, shape, kind), shape, kind)
 
 
 def _names(kinds: Sequence[TensorKind]) -> str:
@@ -329,7 +336,7 @@ def _wanted(document: Mapping[str, Any], outputs: Sequence[TensorKind]) -> tuple
         if kind.name in wanted:
             raise _bad("An output comes twice.")
         parameters = _parameters(entry)
-        classes = parameters.get("classification", 0)
+        classes = _given(parameters, "classification", 0)
         if not _is_whole(classes) or classes < 0 or (classes and (kind.datatype != "FP32" or len(kind.shape) != 2)):
             raise _bad(f"`{kind.name}` cannot be given as that many classes.")
         wanted[kind.name] = Wanted(kind.name, _flag(parameters, "binary_data", otherwise=everywhere), classes)
@@ -337,7 +344,7 @@ def _wanted(document: Mapping[str, Any], outputs: Sequence[TensorKind]) -> tuple
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, otherwise: bool) -> bool:
-    value = parameters.get(name, otherwise)
+    value = _given(parameters, name, otherwise)
     if not isinstance(value, bool):
         raise _bad(f"`{name}` is neither true nor false.")
     return value
