@@ -280,7 +280,8 @@ def test_a_volume_that_takes_long(stub, waits, segmentation) -> None:
     assert seen == [(0.0, "queued"), (0.0, "queued"), (0.4, "running"), (1.0, "done")]
     assert waits == sorted(waits)
     assert {request.url.host for request in service.requests} == {"service.test"}
-    assert "DELETE" not in {request.method for request in service.requests}
+    assert [request.method for request in service.requests] == ["POST", "GET", "GET", "GET", "GET", "DELETE"]
+    assert service.requests[0].headers["prefer"] == "respond-async"
 
 
 def test_a_volume_that_is_answered_at_once(stub, segmentation, nifti, tmp_path) -> None:
@@ -290,12 +291,13 @@ def test_a_volume_that_is_answered_at_once(stub, segmentation, nifti, tmp_path) 
     assert seen == [(1.0, "done")]
     written = Service({"POST /v1/predict/volume": httpx.Response(200, content=nifti)})
     assert stub(written).volume(b"x", tmp_path / "m.nii.gz").read_bytes() == nifti
+    assert "prefer" not in written.requests[0].headers
 
 
 def test_a_jobs_mask_is_written(stub, waits, nifti, tmp_path) -> None:
     service = begun([job("done", 1.0)], **{f"{JOB}/result": httpx.Response(200, content=nifti)})
     assert stub(service).volume(b"x", tmp_path / "m.nii.gz").read_bytes() == nifti
-    assert service.requests[-1].headers["accept"] == "application/x-nifti"
+    assert service.requests[-2].headers["accept"] == "application/x-nifti"
 
 
 def test_a_job_that_fails_says_why(stub, waits, problem) -> None:
@@ -378,7 +380,12 @@ def test_two_segmenters_as_a_job(stub, waits, segmentation) -> None:
         "map": segmentation["mask"],
     }
     told = {"first": segmentation, "second": segmentation, "difference": difference, "request_id": "r"}
-    answers = {"POST /v1/compare": httpx.Response(202, json=job("queued")), JOB: job("done"), f"{JOB}/result": told}
+    answers = {
+        "POST /v1/compare": httpx.Response(202, json=job("queued")),
+        JOB: job("done"),
+        f"{JOB}/result": told,
+        JOB.replace("GET", "DELETE"): {},
+    }
     comparison = stub(Service(answers)).compare("brain/1", "brain/2", b"x")
     assert isinstance(comparison.difference, MaskDifference)
     assert comparison.difference.classes[0].voxels == (8, 7)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 import medrail
 from medrail.bundle import load_bundle
-from medrail.client import Classification, Client, Segmentation
+from medrail.client import Classification, ClassificationDifference, Client, MaskDifference, Segmentation
 from medrail.errors import ServiceBusy, ServiceError
 from medrail.read import read
 from medrail.serve import Settings, create_app
 
 
 @pytest.fixture(scope="module")
-def client(
-    run_app, classifier, volume_segmenter, picture_segmenter, roi_classifier, tmp_path_factory
-) -> Iterator[Client]:
+def app(classifier, volume_segmenter, picture_segmenter, roi_classifier, tmp_path_factory) -> FastAPI:
     folder = tmp_path_factory.mktemp("client")
     settings = Settings(log_to_stderr=False, threads=1, max_upload_mb=1, temp_dir=folder)
-    bundles = [classifier, volume_segmenter, picture_segmenter, roi_classifier]
-    with run_app(create_app(bundles, settings)) as url, medrail.Client(url) as client:
+    return create_app([classifier, volume_segmenter, picture_segmenter, roi_classifier], settings)
+
+
+@pytest.fixture(scope="module")
+def client(run_app, app) -> Iterator[Client]:
+    with run_app(app) as url, medrail.Client(url) as client:
         yield client
+
+
+@pytest.fixture
+def needs(app) -> Callable[[str], None]:
+    """Skip where the service has no such route."""
+
+    def check(path: str) -> None:
+        if path not in app.openapi()["paths"]:
+            pytest.skip(f"this service has no {path}")
+
+    return check
 
 
 def test_models(client) -> None:
@@ -88,6 +102,53 @@ def test_refusals_have_names(client, source, model, kind, status) -> None:
         client.predict(source, model)
     assert (raised.value.kind, raised.value.status) == (kind, status)
     assert raised.value.remedy
+
+
+def test_a_volume_as_a_job(client, needs, head, volume_segmenter, head_nifti, tmp_path) -> None:
+    needs("/v1/predict/volume")
+    expected = load_bundle(volume_segmenter, threads=1)(read(head_nifti)).mask
+    seen: list[tuple[float, str]] = []
+    answer = client.volume(head, model="brain", on_progress=lambda *told: seen.append(told))
+    assert isinstance(answer, Segmentation)
+    np.testing.assert_array_equal(answer.mask.image().voxels, expected.voxels)
+    assert seen[-1] == (1.0, "done")
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    path = client.volume(head_nifti, tmp_path / "mask.nii.gz", "brain")
+    np.testing.assert_array_equal(read(path).voxels, expected.voxels)
+    with pytest.raises(ServiceError) as raised:
+        client.volume(b"no image", model="brain", on_progress=lambda *_: None)
+    assert raised.value.kind == "unsupported-format"
+
+
+def test_several_images(client, needs, blob) -> None:
+    needs("/v1/predict/batch")
+    alone = client.predict(blob)
+    first, second, third = client.batch([blob, b"no image", blob])
+    assert isinstance(first, Classification)
+    assert isinstance(second, ServiceError)
+    assert second.kind == "unsupported-format"
+    assert isinstance(third, Classification)
+    assert first.probabilities == alone.probabilities == third.probabilities
+
+
+def test_two_models(client, needs, blob, head) -> None:
+    needs("/v1/compare")
+    same = client.compare("chest/1", "chest", blob)
+    assert isinstance(same.difference, ClassificationDifference)
+    assert same.difference.largest == 0
+    volumes = client.compare("brain", "brain/1", head)
+    assert isinstance(volumes.difference, MaskDifference)
+    assert volumes.difference.voxels == 0
+    assert not volumes.difference.map.image().voxels.any()
+
+
+def test_evidence_or_why_there_is_none(client, needs, blob) -> None:
+    needs("/v1/predict/volume")  # they came together
+    answer = client.predict(blob, evidence=True)
+    assert isinstance(answer, Classification)
+    assert answer.evidence is not None
+    assert answer.evidence.exact is False
+    assert answer.evidence.reason
 
 
 def test_a_busy_service_is_waited_for(start, classifier, blob_png, monkeypatch) -> None:

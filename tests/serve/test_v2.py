@@ -7,9 +7,11 @@ import gzip
 import hashlib
 import json
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +429,33 @@ def test_every_error_is_the_protocols(http, method: str, path: str, status: int)
     assert response.status_code == status
     assert ("allow" in response.headers) == (status == 405)
     assert list(response.json()) == ["error"]
+
+
+def test_a_busy_service_says_so_in_the_protocols_form(start, classifier, blob_png, monkeypatch) -> None:
+    service = start(classifier, workers=1, queue=0)
+    predictor = service.app.state.service.registry.default.predictor
+    inside, leave = threading.Event(), threading.Event()
+    backend = predictor.backend
+
+    def held(batch: np.ndarray) -> np.ndarray:
+        inside.set()
+        leave.wait(20)
+        return backend(batch)
+
+    monkeypatch.setattr(predictor, "backend", held)
+    content, headers = body_of(BINARY, ZEROS)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(service.client.post, "/v2/models/chest/infer", content=content, headers=headers)
+        inside.wait(10)
+        refused = service.client.post("/v2/models/chest/infer", content=content, headers=headers)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert list(refused.json()) == ["error"]
+        assert service.predict(blob_png).status_code == 429, "one line for all routes"
+        assert service.client.get("/v2/health/ready").status_code == 200
+        leave.set()
+        assert first.result().status_code == 200
+    assert not service.left_over()
 
 
 def test_from_another_web_site(http) -> None:

@@ -189,9 +189,8 @@ class Client:
         """
         headers = _JSON if to is None else {"Accept": _form(to)}
         query = _asked(model, version) | ({} if to is not None else _wishes(mask=mask))
-        begun = self._connection.send(
-            "POST", "/v1/predict/volume", query, _fields(source, roi), headers, makes_job=True
-        )
+        asked = headers | _as_job(on_progress, wait_s)
+        begun = self._connection.send("POST", "/v1/predict/volume", query, _fields(source, roi), asked, makes_job=True)
         response = finished(self._connection, begun, headers, on_progress, wait_s)
         return answer_of(_json(response)) if to is None else _written(response, to)
 
@@ -222,7 +221,8 @@ class Client:
     ) -> Comparison:
         """Two models' answers to one image, and what differs; models are `NAME` or `NAME/VERSION`."""
         query = {"first": first, "second": second} | _wishes()
-        begun = self._connection.send("POST", "/v1/compare", query, _fields(source, roi), _JSON, makes_job=True)
+        asked = _JSON | _as_job(on_progress, wait_s)
+        begun = self._connection.send("POST", "/v1/compare", query, _fields(source, roi), asked, makes_job=True)
         return comparison_of(_json(finished(self._connection, begun, _JSON, on_progress, wait_s)))
 
 
@@ -235,6 +235,11 @@ def _asked(model: str, version: str) -> dict[str, str]:
 
 def _wishes(*, mask: bool = True, **others: bool) -> dict[str, str]:
     return {"mask": "file" if mask else "none", **{name: "true" for name, wanted in others.items() if wanted}}
+
+
+def _as_job(on_progress: Progress | None, wait_s: float | None) -> dict[str, str]:
+    """Who wants to see how far it is, or to give up, wants a job at once; else the service waits a little itself."""
+    return {} if on_progress is None and wait_s is None else {"Prefer": "respond-async"}
 
 
 def _fields(source: Source, roi: Source | None) -> Fields:

@@ -28,7 +28,8 @@ def finished(
 ) -> httpx.Response:
     """``response`` itself, or, where it is a job's, the job's result once it is there.
 
-    Whatever ends the waiting before, Ctrl-C, too, cancels the job: nobody would fetch it.
+    Whatever ends the waiting before, Ctrl-C, too, cancels the job: nobody would fetch it. A result that was fetched is
+    dropped, so that an image's answer does not lie in the service longer than it must.
 
     Raises
     ------
@@ -44,10 +45,9 @@ def finished(
     path = _path(_object(response))
     try:
         _wait(connection, path, _object(response), on_progress, wait_s)
-    except BaseException:
+        return connection.send("GET", f"{path}/result", headers=headers)
+    finally:
         connection.drop(path)
-        raise
-    return connection.send("GET", f"{path}/result", headers=headers)
 
 
 def _wait(
