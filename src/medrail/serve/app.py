@@ -22,7 +22,7 @@ from medrail.serve.routes import router
 from medrail.serve.security import Envelope
 from medrail.serve.service import Service
 from medrail.serve.settings import Settings
-from medrail.serve.v2 import router as v2
+from medrail.serve.v2 import add_protocol
 
 
 def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings | None = None) -> FastAPI:
@@ -75,9 +75,9 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)
-    app.include_router(v2)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
+    add_protocol(app)
     return app
 
 
@@ -98,7 +98,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         refusal = refusal_of_status(error.status_code if isinstance(error, HTTPException) else 500)
     request.state.record["problem"] = refusal.kind
-    response = respond(refusal, request.state.request_id, request.url.path)
+    response = respond(refusal, request.state.request_id)
     if isinstance(error, HTTPException):
         response.headers.update(error.headers or {})  # of a 405, Allow
     return response

@@ -11,11 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from medrail import __version__
 from medrail.serve.problems import MEDIA_TYPE, PROBLEMS, Refusal, document
 from medrail.serve.schemas import DISCLAIMER, ClassificationAnswer, ProblemDocument, SegmentationAnswer
-from medrail.serve.v2_schemas import InferenceRequest, ProtocolError
 
-_PROTOCOL = "/v2"
-_REFERENCE = "#/components/schemas/{model}"
-REQUEST_SCHEMA = _REFERENCE.format(model="InferenceRequest")
 _REQUEST_ID = "6f1c2a34-9d0e-4c57-8b7a-2f4e1d3c5b6a"
 _DESCRIPTION = f"""A medical image in, a model's answer out: a class with probabilities, or a mask on the image's grid.
 
@@ -124,23 +120,7 @@ def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def protocol_errors(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """As ``problems``, in the form of the Open Inference Protocol."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    for name in kinds:
-        kind = PROBLEMS[name]
-        response = responses.setdefault(
-            kind.status,
-            {"model": ProtocolError, "description": kind.title, "content": {"application/json": {"examples": {}}}},
-        )
-        response["content"]["application/json"]["examples"][name] = {
-            "summary": kind.title,
-            "value": {"error": f"{kind.title}. {kind.remedy}".strip()},
-        }
-    return responses
-
-
-_OF_THE_ADDRESS = {"not-found", "method-not-allowed", "bad-inference-request", "unsupported-encoding"}
+_OF_THE_ADDRESS = {"not-found", "method-not-allowed"}
 PREDICTION_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ClassificationAnswer | SegmentationAnswer,
@@ -174,12 +154,10 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 tags=[
                     {"name": "prediction", "description": "Ask a model"},
                     {"name": "models", "description": "What is served"},
-                    {"name": "inference protocol", "description": "For clients of Triton and KServe"},
                     {"name": "health", "description": "For orchestrators"},
                 ],
             )
             _problems_are_problem_json(schema)
-            _add_protocol_request(schema)
             answered = schema["paths"]["/v1/predict/image"]["post"]["responses"]["200"]["content"]
             answered["application/json"]["examples"] = _ANSWERS  # FastAPI leaves out what is null in them
             app.openapi_schema = schema
@@ -188,26 +166,10 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
     return openapi
 
 
-def _add_protocol_request(schema: dict[str, Any]) -> None:
-    """FastAPI knows only of the bodies that it reads itself."""
-    request = InferenceRequest.model_json_schema(ref_template=_REFERENCE)
-    schema["components"]["schemas"] |= {**request.pop("$defs"), "InferenceRequest": request}
-
-
-def _without_validation(path: dict[str, Any]) -> None:
-    """The routes of the protocol take text in the address and read bodies themselves: FastAPI refuses nothing there."""
-    for operation in path.values():
-        if "HTTPValidationError" in str(operation["responses"].get("422", "")):
-            del operation["responses"]["422"]
-
-
 def _problems_are_problem_json(schema: dict[str, Any]) -> None:
     """FastAPI files a response's model under the route's own media type; ours belongs to application/problem+json."""
     reference = {"$ref": "#/components/schemas/ProblemDocument"}
-    for address, path in schema["paths"].items():
-        if address.startswith(_PROTOCOL):
-            _without_validation(path)
-            continue
+    for path in schema["paths"].values():
         for operation in path.values():
             for status, response in operation["responses"].items():
                 if int(status) >= 400:

@@ -153,13 +153,10 @@ def document(refusal: Refusal, request_id: str) -> dict[str, Any]:
     }
 
 
-def respond(refusal: Refusal, request_id: str, path: str = "") -> Response:
-    """The HTTP answer: below /v2 in the form of the Open Inference Protocol, whose clients know no other."""
+def respond(refusal: Refusal, request_id: str) -> Response:
+    """The HTTP answer."""
     body = document(refusal, request_id)
     headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s else None
-    if path == "/v2" or path.startswith("/v2/"):
-        text = " ".join(part for part in (body["detail"], body["remedy"]) if part)
-        return Response(json.dumps({"error": text}, ensure_ascii=False), body["status"], headers, "application/json")
     return Response(json.dumps(body, ensure_ascii=False), body["status"], headers, MEDIA_TYPE)
 
 

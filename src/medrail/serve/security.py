@@ -34,7 +34,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz"})
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection before the answer
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
@@ -70,7 +70,7 @@ class Envelope:
 
         try:
             if scope["method"] == "POST" and headers.get("sec-fetch-site") == "cross-site":
-                await respond(Refusal("cross-site"), request_id, scope["path"])(scope, receive, sealed)
+                await respond(Refusal("cross-site"), request_id)(scope, receive, sealed)
             else:
                 await self.app(scope, receive, sealed)
         except ClientDisconnect:
@@ -78,7 +78,7 @@ class Envelope:
         except Exception as error:  # noqa: BLE001 - the last catch: nothing may reach the client or the log as text
             self.log.unexpected(error, request_id)
             if not status:
-                await respond(Refusal("internal"), request_id, scope["path"])(scope, receive, sealed)
+                await respond(Refusal("internal"), request_id)(scope, receive, sealed)
         finally:
             self._write(scope, status, request_id, (time.perf_counter() - begin) * 1e3, record)
 

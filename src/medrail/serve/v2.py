@@ -11,20 +11,19 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from medrail import __version__
 from medrail.serve.body import receive_body
-from medrail.serve.openapi import REQUEST_SCHEMA, protocol_errors
 from medrail.serve.problems import Refusal
 from medrail.serve.service import Service
+from medrail.serve.v2_errors import PREFIX, ProtocolErrors
+from medrail.serve.v2_openapi import INFER, JSON_LENGTH, TAG, UNKNOWN, errors, with_protocol
 from medrail.serve.v2_run import Inference, infer
 from medrail.serve.v2_schemas import (
     IndexEntry,
-    InferenceResponse,
     Live,
     ModelConfiguration,
     ModelMetadata,
@@ -34,74 +33,17 @@ from medrail.serve.v2_schemas import (
 )
 from medrail.serve.v2_signature import FILE_SUFFIX, Signature, split_name, versions_of
 
-JSON_LENGTH = "Inference-Header-Content-Length"
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
 _LONGEST_NUMBER = 12
 
-router = APIRouter(prefix="/v2", tags=["inference protocol"])
+router = APIRouter(prefix=PREFIX, tags=[TAG["name"]])
 
-_UNKNOWN = protocol_errors("unknown-model", "not-ready")
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_EXAMPLE = {
-    "inputs": [{"name": "image", "shape": [1, 1, 2, 2], "datatype": "FP32", "data": [0.0, 0.5, -0.5, 1.0]}],
-    "outputs": [{"name": "logits"}],
-}
-_ANSWER = {
-    "model_name": "chest-xray",
-    "model_version": "1",
-    "outputs": [{"name": "logits", "shape": [1, 2], "datatype": "FP32", "data": [-1.5, 1.0]}],
-}
-_INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": InferenceResponse,
-        "description": "The outputs",
-        "content": {"application/json": {"example": _ANSWER}, "application/octet-stream": _BINARY},
-        "headers": {
-            JSON_LENGTH: {"description": "where tensors follow the JSON object", "schema": {"type": "integer"}}
-        },
-    },
-    **protocol_errors(
-        "bad-inference-request",
-        "empty-file",
-        "cross-site",
-        "unknown-model",
-        "upload-timeout",
-        "too-large",
-        "too-many-voxels",
-        "unsupported-encoding",
-        "unsupported-format",
-        "corrupt-file",
-        "unreadable-file",
-        "unfitting-geometry",
-        "unsuitable-image",
-        "preparation-failed",
-        "busy",
-        "internal",
-        "not-ready",
-    ),
-}
-_INFER: dict[str, Any] = {
-    "responses": _INFER_RESPONSES,
-    "response_class": Response,
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": REQUEST_SCHEMA}, "example": _EXAMPLE},
-                "application/octet-stream": _BINARY,
-            },
-        },
-        "parameters": [
-            {
-                "name": JSON_LENGTH,
-                "in": "header",
-                "required": False,
-                "description": "bytes of the JSON object where tensors follow it; 0: the body is the one input",
-                "schema": {"type": "integer", "minimum": 0},
-            }
-        ],
-    },
-}
+
+def add_protocol(app: FastAPI) -> None:
+    """Put the protocol into an application that is otherwise complete: its errors' form must be the outermost layer."""
+    app.include_router(router, include_in_schema=False)
+    app.add_middleware(ProtocolErrors)
+    app.openapi = with_protocol(app.openapi, router)  # type: ignore[method-assign]
 
 
 @router.get("", summary="The server")
@@ -116,14 +58,14 @@ async def live() -> Live:
     return Live(live=True)
 
 
-@router.get("/health/ready", summary="Whether models are loaded", responses=protocol_errors("not-ready"))
+@router.get("/health/ready", summary="Whether models are loaded", responses=errors("not-ready"))
 async def ready(request: Request) -> Ready:
     """200 as soon as every model is loaded and warm."""
     _service(request)
     return Ready(ready=True)
 
 
-@router.post("/repository/index", summary="The served models", responses=protocol_errors("not-ready"))
+@router.post("/repository/index", summary="The served models", responses=errors("not-ready"))
 async def repository_index(request: Request) -> list[IndexEntry]:
     """Every bundle under both of its names: the network, and the whole way from a file."""
     return [
@@ -133,49 +75,49 @@ async def repository_index(request: Request) -> list[IndexEntry]:
     ]
 
 
-@router.get("/models/{name}/ready", summary="Whether a model answers", responses=_UNKNOWN)
+@router.get("/models/{name}/ready", summary="Whether a model answers", responses=UNKNOWN)
 async def model_ready(request: Request, name: str) -> ModelReady:
     """A model that is served is ready."""
     return ModelReady(name=_signature(request, name).name, ready=True)
 
 
-@router.get("/models/{name}/versions/{version}/ready", summary="Whether a version answers", responses=_UNKNOWN)
+@router.get("/models/{name}/versions/{version}/ready", summary="Whether a version answers", responses=UNKNOWN)
 async def version_ready(request: Request, name: str, version: str) -> ModelReady:
     """A version that is served is ready."""
     return ModelReady(name=_signature(request, name, version).name, ready=True)
 
 
-@router.get("/models/{name}/config", summary="A model's configuration", responses=_UNKNOWN)
+@router.get("/models/{name}/config", summary="A model's configuration", responses=UNKNOWN)
 async def model_config(request: Request, name: str) -> ModelConfiguration:
     """In the words of Triton's config.pbtxt."""
     return ModelConfiguration.model_validate(_signature(request, name).config())
 
 
-@router.get("/models/{name}/versions/{version}/config", summary="A version's configuration", responses=_UNKNOWN)
+@router.get("/models/{name}/versions/{version}/config", summary="A version's configuration", responses=UNKNOWN)
 async def version_config(request: Request, name: str, version: str) -> ModelConfiguration:
     """In the words of Triton's config.pbtxt."""
     return ModelConfiguration.model_validate(_signature(request, name, version).config())
 
 
-@router.get("/models/{name}", summary="A model's tensors", responses=_UNKNOWN)
+@router.get("/models/{name}", summary="A model's tensors", responses=UNKNOWN)
 async def model_metadata(request: Request, name: str) -> ModelMetadata:
     """`NAME` takes the prepared image, `NAME:file` an image file."""
     return _metadata(request, name)
 
 
-@router.get("/models/{name}/versions/{version}", summary="A version's tensors", responses=_UNKNOWN)
+@router.get("/models/{name}/versions/{version}", summary="A version's tensors", responses=UNKNOWN)
 async def version_metadata(request: Request, name: str, version: str) -> ModelMetadata:
     """`NAME` takes the prepared image, `NAME:file` an image file."""
     return _metadata(request, name, version)
 
 
-@router.post("/models/{name}/infer", summary="Ask a model", **_INFER)
+@router.post("/models/{name}/infer", summary="Ask a model", response_class=Response, **INFER)
 async def model_infer(request: Request, name: str) -> Response:
     """Tensors in the JSON object, or as bytes behind it; `Content-Encoding` may be gzip or deflate."""
     return await _infer(request, name)
 
 
-@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", **_INFER)
+@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", response_class=Response, **INFER)
 async def version_infer(request: Request, name: str, version: str) -> Response:
     """Tensors in the JSON object, or as bytes behind it; `Content-Encoding` may be gzip or deflate."""
     return await _infer(request, name, version)
