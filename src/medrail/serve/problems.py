@@ -43,6 +43,11 @@ _FORMATS = "PNG, JPEG, TIFF, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MetaImag
 _FORM = "Send multipart/form-data with the image in the field `file`."
 
 PROBLEMS: Mapping[str, Kind] = {
+    "bad-inference-request": Kind(
+        400,
+        "The inference request is not as the protocol or the model wants it",
+        "GET /v2/models/NAME says what the model takes.",
+    ),
     "bad-form": Kind(400, "The request cannot be read as a form", _FORM),
     "missing-file": Kind(400, "No image was sent", _FORM),
     "empty-file": Kind(400, "The file is empty", "Send the file again; the copy at hand may be incomplete."),
@@ -58,20 +63,15 @@ PROBLEMS: Mapping[str, Kind] = {
     "too-large": Kind(413, "The upload is too large", "Send a smaller file, or have the limit raised."),
     "too-many-voxels": Kind(413, "The image is too large", "Send a smaller image, or have the limit raised."),
     "not-a-form": Kind(415, "The request is not a form", _FORM),
+    "unsupported-encoding": Kind(
+        415, "The body's Content-Encoding is not known here", "Send the body as it is, or with gzip or deflate."
+    ),
     "unsupported-format": Kind(415, "The file is of no kind that is read here", f"Send {_FORMATS}."),
     "corrupt-file": Kind(422, "The file is damaged", "Export or copy the file again; it may be incomplete."),
     "unreadable-file": Kind(422, "The file cannot be read", f"Send it as {_FORMATS}."),
     "unfitting-geometry": Kind(422, "Grids or geometry do not fit", "Send images whose geometry is complete."),
     "unsuitable-image": Kind(422, "The image is of another kind than the model was trained on"),
     "preparation-failed": Kind(422, "The image cannot be prepared for the model"),
-    "bad-inference-request": Kind(
-        400,
-        "The inference request is not as the protocol or the model wants it",
-        "GET /v2/models/NAME says what the model takes.",
-    ),
-    "unsupported-encoding": Kind(
-        415, "The body's Content-Encoding is not known here", "Send the body as it is, or with gzip or deflate."
-    ),
     "bad-parameter": Kind(422, "A parameter is wrong", "The parameters are described at /docs."),
     "busy": Kind(429, "The service is busy", "Send the request again after the seconds in Retry-After."),
     "internal": Kind(
