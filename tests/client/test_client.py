@@ -142,6 +142,7 @@ def test_a_segmentation(stub, segmentation) -> None:
     assert answer.volumes_ml == {"brain": 0.192}
     mask = answer.mask.image()
     np.testing.assert_array_equal(mask.voxels, LABELS.voxels)
+    np.testing.assert_array_equal(answer.mask.labels(), LABELS.voxels[0])
     np.testing.assert_allclose(mask.geometry.affine_ras_mm, LABELS.geometry.affine_ras_mm)
     without = json.loads(json.dumps(segmentation))
     without["mask"] |= {"encoding": None, "data": None}
@@ -151,6 +152,30 @@ def test_a_segmentation(stub, segmentation) -> None:
     assert service.requests[0].url.params["mask"] == "none"
     with pytest.raises(ServiceError, match="mask=True"):
         bare.mask.image()
+
+
+def test_run_lengths(stub, segmentation) -> None:
+    flat = LABELS.voxels.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=255))
+    lengths = np.diff([*starts, len(flat)])
+    told = json.loads(json.dumps(segmentation))
+    runs = {"values": flat[starts].tolist(), "lengths": lengths.tolist()}
+    told["mask"] |= {"encoding": None, "data": None, "rle": runs}
+    service = Service({"POST /v1/predict/image": told})
+    answer = stub(service).predict(b"bytes")
+    assert isinstance(answer, Segmentation)
+    np.testing.assert_array_equal(answer.mask.labels(), LABELS.voxels[0])
+    for broken in (
+        {"values": [1], "lengths": [5]},
+        {"values": [1]},
+        {"values": [300], "lengths": [24]},
+        {"values": ["x"]},
+    ):
+        told["mask"]["rle"] = broken
+        mask = stub(service).predict(b"bytes")
+        assert isinstance(mask, Segmentation)
+        with pytest.raises(ServiceError, match="run lengths"):
+            mask.mask.labels()
 
 
 def test_keys_of_tomorrow_are_no_error(stub) -> None:

@@ -139,7 +139,7 @@ def test_two_models(client, needs, blob, head) -> None:
     volumes = client.compare("brain", "brain/1", head)
     assert isinstance(volumes.difference, MaskDifference)
     assert volumes.difference.voxels == 0
-    assert not volumes.difference.map.image().voxels.any()
+    assert not volumes.difference.map.labels().any()
 
 
 def test_evidence_or_why_there_is_none(client, needs, blob) -> None:

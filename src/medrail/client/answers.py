@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -102,22 +103,44 @@ class MaskClass:
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask on the grid of the file that was sent, (D, H, W)."""
+    """A mask on the grid of the file that was sent, (D, H, W).
+
+    It came as a file (``encoding``, ``data``), as run lengths (``rle``), as both, or not at all: only its volumes did.
+    """
 
     shape: tuple[int, ...]
     classes: tuple[MaskClass, ...]
     spacing_mm: tuple[float, ...] | None = None
     encoding: str | None = field(default=None, repr=False)
     data: str | None = field(default=None, repr=False)
+    rle: Mapping[str, Any] | None = field(default=None, repr=False)
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
-    def image(self) -> Image:
-        """The mask with its geometry, voxels uint8 (1, D, H, W).
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """The class of each voxel, (D, H, W).
 
         Raises
         ------
         ServiceError
-            If the answer came without the mask's file.
+            If the answer came without the mask, or with a broken one.
+        """
+        if self.rle is None:
+            return np.asarray(self.image().voxels[0], dtype=np.uint8)
+        try:
+            values, lengths = np.asarray(self.rle["values"], np.uint8), np.asarray(self.rle["lengths"], np.int64)
+            if lengths.sum() != prod(self.shape):  # before anything is made of them
+                raise ValueError
+            return np.repeat(values, lengths).reshape(self.shape)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise _not_understood("run lengths that are none") from None
+
+    def image(self) -> Image:
+        """The mask with its geometry, voxels uint8 (1, D, H, W); only the mask's file knows it.
+
+        Raises
+        ------
+        ServiceError
+            If the answer came without that file.
         """
         suffix = _SUFFIXES.get(self.encoding or "")
         if self.data is None or suffix is None:
