@@ -16,6 +16,8 @@ from medrail.serve.upload import Received, check_declared, stream, too_large
 # Clients send "deflate" in zlib's envelope (RFC 9110, 8.4.1.2); zlib tells gzip's and its own apart by itself.
 _COMPRESSED = ("gzip", "x-gzip", "deflate")
 _EITHER = zlib.MAX_WBITS | 32
+_MOST_INFLATED = 1032
+"""Bytes that one byte of deflate can become (zlib's technical details): what waits counts as what may come of it."""
 
 
 async def receive_body(request: Request, path: Path, settings: Settings) -> Received:
@@ -64,7 +66,7 @@ class _Body:
 
     def feed(self, chunk: bytes) -> None:
         self._waiting.append(chunk)
-        self.waiting_bytes += len(chunk)
+        self.waiting_bytes += len(chunk) * (_MOST_INFLATED if self._inflate else 1)
 
     def finish(self) -> None:
         """Whether it is whole is known after the last write: see ``received``."""
