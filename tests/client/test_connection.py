@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -215,5 +217,11 @@ def test_a_date_in_retry_after() -> None:
         assert low <= _retry_after_s(httpx.Response(503, headers={"retry-after": header})) <= high
 
 
-def test_the_class_is_the_packages() -> None:
+def test_the_class_is_the_packages_and_costs_nothing_until_it_is_used() -> None:
     assert medrail.Client is Client
+    code = (
+        "import sys, medrail; before = set(sys.modules); medrail.Client; "
+        "assert 'httpx' not in before and 'httpx' in sys.modules; "
+        "assert not {'torch', 'onnxruntime', 'fastapi'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

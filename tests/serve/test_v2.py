@@ -241,9 +241,11 @@ def test_a_file_is_answered_as_by_the_predictor(client, http, classifier, blob, 
     assert http.post("/v2/models/chest:file/infer", json={"inputs": [entry]}).json() == raw
 
 
-def test_calibration_and_findings(client, calibrated_classifier, blob_png) -> None:
+def test_calibration_and_findings(client, calibrated_classifier, blob, blob_png) -> None:
     bright = client.infer("bright:file", [file_input(blob_png)])
-    assert bright.as_numpy("ood_score").shape == (1,)
+    expected = load_bundle(calibrated_classifier, threads=1)(Image(blob[np.newaxis, np.newaxis], unit="uint8"))
+    assert bright.as_numpy("ood_score").tolist() == [expected.ood_score]
+    assert bright.as_numpy("unlike_training").tolist() == [expected.unlike_training]
     assert bright.as_numpy("unlike_training").dtype == bool
     findings = client.infer("findings:file", [file_input(blob_png)])
     found = [name.decode() for name in findings.as_numpy("findings")]
@@ -312,6 +314,10 @@ WRONG = {
     "shared memory": body_of(GOOD | {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 4}}),
     "too few values": body_of(GOOD | {"data": [0.0] * 3071}),
     "ragged": body_of(GOOD | {"data": [[0.0] * 3072, []]}),
+    "nested otherwise": body_of(GOOD | {"data": [[[0.0] * 1536, [0.0] * 1536]]}),
+    "nested unevenly": body_of(
+        GOOD | {"data": [[[[0.0] * 33, [0.0] * 31, *[[0.0] * 32] * 30], *[[[0.0] * 32] * 32] * 2]]}
+    ),
     "texts": body_of(GOOD | {"data": ["0"] * 3072}),
     "nulls": body_of(GOOD | {"data": [None] * 3072}),
     "truths": body_of(GOOD | {"data": [True] * 3072}),

@@ -196,7 +196,7 @@ def _outputs(prediction: Prediction, folder: Path, names: set[str]) -> dict[str,
         found = [
             _texts(FINDINGS, prediction.findings or ()),
             _texts(CLASS_NAME, (prediction.class_name or "",)),
-            _one(CONFIDENCE, prediction.confidence),
+            Output(CONFIDENCE, "FP32", (1,), np.array([prediction.confidence or 0.0], np.float32)),
             Output(PROBABILITIES, "FP32", probabilities.shape, probabilities),
             Output(ABSTAIN, "BOOL", (1,), np.array([prediction.abstain])),
         ]
@@ -208,7 +208,7 @@ def _outputs(prediction: Prediction, folder: Path, names: set[str]) -> dict[str,
             write_nifti(prediction.mask, path)
             found.append(Output(MASK_FILE, "BYTES", (1,), [path.read_bytes()]))
     found += [
-        _one(OOD_SCORE, prediction.ood_score),
+        Output(OOD_SCORE, "FP64", (1,), np.array([prediction.ood_score or 0.0])),
         Output(UNLIKE_TRAINING, "BOOL", (1,), np.array([bool(prediction.unlike_training)])),
     ]
     return {output.name: output for output in found}
@@ -216,10 +216,6 @@ def _outputs(prediction: Prediction, folder: Path, names: set[str]) -> dict[str,
 
 def _texts(name: str, values: tuple[str, ...]) -> Output:
     return Output(name, "BYTES", (len(values),), [value.encode() for value in values])
-
-
-def _one(name: str, value: float | None) -> Output:
-    return Output(name, "FP32", (1,), np.array([0.0 if value is None else value], np.float32))
 
 
 def _as_classes(output: Output, wanted: Wanted, signature: Signature) -> Output:

@@ -20,7 +20,7 @@ FILE_SUFFIX = ":file"
 IMAGE, FILE, ROI = "image", "file", "roi"
 CLASS_NAME, CONFIDENCE, PROBABILITIES, ABSTAIN = "class_name", "confidence", "probabilities", "abstain"
 FINDINGS, OOD_SCORE, UNLIKE_TRAINING, MASK, MASK_FILE = "findings", "ood_score", "unlike_training", "mask", "mask_file"
-Datatype = Literal["FP32", "FP16", "UINT8", "BOOL", "BYTES"]
+Datatype = Literal["FP64", "FP32", "FP16", "UINT8", "BOOL", "BYTES"]
 ANY = -1
 
 
@@ -137,7 +137,7 @@ def _file_inputs(model: ServedModel) -> tuple[TensorKind, ...]:
 
 def _file_outputs(model: ServedModel) -> tuple[TensorKind, ...]:
     spec, calibration = model.predictor.spec, model.predictor.calibration
-    unlike = (TensorKind(OOD_SCORE, "FP32", (1,)), TensorKind(UNLIKE_TRAINING, "BOOL", (1,)))
+    unlike = (TensorKind(OOD_SCORE, "FP64", (1,)), TensorKind(UNLIKE_TRAINING, "BOOL", (1,)))
     known = unlike if calibration and calibration.ood else ()
     if spec.task == "segmentation":
         return (TensorKind(MASK, "UINT8", (1, ANY, ANY, ANY)), TensorKind(MASK_FILE, "BYTES", (1,)), *known)

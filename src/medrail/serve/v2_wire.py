@@ -26,7 +26,7 @@ from medrail.serve.settings import Settings
 from medrail.serve.v2_signature import ANY, Datatype, TensorKind
 
 Tensor: TypeAlias = "npt.NDArray[np.float32] | bytes"
-_DTYPES: Mapping[str, str] = {"FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "BOOL": "?"}
+_DTYPES: Mapping[str, str] = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "BOOL": "?"}
 _LENGTH = struct.Struct("<I")
 _DIGITS_A_VALUE = 22  # the longest float32 that Python writes, with its comma
 
@@ -132,7 +132,7 @@ def reply(identity: str, model: tuple[str, str], outputs: Sequence[tuple[Wanted,
     Raises
     ------
     Refusal
-        If the answer would be larger than a request may be.
+        If the answer would be larger than a request may be, or holds what JSON cannot.
     """
     described, behind = [], []
     for wanted, output in outputs:
@@ -147,7 +147,10 @@ def reply(identity: str, model: tuple[str, str], outputs: Sequence[tuple[Wanted,
     head: dict[str, Any] = {"model_name": model[0], "model_version": model[1], "outputs": described}
     if identity:
         head["id"] = identity
-    content = json.dumps(head, allow_nan=False).encode()
+    try:
+        content = json.dumps(head, allow_nan=False).encode()
+    except ValueError:
+        raise Refusal("unsuitable-image", "The answer has values that are not finite.") from None
     return Reply(b"".join([content, *behind]), len(content) if behind else None)
 
 
@@ -277,17 +280,12 @@ def _element(data: memoryview, kind: TensorKind) -> bytes:
 
 def _flat(data: Any, shape: tuple[int, ...], kind: TensorKind) -> list[Any]:
     """JSON data may be nested as the shape says, or flat."""
-    level = data
-    for size in shape[:-1]:
-        if not isinstance(level, list) or not level or not isinstance(level[0], list):
-            break
-        if len(level) != size and level is data:
-            raise _bad(f"The data of `{kind.name}` is not nested as its shape says.")
-        if not all(isinstance(inner, list) for inner in level):
-            raise _bad(f"The data of `{kind.name}` is not nested as its shape says.")
+    nested = isinstance(data, list) and bool(data) and isinstance(data[0], list)
+    level = [data]
+    for size in shape if nested else (prod(shape),):
+        if not all(isinstance(each, list) and len(each) == size for each in level):
+            raise _bad(f"The data of `{kind.name}` is neither a list of {prod(shape)} values nor nested as its shape.")
         level = list(chain.from_iterable(level))
-    if not isinstance(level, list) or len(level) != prod(shape):
-        raise _bad(f"The data of `{kind.name}` is not a list of {prod(shape)} values.")
     return level
 
 
