@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,12 @@ def running(app: FastAPI) -> Iterator[str]:
         server.should_exit = True
         thread.join(30)
         listener.close()
+
+
+@pytest.fixture(scope="session")
+def run_app() -> Callable[[FastAPI], AbstractContextManager[str]]:
+    """``with run_app(app) as url``: for a service that all tests of a module share."""
+    return running
 
 
 @dataclass

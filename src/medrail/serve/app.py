@@ -22,6 +22,7 @@ from medrail.serve.routes import router
 from medrail.serve.security import Envelope
 from medrail.serve.service import Service
 from medrail.serve.settings import Settings
+from medrail.serve.v2 import add_protocol
 
 
 def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings | None = None) -> FastAPI:
@@ -76,6 +77,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     app.include_router(router)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
+    add_protocol(app)
     return app
 
 

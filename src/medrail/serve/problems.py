@@ -43,6 +43,11 @@ _FORMATS = "PNG, JPEG, TIFF, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MetaImag
 _FORM = "Send multipart/form-data with the image in the field `file`."
 
 PROBLEMS: Mapping[str, Kind] = {
+    "bad-inference-request": Kind(
+        400,
+        "The inference request is not as the protocol or the model wants it",
+        "GET /v2/models/NAME says what the model takes.",
+    ),
     "bad-form": Kind(400, "The request cannot be read as a form", _FORM),
     "missing-file": Kind(400, "No image was sent", _FORM),
     "empty-file": Kind(400, "The file is empty", "Send the file again; the copy at hand may be incomplete."),
@@ -65,6 +70,9 @@ PROBLEMS: Mapping[str, Kind] = {
     "archive-too-large": Kind(413, "The archive is too large", "Send one series an archive, or have the limit raised."),
     "too-many-files": Kind(413, "There are too many files", "Send them in several requests."),
     "not-a-form": Kind(415, "The request is not a form", _FORM),
+    "unsupported-encoding": Kind(
+        415, "The body's Content-Encoding is not known here", "Send the body as it is, or with gzip or deflate."
+    ),
     "unsupported-format": Kind(415, "The file is of no kind that is read here", f"Send {_FORMATS}."),
     "corrupt-file": Kind(422, "The file is damaged", "Export or copy the file again; it may be incomplete."),
     "unsafe-archive": Kind(

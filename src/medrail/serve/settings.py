@@ -29,6 +29,7 @@ class Settings(BaseModel):
     engine: EngineName = Field("auto", description="what runs the networks; as `serve.engine`")
     workers: Count = Field(0, description="requests decoded and answered at a time; 0: one a core")
     queue: Count = Field(32, description="requests that may wait beyond those; the next one is told to come back (429)")
+    max_json_mb: Megabytes = Field(32, description="largest JSON part of an inference request (/v2) or its answer, MiB")
     upload_timeout_s: Seconds = Field(300, description="longest time that one upload may take")
     upload_idle_s: Seconds = Field(30, description="longest pause within an upload")
     drain_s: Seconds = Field(30, description="how long requests in work may go on after the service was told to stop")
@@ -66,6 +67,11 @@ class Settings(BaseModel):
     def max_upload_bytes(self) -> int:
         """The largest request body in bytes."""
         return int(self.max_upload_mb * MEBIBYTE)
+
+    @property
+    def max_json_bytes(self) -> int:
+        """The largest JSON part of an inference request or answer in bytes."""
+        return int(self.max_json_mb * MEBIBYTE)
 
     @property
     def max_values(self) -> int:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -81,20 +81,47 @@ def _or_refusal(part: _Part) -> Received | Refusal:
 
 
 async def _received(request: Request, form: _Form, settings: Settings) -> None:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > settings.max_upload_bytes:
-        form.close()
-        raise _too_large(settings)
     try:
+        check_declared(request, settings)
         async with asyncio.timeout(settings.upload_timeout_s):
-            await _stream(request, form, settings)
+            await stream(request, form, settings)
     except TimeoutError:
         raise Refusal("upload-timeout") from None
     finally:
         form.close()
 
 
-async def _stream(request: Request, form: _Form, settings: Settings) -> None:
+def check_declared(request: Request, settings: Settings) -> None:
+    """Refuse what says itself that it is too large, before a byte of it is read."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > settings.max_upload_bytes:
+        raise too_large(settings)
+
+
+class Sink(Protocol):
+    """Where the bytes of a request go: ``feed`` on the event loop, ``write`` on a thread, ``finish`` at the end."""
+
+    waiting_bytes: int
+
+    def feed(self, chunk: bytes) -> None: ...
+
+    def write(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+async def stream(request: Request, sink: Sink, settings: Settings) -> None:
+    """Feed the body to ``sink``, a mebibyte of it in memory at a time.
+
+    Raises
+    ------
+    Refusal
+        If there is more of it than the limit.
+    TimeoutError
+        If the sender pauses for too long.
+    ClientDisconnect
+        If the sender went away.
+    """
     chunks = aiter(request.stream())
     size = 0
     while True:
@@ -104,12 +131,12 @@ async def _stream(request: Request, form: _Form, settings: Settings) -> None:
             break
         size += len(chunk)
         if size > settings.max_upload_bytes:
-            raise _too_large(settings)
-        form.feed(chunk)
-        if form.waiting_bytes >= _WRITE_AT_BYTES:
-            await asyncio.to_thread(form.write)
-    form.finish()
-    await asyncio.to_thread(form.write)
+            raise too_large(settings)
+        sink.feed(chunk)
+        if sink.waiting_bytes >= _WRITE_AT_BYTES:
+            await asyncio.to_thread(sink.write)
+    sink.finish()
+    await asyncio.to_thread(sink.write)
 
 
 def _boundary(request: Request) -> bytes:
@@ -121,7 +148,8 @@ def _boundary(request: Request) -> bytes:
     return options[b"boundary"]
 
 
-def _too_large(settings: Settings) -> Refusal:
+def too_large(settings: Settings) -> Refusal:
+    """What to say to more than the limit."""
     return Refusal("too-large", f"At most {settings.max_upload_mb:g} MiB are accepted.")
 
 
