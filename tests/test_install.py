@@ -72,7 +72,7 @@ def scan_and_bundle(tmp_path):
 
 def test_predict_needs_no_more_than_the_serve_extra(scan_and_bundle, tmp_path):
     scan, bundle = scan_and_bundle
-    assert {"torch", "scipy", "pytest", "httpx"} <= hidden_modules("serve")
+    assert {"torch", "scipy", "pytest"} <= hidden_modules("serve")
     done = run_with_only("serve", ["predict", str(bundle), str(scan), "-o", str(tmp_path / "out")], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 predicted" in done.stdout

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medrail.bundle import load_bundle
+    from medrail.client import Client
     from medrail.errors import MedrailError
     from medrail.prepare import Pipeline
     from medrail.read import read
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Case",
+    "Client",
     "Geometry",
     "Image",
     "MedrailError",
@@ -51,6 +53,7 @@ __all__ = [
 
 _HOME = {
     "Case": ("medrail.types", "Case"),
+    "Client": ("medrail.client", "Client"),
     "Geometry": ("medrail.types", "Geometry"),
     "Image": ("medrail.types", "Image"),
     "MedrailError": ("medrail.errors", "MedrailError"),

@@ -18,7 +18,10 @@
     │   └── OtherRunError            the run of that name was made from something else
     ├── ExportError              the exported network does not answer as the trained one
     ├── BundleError              a bundle is missing, tampered with, truncated or from another version
-    └── ServeError               the service cannot start
+    ├── ServeError               the service cannot start
+    └── ServiceError             a service that was asked refuses, or answers with an error
+        ├── ServiceBusy              it has no time now, and had none until the end of our patience
+        └── ServiceUnreachable       it does not answer
 
 The library raises these; only the command line turns them into exit codes.
 """
@@ -170,3 +173,41 @@ class BundleError(MedrailError):
 
 class ServeError(MedrailError):
     """The service cannot start."""
+
+
+class ServiceError(MedrailError):
+    """A service that was asked refuses, or answers with an error.
+
+    Parameters
+    ----------
+    kind:
+        What the service calls it: "unsuitable-image", "too-large"; "" where it has no name for it.
+    status:
+        Of HTTP; 0 where there was no answer.
+    request_id:
+        What to quote to whoever runs the service.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        needed: str = "",
+        where: str = "",
+        remedy: str = "",
+        kind: str = "",
+        status: int = 0,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(found, needed=needed, where=where, remedy=remedy)
+        self.kind = kind
+        self.status = status
+        self.request_id = request_id
+
+
+class ServiceBusy(ServiceError):
+    """The service has no time now, and had none until the end of our patience."""
+
+
+class ServiceUnreachable(ServiceError):
+    """The service does not answer."""

@@ -22,6 +22,7 @@ from medrail.serve.routes import router
 from medrail.serve.security import Envelope
 from medrail.serve.service import Service
 from medrail.serve.settings import Settings
+from medrail.serve.v2 import add_protocol
 
 
 def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings | None = None) -> FastAPI:
@@ -76,6 +77,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     app.include_router(router)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
+    add_protocol(app)
     return app
 
 
@@ -96,4 +98,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         refusal = refusal_of_status(error.status_code if isinstance(error, HTTPException) else 500)
     request.state.record["problem"] = refusal.kind
-    return respond(refusal, request.state.request_id)
+    response = respond(refusal, request.state.request_id)
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})  # of a 405, Allow
+    return response

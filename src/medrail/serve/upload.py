@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -47,24 +47,81 @@ async def receive(
     ClientDisconnect
         If the sender went away.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > settings.max_upload_bytes:
-        raise _too_large(settings)
     form = _Form(_boundary(request), folder, (*required, *optional))
-    try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            await _stream(request, form, settings)
-    except TimeoutError:
-        raise Refusal("upload-timeout") from None
-    finally:
-        form.close()
+    await _received(request, form, settings)
     missing = [name for name in required if name not in form.files]
     if missing:
         raise Refusal("missing-file", f"The form has no field `{missing[0]}`.")
     return {name: part.received() for name, part in form.files.items()}
 
 
-async def _stream(request: Request, form: _Form, settings: Settings) -> None:
+async def receive_several(request: Request, folder: Path, settings: Settings) -> list[Received | Refusal]:
+    """Stream a form whose every part is a field ``file``.
+
+    Returns
+    -------
+    In the order of the form, each file, whose path is ``folder/NUMBER/file``, or why it counts as none ("empty-file").
+
+    Raises
+    ------
+    As ``receive``, and Refusal ("too-many-files").
+    """
+    form = _Form(_boundary(request), folder, ("file",), settings.max_batch_files)
+    await _received(request, form, settings)
+    if not form.files:
+        raise Refusal("missing-file", "The form has no field `file`.")
+    return [_or_refusal(part) for part in form.files.values()]
+
+
+def _or_refusal(part: _Part) -> Received | Refusal:
+    try:
+        return part.received()
+    except Refusal as refusal:
+        return refusal
+
+
+async def _received(request: Request, form: _Form, settings: Settings) -> None:
+    try:
+        check_declared(request, settings)
+        async with asyncio.timeout(settings.upload_timeout_s):
+            await stream(request, form, settings)
+    except TimeoutError:
+        raise Refusal("upload-timeout") from None
+    finally:
+        form.close()
+
+
+def check_declared(request: Request, settings: Settings) -> None:
+    """Refuse what says itself that it is too large, before a byte of it is read."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > settings.max_upload_bytes:
+        raise too_large(settings)
+
+
+class Sink(Protocol):
+    """Where the bytes of a request go: ``feed`` on the event loop, ``write`` on a thread, ``finish`` at the end."""
+
+    waiting_bytes: int
+
+    def feed(self, chunk: bytes) -> None: ...
+
+    def write(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+async def stream(request: Request, sink: Sink, settings: Settings) -> None:
+    """Feed the body to ``sink``, a mebibyte of it in memory at a time.
+
+    Raises
+    ------
+    Refusal
+        If there is more of it than the limit.
+    TimeoutError
+        If the sender pauses for too long.
+    ClientDisconnect
+        If the sender went away.
+    """
     chunks = aiter(request.stream())
     size = 0
     while True:
@@ -74,12 +131,12 @@ async def _stream(request: Request, form: _Form, settings: Settings) -> None:
             break
         size += len(chunk)
         if size > settings.max_upload_bytes:
-            raise _too_large(settings)
-        form.feed(chunk)
-        if form.waiting_bytes >= _WRITE_AT_BYTES:
-            await asyncio.to_thread(form.write)
-    form.finish()
-    await asyncio.to_thread(form.write)
+            raise too_large(settings)
+        sink.feed(chunk)
+        if sink.waiting_bytes >= _WRITE_AT_BYTES:
+            await asyncio.to_thread(sink.write)
+    sink.finish()
+    await asyncio.to_thread(sink.write)
 
 
 def _boundary(request: Request) -> bytes:
@@ -91,7 +148,8 @@ def _boundary(request: Request) -> bytes:
     return options[b"boundary"]
 
 
-def _too_large(settings: Settings) -> Refusal:
+def too_large(settings: Settings) -> Refusal:
+    """What to say to more than the limit."""
     return Refusal("too-large", f"At most {settings.max_upload_mb:g} MiB are accepted.")
 
 
@@ -119,9 +177,13 @@ class _Part:
 
 
 class _Form:
-    """The parser's callbacks: which part a byte belongs to. Writing is separate, so that it can leave the loop."""
+    """The parser's callbacks: which part a byte belongs to. Writing is separate, so that it can leave the loop.
 
-    def __init__(self, boundary: bytes, folder: Path, fields: Sequence[str]) -> None:
+    ``several``: how often a field may come; its files are then numbered. 0: once, and the field is its key.
+    """
+
+    def __init__(self, boundary: bytes, folder: Path, fields: Sequence[str], several: int = 0) -> None:
+        self._several = several
         self.files: dict[str, _Part] = {}
         self.waiting_bytes = 0
         self._folder = folder
@@ -185,10 +247,20 @@ class _Form:
         name = options.get(b"name", b"").decode("ascii", "replace")
         if name not in self._fields:
             raise Refusal("unknown-field", f"Known fields: {', '.join(self._fields)}.")
+        if self._several:
+            self._current = self._numbered(name)
+            return
         if name in self.files:
             raise Refusal("bad-form", f"The field `{name}` comes twice.", "Send one image a request.")
-        self.files[name] = _Part(self._folder / name)
-        self._current = self.files[name]
+        self.files[name] = self._current = _Part(self._folder / name)
+
+    def _numbered(self, name: str) -> _Part:
+        if len(self.files) >= self._several:
+            raise Refusal("too-many-files", f"At most {self._several} files are accepted.")
+        number = f"{len(self.files):04d}"
+        (self._folder / number).mkdir()
+        self.files[number] = _Part(self._folder / number / name)
+        return self.files[number]
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         self._waiting.append((self._current, data[start:end]))
