@@ -182,11 +182,12 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
 
 def serve(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.config import ServeConfig, load, serve_settings
+    from medrail.serve.watch import is_models_folder
     from medrail.workspace import find_bundle
 
-    bundle = find_bundle(arguments.model)
     project = Path(arguments.model)
     is_project = (project / "medrail.yaml").is_file()
+    bundle = project if not is_project and is_models_folder(project) else find_bundle(project)
     configured = serve_settings(load(project).serve if is_project else ServeConfig(), arguments.set)
     settable = ("host", "port", "threads", "engine", "max_upload_mb")
     given = {name: getattr(arguments, name) for name in settable}
@@ -216,9 +217,7 @@ def _serve(
             webbrowser.open(url)  # without a browser it answers False, and the address stands above
 
     settings = Settings(
-        threads=options.threads,
-        engine=options.engine,
-        max_upload_mb=options.max_upload_mb,
+        **{name: value for name, value in options if name in Settings.model_fields},
         log_dir=log_dir,
         log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON
     )

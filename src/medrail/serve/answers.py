@@ -20,6 +20,7 @@ from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import ClassificationAnswer, MaskAnswer, MaskClass, SegmentationAnswer, Timings
 from medrail.serve.screen import screen
+from medrail.serve.shadow import Shadows
 from medrail.serve.upload import Received
 from medrail.serve.workers import Gate
 from medrail.types import Image, Prediction
@@ -41,6 +42,7 @@ class Question:
     upload_ms: float
     received_at_s: float
     max_values: int
+    shadows: tuple[ServedModel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Answer:
     timings: Timings
 
 
-def answer(question: Question, gate: Gate) -> Answer:
-    """Decode, predict, encode.
+def answer(question: Question, gate: Gate, shadows: Shadows | None = None) -> Answer:
+    """Decode, predict, encode; what the question's shadows say is only logged, later.
 
     Raises
     ------
@@ -70,6 +72,8 @@ def answer(question: Question, gate: Gate) -> Answer:
         raise refusal_of(error, question.folder) from None
     except MemoryError:
         raise Refusal("too-many-voxels", "The image does not fit into the service's memory.") from None
+    if shadows:
+        shadows.after(question.shadows, question.model, image, roi, prediction, question.request_id)
     predicted = time.perf_counter()
     waited_ms = gate.take_waited_ms()
     mask_file = _mask_file(question, prediction)

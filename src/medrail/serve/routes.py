@@ -15,8 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from medrail.serve.answers import Answer, Form, Question, answer
 from medrail.serve.openapi import FORM_BODY, PREDICTION_RESPONSES, problems
 from medrail.serve.problems import Refusal
-from medrail.serve.registry import ServedModel
-from medrail.serve.schemas import Health, ModelCard, ModelList
+from medrail.serve.registry import Registry, ServedModel
+from medrail.serve.schemas import Health, ModelCard, ModelList, RefusedBundle
 from medrail.serve.screen import SCREENS
 from medrail.serve.service import Service
 from medrail.serve.upload import receive
@@ -52,7 +52,8 @@ async def predict_image(
     that file itself.
     """
     service = _service(request)
-    served = service.registry.find(model)
+    chosen = service.registry.choose(model)
+    served = chosen.model
     media_type = negotiate(request.headers.get("accept", ""), served.predictor.spec.task)
     record = request.state.record
     record.update(model=served.name, version=served.version, bundle_id=served.predictor.bundle_id)
@@ -74,11 +75,14 @@ async def predict_image(
                 upload_ms=(received - begin) * 1e3,
                 received_at_s=received,
                 max_values=service.settings.max_values,
+                shadows=chosen.shadows,
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        answered = await service.work(request, folder, partial(answer, question, service.registry.gate))
+        answered = await service.work(
+            request, folder, partial(answer, question, service.registry.gate, service.shadows)
+        )
     record.update(timings_ms=answered.timings.model_dump())
     return _respond(answered, question.form)
 
@@ -128,9 +132,15 @@ async def list_models(request: Request) -> ModelList:
     service = _service(request)
     return ModelList(
         models=[_card(model, default=model is service.registry.default) for model in service.registry.models],
+        refused=refused_bundles(service.registry),
         formats=sorted(SCREENS),
         max_upload_bytes=service.settings.max_upload_bytes,
     )
+
+
+def refused_bundles(registry: Registry) -> list[RefusedBundle]:
+    """What lies in the models folder and is not served."""
+    return [RefusedBundle(name=one.name, version=one.version, reason=one.reason) for one in registry.refused]
 
 
 def _card(model: ServedModel, *, default: bool) -> ModelCard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,10 @@ from medrail.serve.answers import Answer
 from medrail.serve.log import ServiceLog
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
-from medrail.serve.workers import Workers
+from medrail.serve.shadow import Shadows
+from medrail.serve.workers import Ticket, Workers
+
+_WARNINGS = frozenset({"refused", "state", "watch-failed", "models-folder"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Service:
     workers: Workers
     log: ServiceLog
     uploads: Path
+    shadows: Shadows | None = None
 
     @staticmethod
     def open(settings: Settings, registry: Registry, log: ServiceLog) -> Service:
@@ -42,11 +47,38 @@ class Service:
                 where=str(settings.temp_dir or tempfile.gettempdir()),
                 remedy="Choose a folder that the service may write to.",
             ) from None
-        return Service(settings, registry, Workers(settings), log, uploads)
+        workers = Workers(settings, registry.gate, lambda: registry.largest_batch)
+        return Service(settings, registry, workers, log, uploads, Shadows(registry.gate, log))
+
+    def begin(self) -> None:
+        """Tell what is served, and keep it as the models folder and serving.json are."""
+        for model in self.registry.models:
+            self.log.event(
+                "model",
+                model=model.name,
+                version=model.version,
+                bundle_id=model.predictor.bundle_id,
+                engine=str(model.predictor.taken),
+                largest_batch=model.largest_batch,
+            )
+        for refused in self.registry.refused:
+            self._tell("refused", model=refused.name, version=refused.version, reason=refused.reason)
+        self.registry.tell = self._tell
+        self.registry.state.tell = lambda problem: self._tell("state", problem=problem)
+        if self.registry.watcher:
+            self.registry.watcher.start()
+
+    def _tell(self, event: str, **values: Any) -> None:
+        level = logging.WARNING if event in _WARNINGS else logging.INFO
+        self.log.event(event, level=level, **values)
 
     async def close(self) -> None:
         """Finish the work at hand, then remove every upload."""
+        if self.registry.watcher:
+            await asyncio.to_thread(self.registry.watcher.stop)
         await self.workers.close()
+        if self.shadows:
+            await asyncio.to_thread(self.shadows.close)
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     async def work(self, request: Request, folder: Path, task: Callable[[], Answer]) -> Answer:
@@ -57,7 +89,8 @@ class Service:
         ClientDisconnect
             If the client went away before the answer.
         """
-        future = self.workers.submit(task)
+        ticket = Ticket(self.settings.wait_s)
+        future = self.workers.submit(task, ticket)
         answering = asyncio.wrap_future(future)
         leaving = asyncio.ensure_future(_client_leaves(request))
         either: set[asyncio.Future[Any]] = {answering, leaving}
@@ -69,6 +102,8 @@ class Service:
         finally:
             leaving.cancel()
             future.cancel()
+            ticket.cancel()
+            answering.cancel()
             _remove_after(future, folder)
 
 
