@@ -287,12 +287,12 @@ class Registry:
             raise Refusal("version-conflict", f"No version of {name} answered before {active} that is still there.")
         return self._change(name, "rollback", lambda traffic: traffic.rolled_back(there))
 
-    def _change(self, name: str, event: str, change: Callable[[Traffic], Traffic]) -> Traffic:
+    def _change(self, name: str, order: str, change: Callable[[Traffic], Traffic]) -> Traffic:
         with self._lock:
             after = self.state.change(name, change)
             self._traffic = {**self._traffic, name: after}
             values = {key: value for key, value in after.to_dict().items() if key != "before"}
-            self.tell(event, model=name, **values)
+            self.tell("traffic", order=order, model=name, **values)
             self._settle()
             return self.traffic(name)
 

@@ -66,6 +66,8 @@ class State:
             return
         models = {name: traffic.to_dict() for name, traffic in sorted(self._known.items())}
         try:
+            if not self.path.parent.is_dir():  # a models folder that is gone is not made anew
+                raise NotADirectoryError
             write_json(self.path, {"format": _FORMAT, "reloads": self.reloads, "models": models})
             self._stamp = self._stamp_now()
         except OSError:

@@ -1,0 +1,117 @@
+"""Several processes at one address: a crash costs only its own requests, and a signal drains all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from medrail.errors import BundleError
+from medrail.serve import Settings, serve
+
+SERVICE = """
+import sys
+from pathlib import Path
+from medrail.serve import Settings, serve
+temp, log = Path(sys.argv[2]), Path(sys.argv[3])
+settings = Settings(threads=1, processes=2, temp_dir=temp, log_dir=log, log_to_stderr=False, queue=100)
+serve(sys.argv[1], port=0, settings=settings, on_ready=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+
+
+def children(parent: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def running(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "temp").mkdir()
+    command = [sys.executable, "-c", SERVICE, str(classifier), str(folder / "temp"), str(folder / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().strip()
+            assert url.startswith("http://127.0.0.1:"), url + process.stdout.read()
+            yield process, url
+            process.terminate()
+            assert process.stdout.read().splitlines() == ["ended"]
+            assert process.wait(30) == 0
+        finally:
+            if process.poll() is None:
+                process.kill()
+    assert not list((folder / "temp").iterdir())
+    assert {path.name for path in (folder / "log").glob("*.jsonl")} == {"service.jsonl", "service-1.jsonl"}
+
+
+def ask(url: str, content: bytes) -> httpx.Response:
+    """On a connection of its own, so that any of the processes may get it."""
+    return httpx.post(f"{url}v1/predict/image", files={"file": ("x", content)}, timeout=60, trust_env=False)
+
+
+def test_a_killed_process_is_started_again_and_costs_only_its_requests(running, blob_png: bytes) -> None:
+    process, url = running
+    before = children(process.pid)
+    assert len(before) == 2
+    stop = threading.Event()
+    answered: list[int] = []
+    lost: list[float] = []
+
+    def client(_: int) -> None:
+        while not stop.is_set():
+            try:
+                answered.append(ask(url, blob_png).status_code)
+            except httpx.TransportError:
+                lost.append(time.monotonic())
+
+    def until(condition, seconds: float = 40) -> None:
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert condition()
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, number) for number in range(4)]
+        try:
+            until(lambda: len(answered) > 20)
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda: len(children(process.pid)) == 2 and before[0] not in children(process.pid))
+            count = len(answered)
+            until(lambda: len(answered) > count + 20)
+        finally:
+            stop.set()
+        for each in clients:
+            each.result()
+    assert set(answered) == {200}
+    assert len(lost) <= 4  # no more than were in work
+    assert before[1] in children(process.pid)
+
+
+def test_sigterm_drains_all(running, blob_png: bytes) -> None:
+    """Every request that was sent before is answered."""
+    process, url = running
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(ask, url, blob_png) for _ in range(8)]
+        while not any(each.done() for each in answers):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        results = [each.exception() or each.result().status_code for each in answers]
+    assert results.count(200) + sum(isinstance(each, httpx.ConnectError) for each in results) == 8, results
+    process.wait(30)
+
+
+def test_a_bundle_that_cannot_be_loaded_is_told_as_in_one_process(tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        serve(tmp_path / "nothing", port=0, settings=Settings(processes=2, log_to_stderr=False, temp_dir=tmp_path))
+    assert not list(tmp_path.iterdir())
