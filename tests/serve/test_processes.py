@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -75,12 +78,6 @@ def test_a_killed_process_is_started_again_and_costs_only_its_requests(running, 
             except httpx.TransportError:
                 lost.append(time.monotonic())
 
-    def until(condition, seconds: float = 40) -> None:
-        end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.02)
-        assert condition()
-
     with ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(client, number) for number in range(4)]
         try:
@@ -99,16 +96,49 @@ def test_a_killed_process_is_started_again_and_costs_only_its_requests(running, 
 
 
 def test_sigterm_drains_all(running, blob_png: bytes) -> None:
-    """Every request that was sent before is answered."""
+    """Uploads that have begun are received to their end and answered, in every process, and nobody new is let in."""
     process, url = running
-    with ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(ask, url, blob_png) for _ in range(8)]
-        while not any(each.done() for each in answers):
-            time.sleep(0.005)
+    temp = next(Path(argument) for argument in process.args if argument.endswith("/temp"))
+    address = ("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + blob_png + b"\r\n--B--\r\n"
+    head = f"POST /v1/predict/image HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: multipart/form-data; boundary=B\r\nConnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        clients: list[socket.socket] = []
+
+        def both_have_some() -> bool:
+            """One more upload begins, until each process has two."""
+            clients.append(stack.enter_context(socket.create_connection(address, timeout=60)))
+            clients[-1].sendall(head.encode() + body[:90])
+            until(lambda: len(list(temp.glob("*/*/*/*/file"))) == len(clients))
+            begun = Counter(path.parents[2].name for path in temp.glob("*/*/*/*/file"))
+            return len(begun) == 2 and min(begun.values()) > 1
+
+        until(both_have_some)
         process.send_signal(signal.SIGTERM)
-        results = [each.exception() or each.result().status_code for each in answers]
-    assert results.count(200) + sum(isinstance(each, httpx.ConnectError) for each in results) == 8, results
-    process.wait(30)
+        until(lambda: refuses(address))
+        for client in clients:
+            client.sendall(body[90:])
+        answers = [b"".join(iter(lambda client=client: client.recv(65536), b"")) for client in clients]
+    assert [answer.split(b" ", 2)[1] for answer in answers] == [b"200"] * len(clients)
+
+
+def refuses(address: tuple[str, int]) -> bool:
+    """Whether a new connection gets nowhere."""
+    try:
+        with socket.create_connection(address, timeout=0.2) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            return not client.recv(1)
+    except OSError:
+        return True
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for what the service does by itself."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert condition()
 
 
 def test_a_bundle_that_cannot_be_loaded_is_told_as_in_one_process(tmp_path: Path) -> None:

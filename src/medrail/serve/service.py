@@ -7,7 +7,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,8 @@ class Service:
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     async def work(self, request: Request, folder: Path, task: Callable[[], Answer]) -> Answer:
-        """Run ``task`` on a worker; if the client goes away, forget the task, and remove the folder when it may go.
+        """Run ``task`` on a worker; if the client goes away, forget the task, and remove the folder when it may go:
+        a task that already runs goes on to its next inference, and its files must stay until it ends.
 
         Raises
         ------
@@ -91,6 +91,7 @@ class Service:
         """
         ticket = Ticket(self.settings.wait_s)
         future = self.workers.submit(task, ticket)
+        future.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
         answering = asyncio.wrap_future(future)
         leaving = asyncio.ensure_future(_client_leaves(request))
         either: set[asyncio.Future[Any]] = {answering, leaving}
@@ -104,12 +105,6 @@ class Service:
             future.cancel()
             ticket.cancel()
             answering.cancel()
-            _remove_after(future, folder)
-
-
-def _remove_after(future: Future[Answer], folder: Path) -> None:
-    """A task that already runs cannot be stopped, and its files must stay until it ends."""
-    future.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
 
 
 async def _client_leaves(request: Request) -> None:

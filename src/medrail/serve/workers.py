@@ -41,6 +41,7 @@ class Workers:
         self._settings = settings
         self._gate = gate or Gate(1)
         self._largest_batch = largest_batch
+        self._cores = share_of(settings)
         self._size = 0
         self._pools: list[ThreadPoolExecutor] = []
         self._fit()
@@ -96,7 +97,7 @@ class Workers:
 
     def _fit(self) -> None:
         """Have as many threads as are useful; a pool that was too small ends with what it was given."""
-        size = self._settings.workers or share_of(self._settings) + self._largest_batch() - 1
+        size = self._settings.workers or self._cores + self._largest_batch() - 1
         if size <= self._size:
             return
         for pool in self._pools:
