@@ -20,7 +20,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import closed_loop as load
 import record
 
@@ -89,14 +90,14 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     asked = parser.parse_args()
     curve: list[tuple[float, int, float]] = []
-    with tempfile.TemporaryDirectory() as logs:
-        with load.service(asked.bundle, [f"serve.processes={asked.processes}"], Path(logs)) as (port, pid):
-            begin = time.monotonic()
-            seen, clients = load.closed_loop(port, USERS, asked.requests, Mixed(port))
-            while clients.is_alive():
-                curve.append((round(time.monotonic() - begin, 2), seen.total, round(resident_mb(pid), 2)))
-                time.sleep(0.5)
+    sets = [f"serve.processes={asked.processes}"]
+    with tempfile.TemporaryDirectory() as logs, load.service(asked.bundle, sets, Path(logs)) as (port, pid):
+        begin = time.monotonic()
+        seen, clients = load.closed_loop(port, USERS, asked.requests, Mixed(port))
+        while clients.is_alive():
             curve.append((round(time.monotonic() - begin, 2), seen.total, round(resident_mb(pid), 2)))
+            time.sleep(0.5)
+        curve.append((round(time.monotonic() - begin, 2), seen.total, round(resident_mb(pid), 2)))
     warm = [memory for _, count, memory in curve if count >= WARM * asked.requests]
     fifth = max(1, len(warm) // 5)
     growth = statistics.median(warm[-fifth:]) - statistics.median(warm[:fifth])

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -398,9 +398,9 @@ def test_the_same_version_written_anew_takes_over(start, models: Path) -> None:
 
 
 @pytest.fixture
-def several(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def several(tmp_path: Path) -> tuple[Path, Path]:
     made = [write_bundle(tmp_path / "given", "chest", _network(version), SPEC, version) for version in ("1", "2")]
-    yield made[0], made[1]
+    return made[0], made[1]
 
 
 def test_of_bundles_that_are_given_the_first_answers(start, several: tuple[Path, Path], blob_png: bytes) -> None:

@@ -56,6 +56,8 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
             app.state.failure = error  # the server only learns that the start failed, and its caller wants to know why
             raise
         app.state.service = service
+        if telemetry := getattr(app.state, "telemetry", None):
+            service.registry.on_batch = telemetry.observe_batch
         service.begin()
         log.event("start", medrail=__version__)
         try:

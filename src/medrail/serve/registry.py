@@ -99,6 +99,8 @@ class Registry:
         Loads a version that is there and not loaded; None if there is none.
     tell:
         Hears of each change: (event, values).
+    on_batch:
+        Hears of each batch that is computed: (name, version, inputs in it, inputs that still wait).
     watcher:
         Keeps it as the models folder and serving.json are; None: nothing changes by itself.
     """
@@ -110,6 +112,7 @@ class Registry:
     state: State = field(default_factory=lambda: State(None))
     fetch_version: LoadVersion = lambda name, version: None
     tell: Callable[..., None] = lambda event, **values: None
+    on_batch: Callable[[str, str, int, int], None] = lambda name, version, size, waiting: None
     refused: tuple[Refused, ...] = ()
     watcher: Watcher | None = None
 

@@ -52,6 +52,7 @@ def open_registry(bundles: Sequence[Path], settings: Settings) -> Registry:
         registry = Registry(models, gate, settings.default_model or models[0].name, order, state)
         watch = Watch(None, registry, loader, settings)
     registry.watcher = watch
+    loader.told = lambda *batch: registry.on_batch(*batch)
     if not registry.models:
         raise ServeError(
             "no bundle in the models folder can be served: "
