@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrail.bundle import InputKind, NetworkSpec
+from medrail.bundle import InputKind, NetworkSpec, load_bundle
+from medrail.errors import ServeError
+from medrail.serve import Settings
+from medrail.serve.gate import Gate
+from medrail.serve.loading import Loader
+from medrail.serve.registry import Registry
 from medrail.serve.state import STATE_FILE, State
 from medrail.serve.versions import Traffic, version_key
+from medrail.serve.watch import is_models_folder
+from medrail.types import Image
 from small_bundles import classifier_network, write_bundle
 
 SPEC = NetworkSpec(
@@ -409,3 +419,67 @@ def test_of_bundles_that_are_given_the_first_answers(start, several: tuple[Path,
     assert order(service, "pin", version="2").json()["answers"] == "2"
     assert answered_by(service, blob_png) == {"2": 1}
     assert order(service, "rollback").json()["answers"] == "1"
+
+
+def test_a_version_that_left_goes_when_the_last_request_has_let_go_of_it(start, models: Path, blob_png: bytes) -> None:
+    service = start(models, keep_versions=1, **QUICK)
+    held: Any = service.app.state.service.registry.choose("").model
+    gone = weakref.ref(held.predictor)
+    for version in ("2", "3"):
+        add_version(models, version)
+        until(lambda version=version: traffic(service)["answers"] == version)
+    until(lambda: traffic(service)["loaded"] == ["3", "2"])  # 2 is what a rollback goes back to
+    image = Image(np.zeros((1, 1, 20, 20), np.uint8), None, unit="uint8")
+    assert held.predictor(image).bundle_id == held.manifest.bundle_id
+    del held
+    until(lambda: gc.collect() is not None and gone() is None)
+
+
+def test_what_a_models_folder_is(models: Path, tmp_path: Path) -> None:
+    bundle = models / "bundles" / "chest" / "1"
+    assert is_models_folder(models)
+    assert is_models_folder(models / "bundles")
+    assert not is_models_folder(bundle)
+    assert not is_models_folder(bundle.parent)
+    assert not is_models_folder(tmp_path / "nothing")
+    hidden = tmp_path / "hidden" / "chest" / ".1-being-written"
+    shutil.copytree(bundle, hidden)
+    assert not is_models_folder(tmp_path / "hidden")
+
+
+def test_a_models_folder_of_broken_bundles_alone_is_an_error_at_start(models: Path) -> None:
+    _truncated(models / "bundles" / "chest" / "1")
+    with pytest.raises(ServeError, match="bytes"):
+        Registry.load([models], Settings(log_to_stderr=False))
+
+
+def test_the_default_model_can_be_named(models: Path) -> None:
+    add_version(models, "1", name="aorta")
+    quiet = {"log_to_stderr": False, "threads": 1}
+    assert Registry.load([models], Settings(**quiet)).default.name == "aorta"
+    assert Registry.load([models], Settings(default_model="chest", **quiet)).default.name == "chest"
+    with pytest.raises(ServeError, match="no model is called"):
+        Registry.load([models], Settings(default_model="nobody", **quiet))
+
+
+@pytest.mark.parametrize(
+    ("one_s", "all_s", "threads"), [(0.02, 0.01, 1), (0.5, 0.2, 4), (0.5, 0.45, 1)], ids=["quick", "slow", "no gain"]
+)
+def test_threads_are_chosen_by_measurement(models, monkeypatch, one_s: float, all_s: float, threads: int) -> None:
+    loaded: dict[int, int] = {}
+
+    def load(folder: Path, count: int, engine: str) -> Any:
+        predictor = load_bundle(folder, 1, engine)
+        loaded[id(predictor.backend)] = count
+        kept.append(predictor)
+        return predictor
+
+    kept: list[Any] = []
+    monkeypatch.setattr("medrail.serve.gate.processors", lambda: 4)
+    monkeypatch.setattr("medrail.serve.loading.load_bundle", load)
+    monkeypatch.setattr(
+        "medrail.serve.loading._seconds", lambda backend, _: one_s if loaded[id(backend)] == 1 else all_s
+    )
+    settings = Settings()
+    loader = Loader(settings, Gate.of(settings))
+    assert loader._quickest(models / "bundles" / "chest" / "1")[1] == threads

@@ -37,7 +37,7 @@ def test_a_place_is_given_back_after_a_failure() -> None:
 
 @pytest.mark.parametrize(("cores", "threads", "width"), [(8, 0, 1), (8, 1, 8), (8, 2, 4), (2, 4, 1), (1, 1, 1)])
 def test_the_gate_is_as_wide_as_the_cores_allow(monkeypatch, cores: int, threads: int, width: int) -> None:
-    monkeypatch.setattr("medrail.serve.gate.usable_cores", lambda: cores)
+    monkeypatch.setattr("medrail.serve.gate.processors", lambda: cores)
     gate = Gate.of(Settings(threads=threads))
     at_once, most, lock = 0, 0, threading.Lock()
 

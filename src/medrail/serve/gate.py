@@ -6,7 +6,6 @@ longer than the service lets anyone wait, is turned away there and computes noth
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -15,14 +14,9 @@ from contextlib import contextmanager
 
 from medrail.bundle import Backend, Engine
 from medrail.bundle.backend import Batch, fetch, outputs_of
+from medrail.machine import processors
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Forgotten(Exception):
@@ -156,4 +150,4 @@ class Gate:
 
 def share_of(settings: Settings) -> int:
     """The cores that are for one of the service's processes."""
-    return max(1, usable_cores() // max(1, settings.processes))
+    return max(1, processors() // max(1, settings.processes))

@@ -12,6 +12,7 @@ import numpy as np
 from medrail.bundle import FileEntry, Manifest, Predictor, load_bundle
 from medrail.bundle.backend import Backend, Batch
 from medrail.errors import BundleError, InputError, MedrailError, ServeError
+from medrail.machine import give_back_memory
 from medrail.serve.batching import Batcher, largest_batch
 from medrail.serve.gate import Gate, share_of
 from medrail.serve.registry import ServedModel
@@ -63,6 +64,7 @@ class Loader:
             most = settings.queue + share_of(settings) + settings.workers + largest
             return Batcher(self.gate, backend, largest, most, threads, told).engine()
 
+        give_back_memory()  # what the engine took while it read the network
         return ServedModel(manifest, card, predictor.behind(behind), largest)
 
     def _quickest(self, folder: Path) -> tuple[Predictor, int]:

@@ -120,7 +120,7 @@ def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-_OF_THE_ADDRESS = {"not-found", "method-not-allowed"}
+_OF_THE_ADDRESS = {"not-found", "method-not-allowed", "version-conflict"}
 PREDICTION_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ClassificationAnswer | SegmentationAnswer,
