@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,10 @@ from medrail.serve.jobs import Jobs
 from medrail.serve.log import ServiceLog
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
-from medrail.serve.workers import Workers
+from medrail.serve.shadow import Shadows
+from medrail.serve.workers import Ticket, Workers
+
+_WARNINGS = frozenset({"refused", "state", "watch-failed", "models-folder"})
 
 Answer = TypeVar("Answer")
 
@@ -33,6 +36,7 @@ class Service:
     log: ServiceLog
     uploads: Path
     jobs: Jobs
+    shadows: Shadows | None = None
 
     @staticmethod
     def open(settings: Settings, registry: Registry, log: ServiceLog) -> Service:
@@ -45,24 +49,54 @@ class Service:
                 where=str(settings.temp_dir or tempfile.gettempdir()),
                 remedy="Choose a folder that the service may write to.",
             ) from None
+        workers = Workers(settings, registry.gate, lambda: registry.largest_batch)
         jobs = Jobs(settings, settings.jobs_dir or uploads / "jobs", log)
-        return Service(settings, registry, Workers(settings), log, uploads, jobs)
+        return Service(settings, registry, workers, log, uploads, jobs, Shadows(registry.gate, log))
+
+    def begin(self) -> None:
+        """Tell what is served, and keep it as the models folder and serving.json are."""
+        for model in self.registry.models:
+            self.log.event(
+                "model",
+                model=model.name,
+                version=model.version,
+                bundle_id=model.predictor.bundle_id,
+                engine=str(model.predictor.taken),
+                largest_batch=model.largest_batch,
+            )
+        for refused in self.registry.refused:
+            self._tell("refused", model=refused.name, version=refused.version, reason=refused.reason)
+        self.registry.tell = self._tell
+        self.registry.state.tell = lambda problem: self._tell("state", problem=problem)
+        if self.registry.watcher:
+            self.registry.watcher.start()
+
+    def _tell(self, event: str, **values: Any) -> None:
+        level = logging.WARNING if event in _WARNINGS else logging.INFO
+        self.log.event(event, level=level, **values)
 
     async def close(self) -> None:
         """Finish the work at hand, then remove every upload."""
+        if self.registry.watcher:
+            await asyncio.to_thread(self.registry.watcher.stop)
         await asyncio.to_thread(self.jobs.close, self.settings.drain_s)
         await self.workers.close()
+        if self.shadows:
+            await asyncio.to_thread(self.shadows.close)
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     async def work(self, request: Request, folder: Path, task: Callable[[], Answer]) -> Answer:
-        """Run ``task`` on a worker; if the client goes away, forget the task, and remove the folder when it may go.
+        """Run ``task`` on a worker; if the client goes away, forget the task, and remove the folder when it may go:
+        a task that already runs goes on to its next inference, and its files must stay until it ends.
 
         Raises
         ------
         ClientDisconnect
             If the client went away before the answer.
         """
-        future = self.workers.submit(task)
+        ticket = Ticket(self.settings.wait_s)
+        future = self.workers.submit(task, ticket)
+        future.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
         answering = asyncio.wrap_future(future)
         leaving = asyncio.ensure_future(_client_leaves(request))
         either: set[asyncio.Future[Any]] = {answering, leaving}
@@ -75,12 +109,8 @@ class Service:
             leaving.cancel()
             answering.cancel()
             future.cancel()
-            _remove_after(future, folder)
-
-
-def _remove_after(future: Future[Answer], folder: Path) -> None:
-    """A task that already runs cannot be stopped, and its files must stay until it ends."""
-    future.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
+            ticket.cancel()
+            answering.cancel()
 
 
 async def _client_leaves(request: Request) -> None:
