@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrail.bundle import sliding_window
-from medrail.bundle.sliding import gaussian_weight
+from medrail.bundle.sliding import calls_of, gaussian_weight
 
 
 def _position_dependent(batch: np.ndarray) -> np.ndarray:
@@ -75,3 +75,19 @@ def test_weights_are_highest_in_the_middle_and_never_zero() -> None:
     assert weight[2, 3, 5] == weight.max() == 1
     assert weight.min() > 0
     np.testing.assert_array_equal(weight, weight[::-1, ::-1, ::-1])
+
+
+@given(
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.tuples(*[st.integers(1, 6)] * 3) | st.tuples(*[st.integers(1, 6)] * 2),
+    st.sampled_from([0.0, 0.5, 0.7]),
+)
+def test_the_number_of_calls_is_known_beforehand(grid, patch, overlap) -> None:
+    calls = []
+
+    def backend(batch: np.ndarray) -> np.ndarray:
+        calls.append(len(batch))
+        return batch
+
+    sliding_window(np.zeros((1, *grid), np.float32), patch, overlap, backend)
+    assert len(calls) == calls_of(grid, patch, overlap)

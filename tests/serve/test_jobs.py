@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
+from medrail.bundle import load_bundle
 from medrail.bundle.backend import fetch
 from medrail.serve import Settings
 from medrail.serve.answers import Answer
@@ -216,6 +218,23 @@ def test_a_failure_is_the_jobs_own(make_jobs, tmp_path) -> None:
     assert "Jane" not in log
 
 
+def test_how_a_job_ended_is_known_where_it_cannot_be_written_down(make_jobs, monkeypatch) -> None:
+    jobs, task = make_jobs(), Held()
+    job = begin(jobs, task)
+    task.begun.wait(AT_MOST_S)
+
+    def full(*values: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        task.go.set()
+        job.future.result(AT_MOST_S)
+        assert jobs.find(job.state.job_id, "").status == "done"
+    assert jobs.cancel(job.state.job_id, "") is None
+    assert kind_of(lambda: jobs.find(job.state.job_id, "")) == "unknown-job"
+
+
 def test_a_stopped_service_lets_jobs_finish_and_marks_the_rest(make_jobs) -> None:
     jobs, quick, endless = make_jobs(job_workers=2), Held(), Held()
     first, second, third = begin(jobs, quick), begin(jobs, endless), begin(jobs, lambda watch: ANSWER)
@@ -255,6 +274,15 @@ def test_how_long_a_client_waits(prefer: str, wait_s: float) -> None:
     assert wait_of(prefer, 10) == wait_s
 
 
+@pytest.mark.parametrize("bundle", ["volume_segmenter", "ct_segmenter", "classifier"])
+def test_a_prediction_tells_of_each_call_of_its_network(request, head, bundle: str) -> None:
+    told: list[tuple[int, int]] = []
+    predictor = load_bundle(request.getfixturevalue(bundle), threads=1)
+    predictor(head, progress=lambda done, total, note="": told.append((done, total)))
+    assert told == [(number, len(told)) for number in range(len(told))]
+    assert len(told) > 1
+
+
 @pytest.fixture(scope="module")
 def served(start_once, volume_segmenter) -> Any:
     return start_once(volume_segmenter)
@@ -276,6 +304,7 @@ def followed(served: Any, job: dict) -> dict:
 
     def ended() -> bool:
         found = served.client.get(job["links"]["self"]).json()
+        assert "progress" in found, found
         told.append(found["progress"])
         return found["status"] in ("done", "failed", "cancelled")
 

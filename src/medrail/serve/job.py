@@ -79,6 +79,7 @@ class Job:
         self.watch = Watch(self._tell, (folder / CANCEL).exists)
         self.future: Future[Outcome] | None = None
         self.accepted = False
+        self.is_written = False
         self._told_s = 0.0
 
     @property
@@ -94,8 +95,9 @@ class Job:
         try:
             temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
             temporary.replace(self.folder / STATE)
+            self.is_written = True
         except OSError:  # its folder is gone or the disk is full: this process knows it all the same
-            pass
+            self.is_written = False
         return self.state
 
     def _tell(self, share: float) -> None:

@@ -131,7 +131,7 @@ class Jobs:
         """End a job that goes on, wherever it runs; drop one that has ended: then None. Errors as ``find``."""
         state = self.find(job_id, owner)
         if state.ended_s is not None:
-            shutil.rmtree(self.folder / job_id, ignore_errors=True)
+            self._drop(job_id)
             return None
         (self.folder / job_id / CANCEL).touch()
         job = self._mine.get(job_id)
@@ -145,9 +145,9 @@ class Jobs:
         """End it if it goes on, and remove its folder as soon as nothing works there."""
         job.watch.stop()
         if job.future is None or job.future.cancel():
-            self._remove(job)
+            self._drop(job.state.job_id)
         else:
-            job.future.add_done_callback(lambda _: self._remove(job))
+            job.future.add_done_callback(lambda _: self._drop(job.state.job_id))
 
     def close(self, drain_s: float) -> None:
         """Drop what waits, let what runs finish within ``drain_s``, end the rest. Blocks."""
@@ -198,7 +198,8 @@ class Jobs:
         shutil.rmtree(job.upload, ignore_errors=True)
         with self._lock:
             state = job.write(ended_s=time.monotonic(), **changes)
-            self._mine.pop(state.job_id, None)
+            if job.is_written:  # else only this process knows how it ended
+                self._mine.pop(state.job_id, None)
             accepted = job.accepted
         if accepted:
             self._log_end(state)
@@ -208,10 +209,10 @@ class Jobs:
         record = {**state.record, **({"problem": state.problem[0]} if state.problem else {})}
         self._log.event("job", request_id=state.request_id, status=state.status, **record)
 
-    def _remove(self, job: Job) -> None:
+    def _drop(self, job_id: str) -> None:
         with self._lock:
-            self._mine.pop(job.state.job_id, None)
-        shutil.rmtree(job.folder, ignore_errors=True)
+            self._mine.pop(job_id, None)
+        shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def _states(self) -> Iterator[State]:
         try:
@@ -230,9 +231,10 @@ class Jobs:
 
     def remove_old(self) -> None:
         """What the sweeper does, once."""
-        ended = [(state.ended_s, state) for state in self._states() if state.ended_s is not None]
+        states = [*self._states(), *(job.state for job in list(self._mine.values()))]
+        ended = [(state.ended_s, state) for state in states if state.ended_s is not None]
         ended.sort(key=lambda entry: entry[0], reverse=True)
         oldest_s = time.monotonic() - self._settings.job_keep_s
         for number, (ended_s, state) in enumerate(ended):
             if ended_s < oldest_s or number >= self._settings.jobs_kept:
-                shutil.rmtree(self.folder / state.job_id, ignore_errors=True)
+                self._drop(state.job_id)
