@@ -55,7 +55,7 @@ def running(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             if process.poll() is None:
                 process.kill()
     assert not list((folder / "temp").iterdir())
-    assert {path.name for path in (folder / "log").glob("*.jsonl")} == {"service.jsonl", "service-1.jsonl"}
+    assert (folder / "log" / "service.jsonl").is_file()
 
 
 def ask(url: str, content: bytes) -> httpx.Response:

@@ -200,3 +200,33 @@ def test_the_pool_grows_with_the_largest_batch() -> None:
     largest = 8
     assert workers.submit(lambda: 1).result() == 1
     assert workers._size == before + 7
+
+
+def test_the_janitor_removes_everything_and_lets_nothing_pile_up(tmp_path: Path, monkeypatch) -> None:
+    """However slow the file system is: what comes while many wait is removed at once."""
+    import shutil
+
+    from medrail.serve.service import _MOST_TO_REMOVE, Janitor
+
+    hold = threading.Event()
+    real = shutil.rmtree
+
+    def slow(folder: Path, ignore_errors: bool = False) -> None:
+        if threading.current_thread().name.startswith("medrail-janitor"):
+            hold.wait(10)
+        real(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr("medrail.serve.service.shutil.rmtree", slow)
+    janitor = Janitor()
+    for number in range(_MOST_TO_REMOVE + 5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x")
+        janitor.remove(folder)
+        assert len(list(tmp_path.iterdir())) <= _MOST_TO_REMOVE
+    hold.set()
+    janitor.close()
+    assert not list(tmp_path.iterdir())
+    late = tmp_path / "late"
+    late.mkdir()
+    janitor.remove(late)  # the service ends, and removes the folder above itself

@@ -69,7 +69,7 @@ def _handlers(settings: Settings) -> Iterator[logging.Handler]:
     if settings.log_to_stderr:
         yield _StandardError(sys.stderr)
     if settings.log_dir is not None:
-        path = settings.log_dir / file_of(settings.process)
+        path = settings.log_dir / LOG_FILE
         try:
             settings.log_dir.mkdir(parents=True, exist_ok=True)
             yield _RotatingFile(
@@ -84,15 +84,6 @@ def _handlers(settings: Settings) -> Iterator[logging.Handler]:
                 where=str(path),
                 remedy="Choose a folder that the service may write to.",
             ) from None
-
-
-def file_of(process: int) -> str:
-    """Each of several processes writes and rotates a file of its own.
-
-    >>> file_of(0), file_of(2)
-    ('service.jsonl', 'service-2.jsonl')
-    """
-    return LOG_FILE if process == 0 else LOG_FILE.replace(".", f"-{process}.")
 
 
 def _now() -> str:

@@ -7,7 +7,8 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from medrail.serve.settings import Settings
 from medrail.serve.shadow import Shadows
 from medrail.serve.workers import Ticket, Workers
 
+_MOST_TO_REMOVE = 64
 _WARNINGS = frozenset({"refused", "state", "watch-failed", "models-folder"})
 
 Answer = TypeVar("Answer")
@@ -37,6 +39,7 @@ class Service:
     uploads: Path
     jobs: Jobs
     shadows: Shadows | None = None
+    janitor: Janitor = field(default_factory=lambda: Janitor())
 
     @staticmethod
     def open(settings: Settings, registry: Registry, log: ServiceLog) -> Service:
@@ -83,6 +86,7 @@ class Service:
         await self.workers.close()
         if self.shadows:
             await asyncio.to_thread(self.shadows.close)
+        await asyncio.to_thread(self.janitor.close)
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     async def work(self, request: Request, folder: Path, task: Callable[[], Answer]) -> Answer:
@@ -96,7 +100,7 @@ class Service:
         """
         ticket = Ticket(self.settings.wait_s)
         future = self.workers.submit(task, ticket)
-        future.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
+        future.add_done_callback(lambda _: self.janitor.remove(folder))
         answering = asyncio.wrap_future(future)
         leaving = asyncio.ensure_future(_client_leaves(request))
         either: set[asyncio.Future[Any]] = {answering, leaving}
@@ -111,6 +115,33 @@ class Service:
             future.cancel()
             ticket.cancel()
             answering.cancel()
+
+
+class Janitor:
+    """Removes folders in a thread of its own: a file system may take milliseconds for one, and computes nothing."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="medrail-janitor")
+        self._waiting: set[Path] = set()
+
+    def remove(self, folder: Path) -> None:
+        """Soon; at once where many wait already, so that uploads never pile up."""
+        if len(self._waiting) >= _MOST_TO_REMOVE:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        self._waiting.add(folder)
+        try:
+            self._pool.submit(self._remove, folder)
+        except RuntimeError:  # the service ends, and removes all of them
+            self._waiting.discard(folder)
+
+    def _remove(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._waiting.discard(folder)
+
+    def close(self) -> None:
+        """Remove what waits."""
+        self._pool.shutdown(wait=True)
 
 
 async def _client_leaves(request: Request) -> None:

@@ -65,7 +65,6 @@ class Settings(BaseModel):
     processes: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="processes that answer; more pay off only where HTTP itself is what takes the time"
     )
-    process: Count = Field(0, description="which of them this is; the service sets it")
     batching: Literal["auto", "on", "off"] = Field(
         "auto", description="compute what waits together: where it is measured to be quicker, wherever it works, never"
     )

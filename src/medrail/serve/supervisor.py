@@ -119,7 +119,8 @@ class _Slot:
         self._log = log
         self._uploads = folder / f"process-{number}"
         self._metrics = folder / "metrics"
-        here: dict[str, Any] = {"temp_dir": self._uploads, "process": number, "jobs_dir": folder / "jobs"}
+        here: dict[str, Any] = {"temp_dir": self._uploads}
+        here["jobs_dir"] = settings.jobs_dir or folder / "jobs"  # whoever is asked knows them all
         if settings.state_dir is None and settings.log_dir is None:
             here["state_dir"] = folder  # beside the models where that can be written to; else the processes share this
         values = settings.model_copy(update=here).model_dump(mode="json")
