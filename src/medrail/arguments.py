@@ -427,7 +427,8 @@ def _add_engine(parser: argparse.ArgumentParser, default: str | None = "auto") -
 
 def _add_serve(verbs: Any) -> None:
     text = """\
-MODEL is a bundle's folder, or a project (its newest bundle). The page is at /, the interface's description at /docs,
+MODEL is a bundle's folder, a project (its newest bundle), or a folder of bundles NAME/VERSION, which is watched: a new
+version takes over as soon as it has proved its answers. The page is at /, the interface's description at /docs,
 the route at POST /v1/predict/image. Never imports torch.
 
   medrail serve my-project
@@ -435,13 +436,13 @@ the route at POST /v1/predict/image. Never imports torch.
   curl -F file=@scan.nii.gz http://127.0.0.1:8000/v1/predict/image
 """
     parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
-    parser.add_argument("model", metavar="MODEL", help="bundle, or project folder")
+    parser.add_argument("model", metavar="MODEL", help="bundle, project, or folder of bundles")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of serve.*; repeatable"
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=_port, help="default: 8000; 0: any free one")
-    parser.add_argument("--threads", type=_threads, help="threads of the inference engine (default: all cores)")
+    parser.add_argument("--threads", type=_threads, help="threads of one inference (default: as measured)")
     _add_engine(parser, None)
     parser.add_argument("--max-upload-mb", type=_megabytes, help="largest upload (default: 512)")
     parser.add_argument(

@@ -182,11 +182,12 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
 
 def serve(arguments: argparse.Namespace, console: Console) -> int:
     from medrail.config import ServeConfig, load, serve_settings
+    from medrail.serve.watch import is_models_folder
     from medrail.workspace import find_bundle
 
-    bundle = find_bundle(arguments.model)
     project = Path(arguments.model)
     is_project = (project / "medrail.yaml").is_file()
+    bundle = project if not is_project and is_models_folder(project) else find_bundle(project)
     configured = serve_settings(load(project).serve if is_project else ServeConfig(), arguments.set)
     settable = ("host", "port", "threads", "engine", "max_upload_mb")
     given = {name: getattr(arguments, name) for name in settable}

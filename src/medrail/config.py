@@ -522,7 +522,9 @@ class ServeConfig(_Stage):
     host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")
     max_upload_mb: Positive = Field(512, description="larger uploads are refused")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="threads of the inference engine; 0: all cores")
+    threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="threads of one inference; 0: as measured at the start, one or all cores"
+    )
     engine: EngineName = Field(
         "auto",
         description="what runs the network. auto: what `medrail slim` chose, if this machine can do it and it answers"
@@ -535,6 +537,18 @@ class ServeConfig(_Stage):
     jobs: Annotated[int, Field(ge=1)] = Field(16, description="jobs in work or waiting; the next one is told 429")
     job_workers: Annotated[int, Field(ge=0)] = Field(0, description="jobs in work at a time; 0: one for two cores")
     max_batch_files: Annotated[int, Field(ge=1)] = Field(64, description="most files of one request for several")
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="processes that answer; more pay off only where HTTP itself is what takes the time"
+    )
+    batching: Literal["auto", "on", "off"] = Field(
+        "auto", description="compute what waits together: where it is measured to be quicker, wherever it works, never"
+    )
+    keep_versions: Annotated[int, Field(ge=1)] = Field(
+        3, description="of a models folder: newest versions of each model that are kept loaded"
+    )
+    default_model: str = Field("", description="of a models folder: the model that answers unnamed requests")
+    wait_s: Positive = Field(60, description="longest time that a request waits for the network, then 503")
+    queue: Annotated[int, Field(ge=0)] = Field(32, description="requests that may wait; the next one is told 429")
 
 
 class Config(_Stage):

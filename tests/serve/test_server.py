@@ -33,7 +33,7 @@ class Forbid(importlib.abc.MetaPathFinder):
         if name in FORBIDDEN or name.startswith(tuple(f"{each}." for each in FORBIDDEN)):
             print(f"imported {name}", flush=True)
             os._exit(70)
-        if name == "onnxruntime" and os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
+        if name == "onnxruntime.capi" and os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
             print("onnxruntime would report to its maker", flush=True)
             os._exit(71)
 

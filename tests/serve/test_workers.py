@@ -37,7 +37,7 @@ def test_a_place_is_given_back_after_a_failure() -> None:
 
 @pytest.mark.parametrize(("cores", "threads", "width"), [(8, 0, 1), (8, 1, 8), (8, 2, 4), (2, 4, 1), (1, 1, 1)])
 def test_the_gate_is_as_wide_as_the_cores_allow(monkeypatch, cores: int, threads: int, width: int) -> None:
-    monkeypatch.setattr("medrail.serve.workers.usable_cores", lambda: cores)
+    monkeypatch.setattr("medrail.serve.gate.processors", lambda: cores)
     gate = Gate.of(Settings(threads=threads))
     at_once, most, lock = 0, 0, threading.Lock()
 
@@ -160,3 +160,73 @@ def test_uploads_go_with_the_service(classifier: Path, tmp_path: Path, blob_png:
 
     asyncio.run(life())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["folder", "file"])
+def test_a_full_disk_costs_the_request_and_not_the_service(start, classifier, blob_png, monkeypatch, where) -> None:
+    import errno
+
+    service = start(classifier)
+
+    def full(*values: Any, **named: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", "/srv/Doe^Jane")
+
+    with monkeypatch.context() as patched:
+        if where == "folder":
+            patched.setattr("medrail.serve.asked.tempfile.mkdtemp", full)
+        else:
+            patched.setattr("medrail.serve.upload._Part.write", full)
+        answer = service.predict(blob_png)
+    assert answer.status_code == 507
+    assert answer.json()["type"] == "urn:medrail:problem:no-space"
+    assert int(answer.headers["retry-after"]) > 0
+    assert "Doe" not in answer.text + service.log.read_text()
+    assert service.predict(blob_png).status_code == 200
+    assert not service.left_over()
+
+
+def test_too_late_for_the_network_is_503_and_says_when_to_come_back(start, classifier, blob_png) -> None:
+    service = start(classifier, wait_s=0.000001)
+    answer = service.predict(blob_png)
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:medrail:problem:too-late"
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_the_pool_grows_with_the_largest_batch() -> None:
+    largest = 1
+    workers = Workers(Settings(queue=0), largest_batch=lambda: largest)
+    before = workers._size
+    largest = 8
+    assert workers.submit(lambda: 1).result() == 1
+    assert workers._size == before + 7
+
+
+def test_the_janitor_removes_everything_and_lets_nothing_pile_up(tmp_path: Path, monkeypatch) -> None:
+    """However slow the file system is: what comes while many wait is removed at once."""
+    import shutil
+
+    from medrail.serve.service import _MOST_TO_REMOVE, Janitor
+
+    hold = threading.Event()
+    real = shutil.rmtree
+
+    def slow(folder: Path, ignore_errors: bool = False) -> None:
+        if threading.current_thread().name.startswith("medrail-janitor"):
+            hold.wait(10)
+        real(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr("medrail.serve.service.shutil.rmtree", slow)
+    janitor = Janitor()
+    for number in range(_MOST_TO_REMOVE + 5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x")
+        janitor.remove(folder)
+        assert len(list(tmp_path.iterdir())) <= _MOST_TO_REMOVE
+    hold.set()
+    janitor.close()
+    assert not list(tmp_path.iterdir())
+    late = tmp_path / "late"
+    late.mkdir()
+    janitor.remove(late)  # the service ends, and removes the folder above itself

@@ -13,7 +13,7 @@ from medrail.bundle.engines import AUTO, CPU, CUDA, ENGINE_NAMES, ENGINES, FP32,
 from medrail.bundle.reference import TOLERANCES, Reference
 from medrail.errors import BundleError, InputError, MedrailError
 
-MEASURED_S = 1.0
+MEASURED_S = 0.4
 """Of all candidates together."""
 CLEARLY = 1.2
 """How many times as quick as ONNX Runtime, which the network was evaluated with, another engine must be."""
@@ -88,7 +88,7 @@ def settle(network: Network, asked: str = AUTO, threads: int = 0) -> Taken:
     ----------
     asked:
         "auto": what the judge chose, if this machine can do it and it proves its answers; else the quickest of the
-        installed ones, measured for a second, at the file's own precision. Without a reference that would prove their
+        installed ones, measured for a moment, at the file's own precision. Without a reference that would prove their
         answers, ONNX Runtime. A name: that engine, or an error.
 
     Raises

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from medrail.machine.collector import collecting_seldom
 from medrail.machine.free import free_memory_bytes, free_shared_bytes, memory_limits_bytes, processors
+from medrail.machine.heap import give_back_memory
 from medrail.machine.process import Memory, memory_of, own_limit_bytes, peak_memory_bytes, restart_peak
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "collecting_seldom",
     "free_memory_bytes",
     "free_shared_bytes",
+    "give_back_memory",
     "memory_limits_bytes",
     "memory_of",
     "own_limit_bytes",

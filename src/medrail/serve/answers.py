@@ -16,11 +16,12 @@ from medrail.serve.decode import Decoded, Upload, decode
 from medrail.serve.dicom_answer import as_dicom, must_be_dicom
 from medrail.serve.documents import classification_answer, evidence_answer, said_shortly, segmentation_answer
 from medrail.serve.forms import Wishes
+from medrail.serve.gate import Gate
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import ClassificationAnswer, SegmentationAnswer, Timings
+from medrail.serve.shadow import Shadows
 from medrail.serve.wanted import Watch
-from medrail.serve.workers import Gate
 from medrail.types import Image, Prediction
 
 
@@ -34,6 +35,7 @@ class Question:
     request_id: str
     upload_ms: float = 0.0
     received_at_s: float = field(default_factory=time.perf_counter)
+    shadows: tuple[ServedModel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Said:
     predicted_s: float
 
 
-def answer(question: Question, gate: Gate, watch: Watch) -> Answer:
-    """Decode, predict, encode.
+def answer(question: Question, gate: Gate, shadows: Shadows | None, watch: Watch) -> Answer:
+    """Decode, predict, encode; what the question's shadows say is only logged, later.
 
     Raises
     ------
@@ -76,6 +78,7 @@ def answer(question: Question, gate: Gate, watch: Watch) -> Answer:
         If the watch ends the work.
     """
     said = say(question, gate, watch)
+    tell_shadows(question, said, shadows)
     form = question.wishes.form
     if form == "application/json":
         made = document(question, said)
@@ -110,6 +113,15 @@ def say(question: Question, gate: Gate, watch: Watch, decoded: Decoded | None = 
         raise Refusal("model-failed", "The network's answer has values that are not finite.")
     watch.predicted()
     return Said(decoded, prediction, gate.take_waited_ms(), begin, decoded_at, time.perf_counter())
+
+
+def tell_shadows(question: Question, said: Said, shadows: Shadows | None) -> None:
+    """Let the question's shadows answer, too, some time."""
+    if shadows:
+        decoded = said.decoded
+        shadows.after(
+            question.shadows, question.model, decoded.image, decoded.roi, said.prediction, question.request_id
+        )
 
 
 def document(question: Question, said: Said) -> ClassificationAnswer | SegmentationAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from starlette.responses import Response
 
 from medrail import __version__
 from medrail.errors import MedrailError
+from medrail.serve.admin import router as admin
 from medrail.serve.log import ServiceLog
 from medrail.serve.openapi import describe
 from medrail.serve.pages import mount
@@ -24,6 +26,9 @@ from medrail.serve.service import Service
 from medrail.serve.settings import Settings
 from medrail.serve.v2 import add_protocol
 
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_RETRY_S = 60
+
 
 def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application.
@@ -31,8 +36,8 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     Parameters
     ----------
     bundles:
-        A bundle's folder, several (the first is the default), or a registry of loaded ones. Folders are loaded,
-        verified and warmed when the application starts.
+        A bundle's folder, several (the first is the default), a models folder (``bundles/`` with NAME/VERSION), which
+        is watched, or a registry of loaded ones. Folders are loaded, verified and warmed when the application starts.
     settings:
         Limits and places.
 
@@ -52,14 +57,9 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
             app.state.failure = error  # the server only learns that the start failed, and its caller wants to know why
             raise
         app.state.service = service
-        for model in service.registry.models:
-            log.event(
-                "model",
-                model=model.name,
-                version=model.version,
-                bundle_id=model.predictor.bundle_id,
-                engine=str(model.predictor.taken),
-            )
+        if telemetry := getattr(app.state, "telemetry", None):
+            service.registry.on_batch = telemetry.observe_batch
+        service.begin()
         log.event("start", medrail=__version__)
         try:
             yield
@@ -72,9 +72,10 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = app.state.failure = None
     app.add_middleware(Envelope, log=log)
-    for kind in (Refusal, MedrailError, RequestValidationError, HTTPException):
+    for kind in (Refusal, MedrailError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)
+    app.include_router(admin)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     add_protocol(app)
@@ -92,6 +93,10 @@ async def _problem(request: Request, error: Exception) -> Response:
         refusal = error
     elif isinstance(error, MedrailError):
         refusal = refusal_of(error)
+    elif isinstance(error, OSError):
+        if error.errno not in _NO_SPACE:
+            raise error  # as any other error that nobody expected
+        refusal = Refusal("no-space", retry_after_s=_FULL_RETRY_S)
     elif isinstance(error, RequestValidationError):
         wrong = "; ".join(f"{detail['loc'][-1]}: {detail['msg']}" for detail in error.errors())
         refusal = Refusal("bad-parameter", f"{wrong}.")

@@ -16,13 +16,13 @@ from medrail.serve.decode import ANYTHING
 from medrail.serve.difference import difference
 from medrail.serve.documents import said_shortly
 from medrail.serve.forms import Wishes, only_json
+from medrail.serve.gate import Gate
 from medrail.serve.jobs import Task
 from medrail.serve.openapi import COMPARE_RESPONSES, FORM_BODY, OR_A_JOB
 from medrail.serve.problems import Refusal
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import CompareAnswer, Timings
 from medrail.serve.wanted import Watch
-from medrail.serve.workers import Gate
 
 router = APIRouter(tags=["prediction"])
 

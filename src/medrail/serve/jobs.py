@@ -6,6 +6,7 @@ processes that share the folder know of each other's jobs, and nothing of a job 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -19,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from medrail.serve.answers import Answer
+from medrail.serve.gate import share_of
 from medrail.serve.job import CANCEL, ENDED, RESULT, Job, Outcome, State, read_state
 from medrail.serve.log import ServiceLog
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
 from medrail.serve.wanted import Unwanted, Watch
-from medrail.serve.workers import usable_cores
 
 Task = Callable[[Watch], Answer]
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -51,7 +52,7 @@ class Jobs:
         self._log = log
         self._mine: dict[str, Job] = {}
         self._lock = threading.Lock()
-        workers = settings.job_workers or max(1, usable_cores() // 2)
+        workers = settings.job_workers or max(1, share_of(settings) // 2)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="medrail-job")
         self._closing = threading.Event()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -177,6 +178,11 @@ class Jobs:
         except Refusal as refusal:
             problem = (refusal.kind, refusal.detail, refusal.remedy)
             return Outcome(self._end(job, status="failed", problem=problem))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self._log.unexpected(error, job.state.request_id)
+                return Outcome(self._end(job, status="failed", problem=("internal", "", "")))
+            return Outcome(self._end(job, status="failed", problem=("no-space", "", "")))
         except Exception as error:  # noqa: BLE001 - a job's failure is its own, and its text may hold a name
             self._log.unexpected(error, job.state.request_id)
             return Outcome(self._end(job, status="failed", problem=("internal", "", "")))

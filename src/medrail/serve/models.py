@@ -10,7 +10,7 @@ from medrail.serve.decode import ZIP
 from medrail.serve.openapi import CARD_RESPONSES, problems
 from medrail.serve.problems import Refusal
 from medrail.serve.registry import Registry, ServedModel
-from medrail.serve.schemas import ModelCard, ModelList, ModelVersions
+from medrail.serve.schemas import ModelCard, ModelList, ModelVersions, RefusedBundle
 from medrail.serve.screen import SCREENS
 
 router = APIRouter(tags=["models"])
@@ -22,6 +22,7 @@ async def list_models(request: Request) -> ModelList:
     service = service_of(request)
     return ModelList(
         models=[_card(model, service.registry) for model in service.registry.models],
+        refused=refused_bundles(service.registry),
         formats=sorted([*SCREENS, ZIP]),
         max_upload_bytes=service.settings.max_upload_bytes,
     )
@@ -63,6 +64,11 @@ async def model_card(request: Request, name: Name) -> Response:
 async def version_card(request: Request, name: Name, version: Version) -> Response:
     """As the model's card."""
     return _markdown(service_of(request).registry.find(f"{name}/{version}"))
+
+
+def refused_bundles(registry: Registry) -> list[RefusedBundle]:
+    """What lies in the models folder and is not served."""
+    return [RefusedBundle(name=one.name, version=one.version, reason=one.reason) for one in registry.refused]
 
 
 def _markdown(model: ServedModel) -> Response:

@@ -74,6 +74,7 @@ _OF_FORMS = (
     *("too-large", "not-a-form", "bad-parameter", "busy"),
 )
 _OF_FILES = (
+    *("too-late", "no-space"),
     *("empty-file", "too-many-voxels", "archive-too-large", "unsupported-format", "corrupt-file", "unsafe-archive"),
     *("unreadable-file", "unfitting-geometry", "unsuitable-image", "preparation-failed", "model-failed"),
 )

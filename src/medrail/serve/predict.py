@@ -16,7 +16,7 @@ from medrail.serve.decode import ANYTHING, VOLUMES
 from medrail.serve.forms import Wishes, negotiate
 from medrail.serve.jobs import Task
 from medrail.serve.openapi import FORM_BODY, OR_A_JOB, PREDICTION_RESPONSES
-from medrail.serve.registry import ServedModel
+from medrail.serve.registry import Chosen
 from medrail.serve.screen import SCREENS
 from medrail.serve.service import Service
 
@@ -64,7 +64,7 @@ async def predict_volume(
     service = service_of(request)
     chosen, wishes = _chosen(request, service, model, wishes)
     tasks = _tasks(request, service, chosen, wishes)
-    return await as_job(request, service, chosen, VOLUMES, tasks, prefer)
+    return await as_job(request, service, chosen.model, VOLUMES, tasks, prefer)
 
 
 @router.post(
@@ -83,24 +83,30 @@ async def predict_version(
     service = service_of(request)
     chosen, wishes = _chosen(request, service, f"{name}/{version}", wishes)
     tasks = _tasks(request, service, chosen, wishes)
-    if chosen.predictor.spec.input_kind.picture is False or "respond-async" in prefer.lower():
-        return await as_job(request, service, chosen, ANYTHING, tasks, prefer)
+    if chosen.model.predictor.spec.input_kind.picture is False or "respond-async" in prefer.lower():
+        return await as_job(request, service, chosen.model, ANYTHING, tasks, prefer)
     return await at_once(request, service, ANYTHING, tasks)
 
 
-def _chosen(request: Request, service: Service, wanted: str, wishes: Wishes) -> tuple[ServedModel, Wishes]:
-    """The model, and the wishes with the form that ``Accept`` asks for."""
-    model = service.registry.find(wanted)
-    media_type = negotiate(request.headers.get("accept", ""), model.predictor.spec.task)
-    name_model(request, model)
-    return model, replace(wishes, media_type=media_type)
+def _chosen(request: Request, service: Service, wanted: str, wishes: Wishes) -> tuple[Chosen, Wishes]:
+    """Who answers, and the wishes with the form that ``Accept`` asks for."""
+    chosen = service.registry.choose(wanted)
+    media_type = negotiate(request.headers.get("accept", ""), chosen.model.predictor.spec.task)
+    name_model(request, chosen.model)
+    return chosen, replace(wishes, media_type=media_type)
 
 
-def _tasks(request: Request, service: Service, model: ServedModel, wishes: Wishes) -> Callable[[Arrived], Task]:
+def _tasks(request: Request, service: Service, chosen: Chosen, wishes: Wishes) -> Callable[[Arrived], Task]:
     def task_of(arrived: Arrived) -> Task:
         question = Question(
-            arrived.upload, model, wishes, request.state.request_id, arrived.upload_ms, arrived.received_at_s
+            arrived.upload,
+            chosen.model,
+            wishes,
+            request.state.request_id,
+            arrived.upload_ms,
+            arrived.received_at_s,
+            chosen.shadows,
         )
-        return partial(answer, question, service.registry.gate)
+        return partial(answer, question, service.registry.gate, service.shadows)
 
     return task_of

@@ -58,6 +58,7 @@ PROBLEMS: Mapping[str, Kind] = {
     "unknown-job": Kind(
         404, "There is no such job", "It may have been kept long enough and be gone; send the image again."
     ),
+    "version-conflict": Kind(409, "The versions do not stand so", "GET /v1/admin/models says how they stand."),
     "method-not-allowed": Kind(405, "This address does not take that method", "The routes are listed at /docs."),
     "not-acceptable": Kind(
         406, "The answer does not exist in the form asked for", "Ask for application/json, which always works."
@@ -94,6 +95,10 @@ PROBLEMS: Mapping[str, Kind] = {
         "Report the request id to whoever runs the service; the log has more.",
     ),
     "model-failed": Kind(500, "The model could not answer", "Report the request id to whoever runs the service."),
+    "too-late": Kind(
+        503, "The network was not free in time", "Send the request again after the seconds in Retry-After."
+    ),
+    "no-space": Kind(507, "The service has no space left for the upload", "Tell whoever runs the service; try later."),
     "not-ready": Kind(503, "The service is not ready", "Try again in a moment."),
 }
 
@@ -128,7 +133,7 @@ class Refusal(Exception):
     remedy:
         What to do; empty: the kind's own remedy.
     retry_after_s:
-        For "busy": when to come back.
+        When to come back.
     """
 
     def __init__(self, kind: str, detail: str = "", remedy: str = "", retry_after_s: int = 0) -> None:

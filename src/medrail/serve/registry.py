@@ -1,29 +1,41 @@
-"""The served models: loaded, verified and warmed once, when the service starts."""
+"""The served models: which are loaded, which of them answers a request, and how that is changed while requests run.
+
+What a request holds is never taken from it: a change makes a new table, and a model that left it goes when the last
+request that works with it has been answered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
-import numpy as np
-
-from medrail.bundle import Manifest, Predictor, load_bundle
-from medrail.errors import InputError, ServeError
+from medrail.bundle import Manifest, Predictor
+from medrail.errors import MedrailError, ServeError
+from medrail.serve.gate import Gate
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
-from medrail.serve.workers import Gate
+from medrail.serve.state import State
+from medrail.serve.versions import Traffic, version_key
 
-CARD_FILE = "card.md"
+LATEST = "latest"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ServedModel:
-    """One bundle in service: its manifest, its card in Markdown, and its predictor behind the gate."""
+    """One bundle in service: its manifest, its card in Markdown, and its predictor behind the gate.
+
+    largest_batch:
+        How many waiting images are computed together; 1: each is computed alone.
+    """
 
     manifest: Manifest
     card: str
     predictor: Predictor
+    largest_batch: int = 1
 
     @property
     def name(self) -> str:
@@ -35,15 +47,86 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Registry:
-    """All served models; the first is the default."""
+class Chosen:
+    """Who answers a request, and who answers it, too, in its shadow."""
 
-    models: tuple[ServedModel, ...]
+    model: ServedModel
+    shadows: tuple[ServedModel, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A bundle that is in the models folder and is not served; ``reason`` holds no path."""
+
+    name: str
+    version: str
+    reason: str
+
+
+Table = Mapping[str, tuple[ServedModel, ...]]
+"""Name -> its loaded versions, in the order of ``latest``: the last is the newest."""
+LoadVersion = Callable[[str, str], ServedModel | None]
+
+
+class Watcher(Protocol):
+    """What looks after a registry while it serves."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def look(self, *, again: bool = False) -> None: ...
+
+
+@dataclass(eq=False)
+class Registry:
+    """All served models. Reading takes no lock; changes come one after the other.
+
+    Parameters
+    ----------
+    loaded:
+        Any number of versions of each model.
+    gate:
+        That all their inferences pass.
+    default_name:
+        The model that answers requests which name none.
+    newest_first:
+        None: versions are ordered by their numbers. Else the order in which they were given: the first one counts as
+        the newest.
+    state:
+        Where pins, canaries and shadows are written down.
+    fetch_version:
+        Loads a version that is there and not loaded; None if there is none.
+    tell:
+        Hears of each change: (event, values).
+    on_batch:
+        Hears of each batch that is computed: (name, version, inputs in it, inputs that still wait).
+    watcher:
+        Keeps it as the models folder and serving.json are; None: nothing changes by itself.
+    """
+
+    loaded: Sequence[ServedModel]
     gate: Gate
+    default_name: str = ""
+    newest_first: Sequence[str] | None = None
+    state: State = field(default_factory=lambda: State(None))
+    fetch_version: LoadVersion = lambda name, version: None
+    tell: Callable[..., None] = lambda event, **values: None
+    on_batch: Callable[[str, str, int, int], None] = lambda name, version, size, waiting: None
+    refused: tuple[Refused, ...] = ()
+    watcher: Watcher | None = None
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._counts: dict[str, Iterator[int]] = {}
+        self._table: Table = {}
+        self.largest_batch = 1  # of any model
+        self._traffic: Mapping[str, Traffic] = self.state.read()
+        self.hold(self.loaded)
 
     @staticmethod
     def load(bundles: Sequence[str | Path], settings: Settings) -> Registry:
-        """Verify, load and warm every bundle.
+        """Verify, load and warm every bundle; or look into a models folder, where one is given.
 
         Raises
         ------
@@ -52,55 +135,217 @@ class Registry:
         BundleError
             If a bundle is missing, damaged or of another version.
         """
-        if not bundles:
-            raise ServeError(
-                "no bundle to serve", remedy="Name the folder of one: `medrail serve bundles/NAME/VERSION`."
-            )
-        gate = Gate.of(settings)
-        models = tuple(_load(Path(folder), settings, gate) for folder in bundles)
-        twice = {(model.name, model.version) for model in models}
-        if len(twice) < len(models):
-            raise ServeError("the same name and version twice", needed="a name and version for each bundle")
-        return Registry(models, gate)
+        from medrail.serve.watch import open_registry  # it fills what this file defines
+
+        return open_registry([Path(folder) for folder in bundles], settings)
+
+    # What requests ask
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """Every loaded version; the first is the default, and of each model the first is the one that answers."""
+        table = self._table
+        names = sorted(table, key=lambda name: name != self.default_name)
+        active = {name: self._active(table, name) for name in names}
+        return tuple(
+            model
+            for name in names
+            for model in (active[name], *(each for each in reversed(table[name]) if each is not active[name]))
+        )
 
     @property
     def default(self) -> ServedModel:
-        return self.models[0]
+        """The model that answers requests which name none."""
+        return self._active(self._table, self.default_name)
 
     def find(self, wanted: str) -> ServedModel:
-        """The model called ``NAME`` (the first given with it) or ``NAME/VERSION``; "" is the default.
+        """The model called ``NAME`` (the version that answers), ``NAME/VERSION`` or ``NAME/latest``; "": the default.
 
         Raises
         ------
         Refusal
             "unknown-model".
         """
-        if not wanted:
-            return self.default
-        for model in self.models:
-            if wanted in (model.name, f"{model.name}/{model.version}"):
+        table = self._table
+        name, _, version = (wanted or self.default_name).partition("/")
+        versions = table.get(name, ())
+        if versions and not version:
+            return self._active(table, name)
+        if versions and version == LATEST:
+            return versions[-1]
+        for model in versions:
+            if model.version == version:
                 return model
         known = ", ".join(f"{model.name}/{model.version}" for model in self.models)
         raise Refusal("unknown-model", f"Served here: {known}.")
 
+    def choose(self, wanted: str) -> Chosen:
+        """Who answers the next request: as ``find``, and for a model without a version also its canary's share and its
+        shadow.
 
-def _load(folder: Path, settings: Settings, gate: Gate) -> ServedModel:
-    loaded = load_bundle(folder, settings.threads, settings.engine)
-    manifest = Manifest.read(folder)
-    card = folder / CARD_FILE
-    predictor = loaded.behind(gate.around)
-    _warm(predictor, folder)
-    return ServedModel(manifest, card.read_text(encoding="utf-8") if card.is_file() else "", predictor)
+        Raises
+        ------
+        Refusal
+            "unknown-model".
+        """
+        model = self.find(wanted)
+        if "/" in wanted:
+            return Chosen(model)
+        traffic = self._traffic.get(model.name, Traffic())
+        by_version = {each.version: each for each in self._table.get(model.name, ())}
+        canary = by_version.get(traffic.canary)
+        if canary is not None and canary is not model:
+            count = next(self._counts.setdefault(model.name, itertools.count()))
+            model = canary if traffic.to_canary(count) else model
+        shadow = by_version.get(traffic.shadow)
+        return Chosen(model, (shadow,) if shadow is not None and shadow is not model else ())
+
+    def traffic(self, name: str) -> Traffic:
+        """How a model's requests are divided."""
+        return self._traffic.get(name, Traffic())
+
+    # What changes it
+
+    def hold(self, models: Sequence[ServedModel]) -> None:
+        """Let these be the loaded ones, at once."""
+        with self._lock:
+            by_name: dict[str, list[ServedModel]] = {}
+            for model in models:
+                by_name.setdefault(model.name, []).append(model)
+            self.largest_batch = max((model.largest_batch for model in models), default=1)
+            self._table = {name: tuple(sorted(each, key=self._order)) for name, each in by_name.items()}
+            self.default_name = self.default_name or (models[0].name if models else "")
+            self._settle()
+
+    def refresh(self) -> None:
+        """Read what another process, or a person, wrote into serving.json."""
+        with self._lock:
+            self._traffic = dict(self.state.read())
+            self._settle()
+
+    def reload(self) -> None:
+        """Look at the models folder now, in every process: what was refused is tried again, and a loaded version goes
+        whose folder is not there any more."""
+        self.state.ask_to_reload()
+        if self.watcher:
+            self.watcher.look(again=True)
+
+    def pin(self, name: str, version: str) -> Traffic:
+        """Let one version answer until another is pinned; "" or "latest": the newest one, whichever that is.
+
+        A canary or a shadow that is the pinned version ends.
+
+        Raises
+        ------
+        Refusal
+            "unknown-model", also where the version cannot be loaded.
+        """
+        version = "" if version == LATEST else version
+        self._must_be_there(name, version)
+
+        def changed(traffic: Traffic) -> Traffic:
+            if version and version == traffic.canary:
+                traffic = replace(traffic, canary="", share=0.0)
+            return replace(traffic, pinned=version, shadow="" if version == traffic.shadow else traffic.shadow)
+
+        return self._change(name, "pin", changed)
+
+    def canary(self, name: str, version: str, share: float) -> Traffic:
+        """Let another version answer a share of the requests; a share of 0 ends it.
+
+        Raises
+        ------
+        Refusal
+            "unknown-model", or "version-conflict" where that version is the one that answers.
+        """
+        self._must_be_there(name, version)
+        self._must_be_another(name, version)
+        wanted = version if share > 0 else ""
+        return self._change(name, "canary", lambda traffic: replace(traffic, canary=wanted, share=share))
+
+    def shadow(self, name: str, version: str) -> Traffic:
+        """Let another version answer, too, without anyone seeing it; "" ends it.
+
+        Raises
+        ------
+        Refusal
+            As ``canary``.
+        """
+        self._must_be_there(name, version)
+        self._must_be_another(name, version)
+        return self._change(name, "shadow", lambda traffic: replace(traffic, shadow=version))
+
+    def rollback(self, name: str) -> Traffic:
+        """Pin the version that answered before the one that answers; canary and shadow end.
+
+        Raises
+        ------
+        Refusal
+            "unknown-model", or "version-conflict" where no version answered before that can still be loaded.
+        """
+        active = self.find(name).version
+        before = (version for version in reversed(self.traffic(name).before) if version != active)
+        there = next((version for version in before if self._there(name, version)), None)
+        if there is None:
+            raise Refusal("version-conflict", f"No version of {name} answered before {active} that is still there.")
+        return self._change(name, "rollback", lambda traffic: traffic.rolled_back(there))
+
+    def _change(self, name: str, order: str, change: Callable[[Traffic], Traffic]) -> Traffic:
+        with self._lock:
+            after = self.state.change(name, change)
+            self._traffic = {**self._traffic, name: after}
+            values = {key: value for key, value in after.to_dict().items() if key != "before"}
+            self.tell("traffic", order=order, model=name, **values)
+            self._settle()
+            return self.traffic(name)
+
+    def _settle(self) -> None:
+        """Write down which version answers now."""
+        for name in self._table:
+            version = self._active(self._table, name).version
+            traffic = self.traffic(name)
+            if traffic.active == version:
+                continue
+            after = self.state.change(name, lambda traffic, version=version: traffic.took_over(version))  # type: ignore[misc]
+            self._traffic = {**self._traffic, name: after}
+            self.tell("answers", model=name, version=version, instead_of=traffic.active)
+
+    def _active(self, table: Table, name: str) -> ServedModel:
+        versions = table[name]
+        wanted = self._traffic.get(name, Traffic()).answering([model.version for model in versions])
+        return next(model for model in versions if model.version == wanted)
+
+    def _order(self, model: ServedModel) -> tuple[Any, ...]:
+        if self.newest_first is None:
+            return version_key(model.version)
+        return (-self.newest_first.index(f"{model.name}/{model.version}"),)
+
+    def _must_be_there(self, name: str, version: str) -> None:
+        self.find(name)
+        if version and not self._there(name, version):
+            raise Refusal("unknown-model", f"There is no version {version!r} of {name} that can be served.")
+
+    def _must_be_another(self, name: str, version: str) -> None:
+        if version and version == self.find(name).version:
+            raise Refusal(
+                "version-conflict", f"{name}/{version} is the one that answers.", "Pin the other version first."
+            )
+
+    def _there(self, name: str, version: str) -> bool:
+        if any(model.version == version for model in self._table.get(name, ())):
+            return True
+        try:
+            model = self.fetch_version(name, version)
+        except MedrailError:
+            return False
+        if model is None:
+            return False
+        with self._lock:
+            self.hold([*itertools.chain.from_iterable(self._table.values()), model])
+        return True
 
 
-def _warm(predictor: Predictor, folder: Path) -> None:
-    """One inference on zeros: the first request is as quick as the rest, and a network that cannot run is found now."""
-    size = predictor.spec.patch or predictor.spec.grid
-    if not size:
-        return
-    try:
-        predictor.backend(np.zeros((1, predictor.spec.channels, *size), np.float32))
-    except InputError as error:
-        raise ServeError(
-            f"the network does not run ({error.found})", where=str(folder), remedy="Export the run again."
-        ) from None
+def must_differ(models: Sequence[ServedModel]) -> None:
+    """Raises ServeError if two are of the same name and version."""
+    if len({(model.name, model.version) for model in models}) < len(models):
+        raise ServeError("the same name and version twice", needed="a name and version for each bundle")

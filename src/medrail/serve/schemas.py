@@ -257,10 +257,19 @@ class ModelCard(BaseModel):
     metrics: dict[str, dict[str, Any]] = Field(description="metric -> value, interval, n and method on the test split")
 
 
+class RefusedBundle(BaseModel):
+    """A bundle in the models folder that is not served."""
+
+    name: str
+    version: str
+    reason: str
+
+
 class ModelList(BaseModel):
     """The served models, and what a request may be."""
 
     models: list[ModelCard]
+    refused: list[RefusedBundle] = Field([], description="bundles in the models folder that are not served, and why")
     formats: list[str] = Field(description="the kinds of file that are read, told by their content")
     max_upload_bytes: int
     disclaimer: str = DISCLAIMER

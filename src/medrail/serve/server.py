@@ -1,4 +1,4 @@
-"""serve: the application behind uvicorn, until it is told to stop."""
+"""serve: the application behind uvicorn, until it is told to stop; in this process or in several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
 
 _KEEP_ALIVE_S = 20
+_BACKLOG = 2048
 # The service's own log tells every request and error, without what exceptions quote; uvicorn's would tell them again.
 _SILENT = {
     "version": 1,
@@ -34,11 +35,12 @@ def serve(
     Parameters
     ----------
     bundles:
-        One bundle's folder, or several; the first is the default model.
+        One bundle's folder, or several (the first is the default model), or a models folder, which is watched.
     host, port:
         Where to listen; port 0 takes a free one.
     settings:
-        Limits and places.
+        Limits and places. With more than one of ``processes``, each of them loads the models and answers at the same
+        address; one that crashes is started again.
     on_ready:
         Called once with the service's URL as soon as it answers.
 
@@ -49,29 +51,53 @@ def serve(
     BundleError
         If a bundle cannot be loaded.
     """
+    from medrail.serve.supervisor import supervise
+
     settings = settings or Settings()
+    folders = [Path(each) for each in ([bundles] if isinstance(bundles, str | Path) else bundles)]
     listener = _listen(host, port)
     try:
-        registry = Registry.load([bundles] if isinstance(bundles, str | Path) else bundles, settings)
-        app = create_app(registry, settings)
-        config = uvicorn.Config(
-            app,
-            log_config=_SILENT,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            lifespan="on",
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(settings.drain_s),
-        )
-        _Server(config, _url(listener), on_ready).run(sockets=[listener])
-    except SystemExit:  # uvicorn's way to say that the application did not start
-        raise app.state.failure or ServeError("the service did not start", where=f"{host}:{port}") from None
-    except KeyboardInterrupt:
-        pass  # uvicorn has drained and shut down; Ctrl-C is how a person ends the service
+        if settings.processes > 1:
+            supervise(folders, listener, settings, lambda: on_ready(_url(listener)) if on_ready else None)
+        else:
+            answer_at(listener, Registry.load(folders, settings), settings, on_ready)
     finally:
         listener.close()
+
+
+def answer_at(
+    listener: socket.socket,
+    registry: Registry,
+    settings: Settings,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Answer at a bound socket, until a signal says to stop.
+
+    Raises
+    ------
+    ServeError
+        If the service does not start.
+    """
+    app = create_app(registry, settings)
+    config = uvicorn.Config(
+        app,
+        log_config=_SILENT,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.drain_s),
+        # With this number asyncio accepts connections at a time; several processes should each get some of them.
+        backlog=1 if settings.processes > 1 else _BACKLOG,
+    )
+    try:
+        _Server(config, _url(listener), on_ready).run(sockets=[listener])
+    except SystemExit:  # uvicorn's way to say that the application did not start
+        raise app.state.failure or ServeError("the service did not start", where=_url(listener)) from None
+    except KeyboardInterrupt:
+        pass  # uvicorn has drained and shut down; Ctrl-C is how a person ends the service
 
 
 class _Server(uvicorn.Server):
@@ -84,7 +110,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and self._on_ready:
+        if not self.started:
+            return
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)  # how many may wait in the kernel, whatever asyncio takes at a time
+        if self._on_ready:
             self._on_ready(self._url)
 
 

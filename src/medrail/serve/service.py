@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,11 @@ from medrail.serve.jobs import Jobs
 from medrail.serve.log import ServiceLog
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
-from medrail.serve.workers import Workers
+from medrail.serve.shadow import Shadows
+from medrail.serve.workers import Ticket, Workers
+
+_MOST_TO_REMOVE = 64
+_WARNINGS = frozenset({"refused", "state", "watch-failed", "models-folder"})
 
 Answer = TypeVar("Answer")
 
@@ -33,6 +38,8 @@ class Service:
     log: ServiceLog
     uploads: Path
     jobs: Jobs
+    shadows: Shadows | None = None
+    janitor: Janitor = field(default_factory=lambda: Janitor())
 
     @staticmethod
     def open(settings: Settings, registry: Registry, log: ServiceLog) -> Service:
@@ -45,24 +52,55 @@ class Service:
                 where=str(settings.temp_dir or tempfile.gettempdir()),
                 remedy="Choose a folder that the service may write to.",
             ) from None
+        workers = Workers(settings, registry.gate, lambda: registry.largest_batch)
         jobs = Jobs(settings, settings.jobs_dir or uploads / "jobs", log)
-        return Service(settings, registry, Workers(settings), log, uploads, jobs)
+        return Service(settings, registry, workers, log, uploads, jobs, Shadows(registry.gate, log))
+
+    def begin(self) -> None:
+        """Tell what is served, and keep it as the models folder and serving.json are."""
+        for model in self.registry.models:
+            self.log.event(
+                "model",
+                model=model.name,
+                version=model.version,
+                bundle_id=model.predictor.bundle_id,
+                engine=str(model.predictor.taken),
+                largest_batch=model.largest_batch,
+            )
+        for refused in self.registry.refused:
+            self._tell("refused", model=refused.name, version=refused.version, reason=refused.reason)
+        self.registry.tell = self._tell
+        self.registry.state.tell = lambda problem: self._tell("state", problem=problem)
+        if self.registry.watcher:
+            self.registry.watcher.start()
+
+    def _tell(self, event: str, **values: Any) -> None:
+        level = logging.WARNING if event in _WARNINGS else logging.INFO
+        self.log.event(event, level=level, **values)
 
     async def close(self) -> None:
         """Finish the work at hand, then remove every upload."""
+        if self.registry.watcher:
+            await asyncio.to_thread(self.registry.watcher.stop)
         await asyncio.to_thread(self.jobs.close, self.settings.drain_s)
         await self.workers.close()
+        if self.shadows:
+            await asyncio.to_thread(self.shadows.close)
+        await asyncio.to_thread(self.janitor.close)
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     async def work(self, request: Request, folder: Path, task: Callable[[], Answer]) -> Answer:
-        """Run ``task`` on a worker; if the client goes away, forget the task, and remove the folder when it may go.
+        """Run ``task`` on a worker; if the client goes away, forget the task, and remove the folder when it may go:
+        a task that already runs goes on to its next inference, and its files must stay until it ends.
 
         Raises
         ------
         ClientDisconnect
             If the client went away before the answer.
         """
-        future = self.workers.submit(task)
+        ticket = Ticket(self.settings.wait_s)
+        future = self.workers.submit(task, ticket)
+        future.add_done_callback(lambda _: self.janitor.remove(folder))
         answering = asyncio.wrap_future(future)
         leaving = asyncio.ensure_future(_client_leaves(request))
         either: set[asyncio.Future[Any]] = {answering, leaving}
@@ -75,12 +113,35 @@ class Service:
             leaving.cancel()
             answering.cancel()
             future.cancel()
-            _remove_after(future, folder)
+            ticket.cancel()
+            answering.cancel()
 
 
-def _remove_after(future: Future[Answer], folder: Path) -> None:
-    """A task that already runs cannot be stopped, and its files must stay until it ends."""
-    future.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
+class Janitor:
+    """Removes folders in a thread of its own: a file system may take milliseconds for one, and computes nothing."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="medrail-janitor")
+        self._waiting: set[Path] = set()
+
+    def remove(self, folder: Path) -> None:
+        """Soon; at once where many wait already, so that uploads never pile up."""
+        if len(self._waiting) >= _MOST_TO_REMOVE:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        self._waiting.add(folder)
+        try:
+            self._pool.submit(self._remove, folder)
+        except RuntimeError:  # the service ends, and removes all of them
+            self._waiting.discard(folder)
+
+    def _remove(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._waiting.discard(folder)
+
+    def close(self) -> None:
+        """Remove what waits."""
+        self._pool.shutdown(wait=True)
 
 
 async def _client_leaves(request: Request) -> None:

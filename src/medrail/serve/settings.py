@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,7 +25,7 @@ class Settings(BaseModel):
     max_megavoxels: Megabytes = Field(
         512, description="largest image as its header declares it, millions of values; looked at before decoding"
     )
-    threads: Count = Field(0, description="threads of one inference; 0: all cores")
+    threads: Count = Field(0, description="threads of one inference; 0: as measured, one or all cores")
     engine: EngineName = Field("auto", description="what runs the networks; as `serve.engine`")
     workers: Count = Field(0, description="requests decoded and answered at a time; 0: one a core")
     queue: Count = Field(32, description="requests that may wait beyond those; the next one is told to come back (429)")
@@ -62,6 +62,23 @@ class Settings(BaseModel):
         None, description="folder of jobs that several processes of one service share; none: each its own"
     )
     max_batch_files: Annotated[int, Field(ge=1)] = Field(64, description="most files of one request for several")
+    # Runtime: processes, batches, versions.
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="processes that answer; more pay off only where HTTP itself is what takes the time"
+    )
+    batching: Literal["auto", "on", "off"] = Field(
+        "auto", description="compute what waits together: where it is measured to be quicker, wherever it works, never"
+    )
+    largest_batch: Annotated[int, Field(ge=1, le=256)] = Field(16, description="images that are computed together")
+    wait_s: Seconds = Field(60, description="longest time that a request waits for its turn at the network, then 503")
+    watch_s: Seconds = Field(1, description="pause between two looks at a models folder and at the state file")
+    keep_versions: Annotated[int, Field(ge=1)] = Field(
+        3, description="newest versions of each model that are kept loaded, besides those that requests may go to"
+    )
+    default_model: str = Field("", description="name of the model that answers unnamed requests; empty: the first")
+    state_dir: Path | None = Field(
+        None, description="folder of serving.json (pins, canaries); none: the models folder, else the log's"
+    )
 
     @property
     def max_upload_bytes(self) -> int:

@@ -16,20 +16,20 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from medrail.serve.answers import Question, document, say
+from medrail.serve.answers import Question, document, say, tell_shadows
 from medrail.serve.archive import ArchiveLimits
 from medrail.serve.asked import name_model, own_folder, service_of, wishes_of
 from medrail.serve.decode import ANYTHING, Upload
 from medrail.serve.forms import Wishes, only_json
+from medrail.serve.gate import share_of
 from medrail.serve.openapi import BATCH_RESPONSES, SEVERAL_BODY
 from medrail.serve.problems import Refusal
 from medrail.serve.problems import document as document_of
-from medrail.serve.registry import ServedModel
+from medrail.serve.registry import Chosen
 from medrail.serve.schemas import BatchAnswer, BatchItem, ClassificationAnswer, ProblemDocument, SegmentationAnswer
 from medrail.serve.service import Service
 from medrail.serve.upload import Received, receive_several
 from medrail.serve.wanted import Unwanted, Watch
-from medrail.serve.workers import Gate, usable_cores
 
 router = APIRouter(tags=["prediction"])
 Part = Received | Refusal
@@ -53,8 +53,8 @@ async def predict_batch(
     """
     service = service_of(request)
     only_json(request.headers.get("accept", ""))
-    chosen = service.registry.find(model)
-    name_model(request, chosen)
+    chosen = service.registry.choose(model)
+    name_model(request, chosen.model)
     with service.workers.admitted():
         async with own_folder(service) as folder:
             begin = time.perf_counter()
@@ -78,7 +78,7 @@ class _Batch:
     """What is the same for all files of one request."""
 
     service: Service
-    model: ServedModel
+    chosen: Chosen
     wishes: Wishes
     request_id: str
     upload_ms: float
@@ -86,7 +86,14 @@ class _Batch:
     def question(self, part: Received) -> Question:
         settings = self.service.settings
         upload = Upload({"file": part}, part.path.parent, settings.max_values, ANYTHING, ArchiveLimits.of(settings))
-        return Question(upload, self.model, self.wishes, self.request_id, self.upload_ms)
+        return Question(
+            upload,
+            self.chosen.model,
+            self.wishes,
+            self.request_id,
+            self.upload_ms,
+            shadows=self.chosen.shadows,
+        )
 
 
 def _record(request: Request, parts: Sequence[Part]) -> None:
@@ -101,7 +108,7 @@ def _record(request: Request, parts: Sequence[Part]) -> None:
 
 async def _all(request: Request, batch: _Batch, parts: Sequence[Part], folder: Path) -> list[BatchItem]:
     """As many at a time as there are cores, so that one request does not fill the line of all the others."""
-    places = asyncio.Semaphore(usable_cores())
+    places = asyncio.Semaphore(share_of(batch.service.settings))
 
     async def one(index: int, part: Part) -> BatchItem:
         async with places:
@@ -123,7 +130,7 @@ async def _item(request: Request, batch: _Batch, index: int, part: Part) -> Batc
         if isinstance(part, Refusal):
             raise part
         question = batch.question(part)
-        work = partial(_answered, question, batch.service.registry.gate, watch)
+        work = partial(_answered, question, batch.service, watch)
         return BatchItem(index=index, status=200, answer=await batch.service.work(request, part.path.parent, work))
     except Refusal as refusal:
         return _refused(index, refusal, batch.request_id)
@@ -141,8 +148,10 @@ def _refused(index: int, refusal: Refusal, request_id: str) -> BatchItem:
     return BatchItem(index=index, status=problem.status, problem=problem)
 
 
-def _answered(question: Question, gate: Gate, watch: Watch) -> ClassificationAnswer | SegmentationAnswer:
+def _answered(question: Question, service: Service, watch: Watch) -> ClassificationAnswer | SegmentationAnswer:
     try:
-        return document(question, say(question, gate, watch))
+        said = say(question, service.registry.gate, watch)
+        tell_shadows(question, said, service.shadows)
+        return document(question, said)
     except Unwanted:
         raise Refusal("job-cancelled") from None

@@ -20,6 +20,7 @@ from medrail.serve.problems import Refusal
 from medrail.serve.settings import MEBIBYTE, Settings
 
 _WRITE_AT_BYTES = MEBIBYTE
+_WRITE_HERE_BYTES = MEBIBYTE // 2
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,10 @@ async def stream(request: Request, sink: Sink, settings: Settings) -> None:
         if sink.waiting_bytes >= _WRITE_AT_BYTES:
             await asyncio.to_thread(sink.write)
     sink.finish()
-    await asyncio.to_thread(sink.write)
+    if sink.waiting_bytes <= _WRITE_HERE_BYTES:
+        sink.write()  # to the system's cache; waking another thread takes longer
+    else:
+        await asyncio.to_thread(sink.write)
 
 
 def _boundary(request: Request) -> bytes:

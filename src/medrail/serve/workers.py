@@ -1,77 +1,50 @@
 """Workers: a bounded number of requests in work, a bounded number that wait, and a clear no to the rest.
 
-Decoding and preparing run on as many threads as there are cores; the network itself passes a gate that lets in only as
-many inferences as the cores can carry with the threads each of them uses, so that the engine's threads never compete.
+Decoding and preparing run on as many threads as there are cores, and on as many more as a batch holds where what waits
+is computed together; the network itself passes the gate (``medrail.serve.gate``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from medrail.bundle import Backend, Engine
-from medrail.bundle.backend import Batch, fetch, outputs_of
+from medrail.serve.gate import Forgotten, Gate, Ticket, share_of
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
+
+__all__ = ["Forgotten", "Gate", "Ticket", "Workers"]
 
 Answer = TypeVar("Answer")
 _LONGEST_RETRY_S = 60
 
 
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-class Gate:
-    """Lets at most ``width`` inferences run at a time, and knows how long each thread has waited at it."""
-
-    def __init__(self, width: int) -> None:
-        self._places = threading.BoundedSemaphore(width)
-        self._waited = threading.local()
-
-    @staticmethod
-    def of(settings: Settings) -> Gate:
-        """As wide as the cores allow with the threads that one inference uses."""
-        cores = usable_cores()
-        return Gate(max(1, cores // (settings.threads or cores)))
-
-    def around(self, backend: Backend) -> Engine:
-        """The same backend behind the gate."""
-
-        def run(batch: Batch, names: tuple[str, ...]) -> Mapping[str, Batch]:
-            begin = time.perf_counter()
-            with self._places:
-                self._waited.ms = self._ms() + (time.perf_counter() - begin) * 1e3
-                return fetch(backend, batch, names)
-
-        return Engine(outputs_of(backend), run)
-
-    def take_waited_ms(self) -> float:
-        """How long this thread has waited since it was last asked, ms."""
-        waited = self._ms()
-        self._waited.ms = 0.0
-        return waited
-
-    def _ms(self) -> float:
-        return float(getattr(self._waited, "ms", 0.0))
-
-
 class Workers:
-    """The threads that do the work, and the count of requests that were let in."""
+    """The threads that do the work, and the count of requests that were let in.
 
-    def __init__(self, settings: Settings) -> None:
-        self._size = settings.workers or usable_cores()
-        self._limit = self._size + settings.queue
-        self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="medrail-worker")
+    Parameters
+    ----------
+    gate:
+        That the work passes; None: none.
+    largest_batch:
+        Tells how many images may be computed together, now: so many more threads may wait at the gate, less one.
+    """
+
+    def __init__(
+        self, settings: Settings, gate: Gate | None = None, largest_batch: Callable[[], int] = lambda: 1
+    ) -> None:
+        self._settings = settings
+        self._gate = gate or Gate(1)
+        self._largest_batch = largest_batch
+        self._cores = share_of(settings)
+        self._size = 0
+        self._pools: list[ThreadPoolExecutor] = []
+        self._fit()
         self._inside = 0
         self._seconds_each = 1.0  # moving average, for Retry-After
 
@@ -84,7 +57,7 @@ class Workers:
         Refusal
             "busy", with the seconds after which a place should be free.
         """
-        if self._inside >= self._limit:
+        if self._inside >= self._size + self._settings.queue:
             wait_s = min(_LONGEST_RETRY_S, max(1, math.ceil(self._seconds_each * self._inside / self._size)))
             raise Refusal("busy", f"{self._inside} requests are in work or waiting.", retry_after_s=wait_s)
         self._inside += 1
@@ -93,18 +66,46 @@ class Workers:
         finally:
             self._inside -= 1
 
-    def submit(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Run ``work`` on a worker thread as soon as one is free; ``cancel()`` helps while it waits."""
+    @property
+    def inside(self) -> int:
+        """Requests that were let in and have no answer yet."""
+        return self._inside
+
+    def submit(self, work: Callable[[], Answer], ticket: Ticket | None = None) -> Future[Answer]:
+        """Run ``work`` on a worker thread as soon as one is free; ``cancel()`` helps while it waits, and cancelling the
+        ticket at the gate, too.
+
+        Raises (the future)
+        ------
+        Forgotten, Refusal
+            If the ticket is not good any more when a thread is free, or at the gate.
+        """
+        ticket = ticket or Ticket()
 
         def timed() -> Answer:
+            if wrong := ticket.wrong:
+                raise wrong
             begin = time.perf_counter()
             try:
-                return work()
+                with self._gate.working_for(ticket):
+                    return work()
             finally:
                 self._seconds_each += 0.2 * (time.perf_counter() - begin - self._seconds_each)
 
-        return self._pool.submit(timed)
+        self._fit()
+        return self._pools[-1].submit(timed)
+
+    def _fit(self) -> None:
+        """Have as many threads as are useful; a pool that was too small ends with what it was given."""
+        size = self._settings.workers or self._cores + self._largest_batch() - 1
+        if size <= self._size:
+            return
+        for pool in self._pools:
+            pool.shutdown(wait=False)
+        self._size = size
+        self._pools.append(ThreadPoolExecutor(size, thread_name_prefix="medrail-worker"))
 
     async def close(self) -> None:
         """Let the work at hand finish; forget what waits."""
-        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        for pool in self._pools:
+            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)

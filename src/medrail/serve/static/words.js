@@ -177,5 +177,8 @@ export const PROBLEMS_ZH = {
   "too-many-jobs": ["任务过多", "请等待或取消其中一个。"],
   "internal": ["服务处理该请求时出错", "请将请求编号告知管理员。"],
   "model-failed": ["模型未能给出结果", "请将请求编号告知管理员。"],
+  "too-late": ["等待模型的时间过长", "请在 Retry-After 指明的秒数后重新发送请求。"],
+  "no-space": ["服务没有空间存放上传的文件", "请告知服务的管理员，稍后再试。"],
+  "version-conflict": ["版本的状态不允许这样做", "GET /v1/admin/models 显示各版本的状态。"],
   "not-ready": ["服务尚未就绪", "请稍后重试。"],
 };
