@@ -57,9 +57,13 @@ PROBLEMS: Mapping[str, Kind] = {
     "upload-timeout": Kind(408, "The upload took too long", "Send the file again over a faster connection."),
     "too-large": Kind(413, "The upload is too large", "Send a smaller file, or have the limit raised."),
     "too-many-voxels": Kind(413, "The image is too large", "Send a smaller image, or have the limit raised."),
+    "archive-too-large": Kind(413, "The archive is too large", "Send one series an archive, or have the limit raised."),
     "not-a-form": Kind(415, "The request is not a form", _FORM),
     "unsupported-format": Kind(415, "The file is of no kind that is read here", f"Send {_FORMATS}."),
     "corrupt-file": Kind(422, "The file is damaged", "Export or copy the file again; it may be incomplete."),
+    "unsafe-archive": Kind(
+        422, "The archive is not taken apart", "Pack the DICOM files of one series again, as a plain zip."
+    ),
     "unreadable-file": Kind(422, "The file cannot be read", f"Send it as {_FORMATS}."),
     "unfitting-geometry": Kind(422, "Grids or geometry do not fit", "Send images whose geometry is complete."),
     "unsuitable-image": Kind(422, "The image is of another kind than the model was trained on"),

@@ -40,6 +40,10 @@ class Settings(BaseModel):
         None, description="folder below which uploads lie while they are answered; none: the system's"
     )
 
+    # Safety
+    max_archive_files: Annotated[int, Field(ge=1)] = Field(10_000, description="most files of a zip of DICOM")
+    max_archive_mb: Megabytes = Field(2048, description="largest zip of DICOM, unpacked, MiB")
+
     @property
     def max_upload_bytes(self) -> int:
         """The largest request body in bytes."""
