@@ -136,7 +136,7 @@ def test_openapi_is_complete(start, classifier) -> None:
     answered = predict["responses"]["200"]["content"]
     assert {"application/json", "application/x-nifti", "application/gzip", "image/png"} == set(answered)
     assert set(answered["application/json"]["examples"]) == {"classification", "findings", "segmentation"}
-    expected = {"200", "400", "403", "404", "406", "408", "413", "415", "422", "429", "500", "503"}
+    expected = {"200", "400", "401", "403", "404", "406", "408", "413", "415", "422", "429", "431", "500", "503"}
     assert set(predict["responses"]) == expected
     for path in schema["paths"].values():
         for operation in path.values():

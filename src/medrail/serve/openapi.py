@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from medrail import __version__
+from medrail.serve.access import describe_keys
 from medrail.serve.problems import MEDIA_TYPE, PROBLEMS, Refusal, document
 from medrail.serve.schemas import DISCLAIMER, ClassificationAnswer, ProblemDocument, SegmentationAnswer
 
@@ -140,6 +141,21 @@ PREDICTION_RESPONSES[429]["headers"] = {
 }
 
 
+def _problem_responses(*kinds: str) -> dict[str, Any]:
+    """As ``problems``, in the words of the finished document."""
+    reference = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {
+        str(status): {
+            "description": response["description"],
+            "content": {MEDIA_TYPE: {"schema": reference, **response["content"][MEDIA_TYPE]}},
+        }
+        for status, response in problems(*kinds).items()
+    }
+
+
+_OF_KEYS = ("unauthorised", "forbidden", "cross-site", "too-many-requests", "large-headers", "timed-out")
+
+
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """The function that makes the application's OpenAPI document, once."""
 
@@ -160,6 +176,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             _problems_are_problem_json(schema)
             answered = schema["paths"]["/v1/predict/image"]["post"]["responses"]["200"]["content"]
             answered["application/json"]["examples"] = _ANSWERS  # FastAPI leaves out what is null in them
+            describe_keys(schema, _problem_responses(*_OF_KEYS))
             app.openapi_schema = schema
         return app.openapi_schema
 

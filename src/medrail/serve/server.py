@@ -9,7 +9,9 @@ from pathlib import Path
 import uvicorn
 
 from medrail.errors import ServeError
+from medrail.serve.access import check_start
 from medrail.serve.app import create_app
+from medrail.serve.connection import uvicorn_options
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
 
@@ -45,13 +47,17 @@ def serve(
     Raises
     ------
     ServeError
-        If the address cannot be listened on, or a network does not run.
+        If the address cannot be listened on, other machines could ask and there is no key, the certificate cannot be
+        used, or a network does not run.
     BundleError
         If a bundle cannot be loaded.
     """
     settings = settings or Settings()
     listener = _listen(host, port)
+    settings = settings.model_copy(update={"host": listener.getsockname()[0]})
     try:
+        check_start(settings)
+        connections = uvicorn_options(settings)
         registry = Registry.load([bundles] if isinstance(bundles, str | Path) else bundles, settings)
         app = create_app(registry, settings)
         config = uvicorn.Config(
@@ -64,8 +70,9 @@ def serve(
             lifespan="on",
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_s),
+            **connections,
         )
-        _Server(config, _url(listener), on_ready).run(sockets=[listener])
+        _Server(config, _url(listener, "https" if settings.tls_cert else "http"), on_ready).run(sockets=[listener])
     except SystemExit:  # uvicorn's way to say that the application did not start
         raise app.state.failure or ServeError("the service did not start", where=f"{host}:{port}") from None
     except KeyboardInterrupt:
@@ -107,7 +114,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}/"
+    return f"{scheme}://{shown}:{port}/"
