@@ -19,7 +19,7 @@ from medrail.read import read, read_mask, write_nifti
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import ClassificationAnswer, MaskAnswer, MaskClass, SegmentationAnswer, Timings
-from medrail.serve.screen import screen
+from medrail.serve.screen import screen, screen_growth
 from medrail.serve.upload import Received
 from medrail.serve.workers import Gate
 from medrail.types import Image, Prediction
@@ -94,7 +94,9 @@ def answer(question: Question, gate: Gate) -> Answer:
 def _decode(question: Question) -> tuple[Image, Image | None]:
     for received in question.files.values():
         screen(received.path, question.max_values)
-    image = read(question.files["file"].path, options=question.model.predictor.spec.read_options)
+    spec = question.model.predictor.spec
+    image = read(question.files["file"].path, options=spec.read_options)
+    screen_growth(image, spec.pipeline, question.max_values)
     return image, read_mask(question.files["roi"].path) if "roi" in question.files else None
 
 

@@ -374,7 +374,7 @@ function listen() {
 
 function begin() {
   loadModels().then(
-    () => { show("empty"); setLanguage(state.language); },
+    () => { if (!$("problem").hidden) show("empty"); setLanguage(state.language); },
     (error) => showProblem(error?.type ? () => problemOf(error) : offline));
 }
 
