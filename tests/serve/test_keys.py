@@ -1,0 +1,148 @@
+"""Keys at rest and in use: hashes only, one reader, known at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from medrail.cli import main
+from medrail.errors import ConfigError, ServeError
+from medrail.serve.keys import Keyring, add_key, default_file, read_keys, revoke_key
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sub" / "keys.json"
+
+
+def test_the_secret_is_nowhere_in_the_file(file: Path) -> None:
+    made, text = add_key(file, "Ward 3", "predict")
+    prefix, number, secret = text.split("_", 2)
+    assert (prefix, number, len(secret)) == ("medrail", made.id, 43)
+    content = file.read_text(encoding="utf-8")
+    assert secret not in content
+    assert made.sha256 in content
+    assert not any(path != file for path in file.parent.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_only_the_owner_may_read_it_and_others_never_write(file: Path) -> None:
+    add_key(file, "a", "predict")
+    revoke_key(file, "a")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o666)
+    with pytest.raises(ServeError, match="others may write"):
+        read_keys(file)
+    assert Keyring(file).valid() == {}
+
+
+def test_only_the_very_key_is_found(file: Path) -> None:
+    _, first = add_key(file, "first", "predict")
+    _, second = add_key(file, "second", "admin")
+    keyring = Keyring(file)
+    assert keyring.find(first).name == "first"
+    assert keyring.find(second).scope == "admin"
+    crossed = first[:17] + second[17:]
+    flipped = first[:-1] + ("A" if first[-1] != "A" else "B")
+    for wrong in (
+        "",
+        "x",
+        first[:-1],
+        first + "A",
+        f" {first}",
+        first.upper(),
+        crossed,
+        flipped,
+        "medrail__",
+        "é" * 60,
+    ):
+        assert keyring.find(wrong) is None, wrong
+    assert Keyring(None).find(first) is None
+
+
+def test_a_running_service_knows_of_changes_at_once(file: Path) -> None:
+    keyring = Keyring(file)
+    assert keyring.valid() == {}
+    _, text = add_key(file, "a", "predict")
+    assert keyring.find(text) is not None
+    revoke_key(file, "a")
+    assert keyring.find(text) is None
+    _, again = add_key(file, "a", "predict")
+    assert keyring.find(again) is not None
+    assert keyring.find(text) is None
+    content = file.read_text(encoding="utf-8")
+    file.write_text("{", encoding="utf-8")
+    assert keyring.find(again) is None
+    file.unlink()
+    assert keyring.find(again) is None
+    file.write_text(content, encoding="utf-8")
+    assert keyring.find(again) is not None
+
+
+def test_keys_made_at_the_same_time_are_all_kept(file: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda number: add_key(file, f"key {number}", "predict")[1], range(8)))
+    assert all(Keyring(file).find(text) for text in made)
+
+
+def test_names_are_given_once_and_are_plain(file: Path) -> None:
+    add_key(file, "a", "predict")
+    with pytest.raises(ConfigError, match="there is a key"):
+        add_key(file, "a", "admin")
+    for name in ("", "\n", "a" * 65, "<b>", "é"):
+        with pytest.raises(ConfigError, match="no name"):
+            add_key(file, name, "predict")
+    with pytest.raises(ConfigError, match="no valid key"):
+        revoke_key(file, "b")
+    assert len(read_keys(file)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 2, "keys": []}', '{"format": 1, "keys": [{}]}', "[" * 100_000, "\xff"]
+)
+def test_files_that_hold_no_keys(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ServeError):
+        read_keys(path)
+    with pytest.raises(ServeError):
+        add_key(path, "a", "predict")
+    assert Keyring(path).valid() == {}
+
+
+def test_scopes_that_are_none(file: Path) -> None:
+    add_key(file, "a", "predict")
+    file.write_text(file.read_text(encoding="utf-8").replace('"predict"', '"root"'), encoding="utf-8")
+    with pytest.raises(ServeError, match="no file of keys"):
+        read_keys(file)
+
+
+def test_the_command(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "add", "PACS", "--keys", str(file), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert set(made) == {"id", "name", "scope", "key", "file"}
+    assert Keyring(file).find(made["key"]).scope == "predict"
+    assert main(["key", "list", "--keys", str(file)]) == 0
+    listed = capsys.readouterr().out
+    assert made["id"] in listed
+    assert made["key"][17:] not in listed
+    assert main(["key", "list", "--keys", str(file), "--json"]) == 0
+    entry = json.loads(capsys.readouterr().out)["keys"][0]
+    assert set(entry) == {"id", "name", "scope", "created", "revoked"}
+    assert main(["key", "revoke", made["id"], "--keys", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == made["id"]
+    assert main(["key", "revoke", made["id"], "--keys", str(file)]) == 2
+    assert Keyring(file).find(made["key"]) is None
+
+
+def test_where_the_file_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MEDRAIL_KEYS", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert default_file() == tmp_path / "medrail" / "keys.json"
+    monkeypatch.setenv("MEDRAIL_KEYS", str(tmp_path / "x.json"))
+    assert default_file() == tmp_path / "x.json"
