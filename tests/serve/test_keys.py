@@ -7,11 +7,14 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medrail.cli import main
+from medrail.config import SERVE_FILES, ServeConfig
 from medrail.errors import ConfigError, ServeError
+from medrail.serve import Settings
 from medrail.serve.keys import Keyring, add_key, default_file, read_keys, revoke_key
 
 
@@ -146,3 +149,32 @@ def test_where_the_file_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert default_file() == tmp_path / "medrail" / "keys.json"
     monkeypatch.setenv("MEDRAIL_KEYS", str(tmp_path / "x.json"))
     assert default_file() == tmp_path / "x.json"
+
+
+def test_serve_is_closed_to_others_without_keys(classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "keys.json"
+    assert main(["serve", str(classifier), "--host", "0.0.0.0", "--port", "0", "--keys", str(file)]) == 1
+    assert "medrail key add" in capsys.readouterr().err
+
+
+def test_what_serve_is_told_reaches_the_service(classifier, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("medrail.serve.serve", lambda *arguments: asked.append(arguments))
+    monkeypatch.setenv("MEDRAIL_KEYS", str(tmp_path / "keys.json"))
+    assert main(["serve", str(classifier)]) == 0
+    sets = ["serve.rate_per_s=7", "serve.cors_origins=[https://a.example]", "serve.request_timeout_s=5"]
+    options = ["--open", "--host", "0.0.0.0", "--tls-cert", "c.pem", "--tls-key", "k.pem", "--keys", "x.json"]
+    assert main(["serve", str(classifier), *options, *(f"--set={each}" for each in sets)]) == 0
+    (_, host, _, plain, _), (_, other, _, told, _) = asked
+    assert (host, plain.open, plain.key_file, plain.tls_cert) == ("127.0.0.1", None, tmp_path / "keys.json", None)
+    assert (other, told.open, told.rate_per_s, told.request_timeout_s) == ("0.0.0.0", True, 7, 5)
+    assert (told.tls_cert, told.tls_key, told.key_file) == (Path("c.pem"), Path("k.pem"), Path("x.json"))
+    assert told.cors_origins == ("https://a.example",)
+
+
+def test_settings_of_the_configuration_are_those_of_the_service() -> None:
+    """Two classes, because the configuration is below the service; a default that differs would mislead."""
+    for name, field in ServeConfig.model_fields.items():
+        if name in Settings.model_fields and name not in ("host", *SERVE_FILES):
+            assert field.default == Settings.model_fields[name].default, name
+            assert field.annotation == Settings.model_fields[name].annotation, name
