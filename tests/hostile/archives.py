@@ -25,6 +25,10 @@ def _slice(index: int = 0) -> bytes:
     return dicom(instance=("UI", uid(f"1.2.826.0.1.3680043.8.498.7{index}")), position=("DS", b"0\\0\\%d " % index))
 
 
+def _cut(content: bytes, share: float) -> bytes:
+    return content[: int(share * len(content))]
+
+
 def _link(target: bytes) -> tuple[zipfile.ZipInfo, bytes]:
     member = zipfile.ZipInfo("slice.dcm")
     member.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -36,7 +40,7 @@ def _patched(content: bytes, offset: int, value: bytes, signature: bytes = b"PK\
     return content[:at] + value + content[at + len(value) :]
 
 
-for _number, _name in enumerate(("../../escape", "/etc/escape", "a/../../b", "..\\..\\b", "C:\\b", "a\0b", "n" * 3000)):
+for _number, _name in enumerate(("../../escape", "/etc/escape", "a/../../b", "..\\..\\b", "C:\\b", "n" * 3000)):
     add(f"zip_name_{_number}", lambda name=_name: zipped(("good", _slice()), (name, _slice(1))), STATUSES, VOLUME)
 add("zip_with_a_link", lambda: zipped(("good", _slice()), _link(b"/etc/passwd")), STATUSES, VOLUME)
 add("zip_with_a_link_to_above", lambda: zipped(_link(b"../../.."), ("slice.dcm/x", _slice())), STATUSES, VOLUME)
@@ -83,7 +87,10 @@ add(
 )
 add("zip_with_noise_inside", lambda: zipped(("a", noise(9000)), ("b", noise(9000, 1))), STATUSES, VOLUME)
 for _share in (0.2, 0.6, 0.95):
-    add(f"zip_cut_at_{_share}", lambda share=_share: zipped(("a", _slice()))[: int(share * 900)], STATUSES, VOLUME)
+    add(f"zip_cut_at_{_share}", lambda share=_share: _cut(zipped(("a", _slice())), share), STATUSES, VOLUME)
+
+
+add("zip_name_with_a_zero", lambda: zipped(("aXb", _slice())).replace(b"aXb", b"a\0b"), (200, *STATUSES), VOLUME)
 
 
 @maker(*STATUSES, model=VOLUME)

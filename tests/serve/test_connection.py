@@ -79,6 +79,8 @@ def test_a_head_that_drips(quick) -> None:
                 continue
             except OSError:
                 break
+        else:
+            pytest.fail("the service still listens")
         assert b"408" in answer or answer == b""
     assert still_serves(quick)
 

@@ -7,6 +7,7 @@ answer about another body), and entries may not share bytes (the "better zip bom
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import stat
@@ -34,6 +35,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"BZh", b"\xfd7zXZ\0", b"\x1f\x8b", b"MSCF")
 _TAR = slice(257, 262)
 _DICOMDIR = b"1.2.840.10008.1.3.10"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WHOLE = "Pack the DICOM files again, as a plain zip."
 
 
@@ -96,6 +98,12 @@ def unpacked(path: Path, folder: Path, limits: ArchiveLimits) -> tuple[Path, ...
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError):
         raise _broken() from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # its table of contents names a place before the beginning
+            raise _broken() from None
+        if error.errno in _NO_ROOM:
+            raise _too_large("there is no room to unpack it at present") from None
+        raise
     if not written:
         raise Refusal("unsupported-format", "The archive holds no DICOM file.", "Send a zip of one DICOM series.")
     return written
