@@ -94,6 +94,14 @@ add("zip_name_with_a_zero", lambda: zipped(("aXb", _slice())).replace(b"aXb", b"
 
 
 @maker(*STATUSES, model=VOLUME)
+def zip_of_a_file_without_name() -> bytes:
+    content = zipped(("a", _slice()))
+    entry, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    shorter = content[entry : entry + 28] + b"\0\0" + content[entry + 30 : entry + 46]
+    return content[:entry] + shorter + content[end : end + 12] + struct.pack("<I", 46) + content[end + 16 :]
+
+
+@maker(*STATUSES, model=VOLUME)
 def zip_of_the_same_name_twice() -> bytes:
     content = zipped(("a", _slice()), ("b", _slice(1)))
     return content.replace(b"b", b"a")

@@ -87,7 +87,7 @@ def unpacked(path: Path, folder: Path, limits: ArchiveLimits) -> tuple[Path, ...
     try:
         _check_end(path, limits)
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if not member.filename.endswith("/")]
             _check_contents(members, path.stat().st_size, limits)
             _check_layout(file, archive.infolist(), archive.start_dir)
             _check_room(members, folder)
@@ -147,7 +147,8 @@ def _check_contents(members: Sequence[zipfile.ZipInfo], size: int, limits: Archi
         raise _unsafe("The archive holds two files of the same name.")
     for member, name in zip(members, names, strict=True):
         below = PurePosixPath(name)
-        if below.is_absolute() or ".." in below.parts or re.search(r"[:\x00-\x1f]", name) or len(name) > _MOST_NAME:
+        leads_out = below.is_absolute() or ".." in below.parts or not below.parts
+        if leads_out or re.search(r"[:\x00-\x1f]", name) or len(name) > _MOST_NAME:
             raise _unsafe("The archive holds a file whose name leads out of its folder.")
         if _is_special(member):
             raise _unsafe("The archive holds a link or a device.")
