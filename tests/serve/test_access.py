@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from medrail.errors import ServeError
 from medrail.serve import Settings
-from medrail.serve.access import PUBLIC_PATHS, check_start, keys_required
+from medrail.serve.access import PUBLIC_PATHS, Caller, check_start, hold_job, keys_required, needs
 from medrail.serve.keys import add_key, revoke_key
 from medrail.serve.problems import Refusal
 from medrail.serve.rate import Buckets, Places, is_loopback, neighbourhood
@@ -314,6 +315,35 @@ def test_requests_in_work_of_one_key(classifier, keys, tmp_path) -> None:
         return statuses
 
     assert asyncio.run(main()) == [429, 200, 200, 200, 200]
+
+
+def test_what_routes_ask_for_themselves() -> None:
+    places = Places(1, "too-many-jobs")
+
+    def request(caller: Caller | None) -> Any:
+        app = SimpleNamespace(state=SimpleNamespace(job_places=places))
+        return SimpleNamespace(app=app, state=SimpleNamespace(caller=caller))
+
+    predict, admin = frozenset({"predict"}), frozenset({"predict", "admin"})
+    operator = Caller("a", admin, "key a")
+    assert asyncio.run(needs("admin")(request(operator))) is operator
+    for caller, kind in (
+        (Caller("b", predict, "key b"), "forbidden"),
+        (Caller("", predict, "address x"), "unauthorised"),
+        (None, "unauthorised"),
+    ):
+        with pytest.raises(Refusal) as refused:
+            asyncio.run(needs("admin")(request(caller)))
+        assert refused.value.kind == kind
+    ended = hold_job(request(operator))
+    with pytest.raises(Refusal) as refused:
+        hold_job(request(operator))
+    assert refused.value.kind == "too-many-jobs"
+    ended()
+    hold_job(request(operator))
+    here = Caller("", admin, "address 127.0.0.1", limited=False)
+    for _ in range(3):
+        hold_job(request(here))
 
 
 async def _nothing() -> Any:
