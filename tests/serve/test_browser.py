@@ -350,14 +350,14 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(start, classifier, visit, p
     assert page.inner_text("#problem-title") == "A key is needed"
     page.fill("#key", "wrong")
     page.click("#key-use")
-    page.wait_for_function("document.getElementById('problem-detail').textContent.includes('not valid')")
+    sync_api.expect(page.locator("#problem-detail")).to_contain_text("not valid", timeout=WAIT_MS)
     page.fill("#key", key)
     page.press("#key", "Enter")
     page.wait_for_selector("#key-field", state="hidden")
     visitor.send(picture_file)
     assert page.inner_text("#headline .big") in {"normal", "bacterial pneumonia", "viral pneumonia"}
     page.click("#card-open")
-    page.wait_for_function("document.getElementById('card-text').textContent.length > 20")
+    sync_api.expect(page.locator("#card-text")).not_to_be_empty(timeout=WAIT_MS)
     assert page.evaluate("document.cookie") == ""
     assert key not in page.content()
     assert key not in page.evaluate("JSON.stringify(localStorage)")
