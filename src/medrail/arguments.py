@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bundle(verbs)
     _add_predict(verbs)
     _add_serve(verbs)
+    _add_key(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
     for parser_of_verb in (preparing, training, tuning, evaluating, slimming, exporting, running):
         parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
@@ -429,7 +430,8 @@ def _add_serve(verbs: Any) -> None:
     text = """\
 MODEL is a bundle's folder, a project (its newest bundle), or a folder of bundles NAME/VERSION, which is watched: a new
 version takes over as soon as it has proved its answers. The page is at /, the interface's description at /docs,
-the route at POST /v1/predict/image. Never imports torch.
+the route at POST /v1/predict/image. Never imports torch. On another host than this machine's own it wants keys
+(`medrail key add`), or --open. See docs/how-to/secure-the-service.md.
 
   medrail serve my-project
   medrail serve my-project --set serve.port=8001 --set serve.engine=onnxruntime
@@ -448,6 +450,45 @@ the route at POST /v1/predict/image. Never imports torch.
     parser.add_argument(
         "--log-dir", metavar="DIR", help="folder of the log, a JSON line a request; default: logs/ of the project"
     )
+    parser.add_argument(
+        "--open", action="store_true", default=None, help="other machines may ask without a key (serve.open)"
+    )
+    parser.add_argument("--keys", metavar="FILE", dest="key_file", help=_KEYS)
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM: HTTPS instead of HTTP")
+    parser.add_argument("--tls-key", metavar="FILE", help="its private key, PEM, without a password")
+
+
+_KEYS = "file of keys (default: $MEDRAIL_KEYS, or medrail/keys.json of this user's configuration)"
+
+
+def _add_key(verbs: Any) -> None:
+    text = """\
+Without keys the service answers this machine only. A key is shown once, when it is made; the file holds its hash. Send
+it as `Authorization: Bearer KEY` or `X-API-Key: KEY`. A running service knows of a new or revoked key at once.
+
+  medrail key add "Radiology PACS"
+  medrail key add operator --scope admin
+  medrail key list
+  medrail key revoke 1f2e3d4c
+"""
+    parser = _add_verb(verbs, "key", "add, list or revoke the keys of the service", text)
+    within = parser.add_subparsers(title="what to do", metavar="WHAT", dest="subverb", required=True)
+    adding = _add_verb(
+        within, "add", "make a key and print it, once", "  medrail key add operator --scope admin\n", "key"
+    )
+    adding.add_argument("name", metavar="NAME", help="for people: a person, a program, a ward")
+    adding.add_argument(
+        "--scope",
+        choices=("predict", "admin"),
+        default="predict",
+        help="predict: ask models (default); admin: also change what is served",
+    )
+    listing = _add_verb(within, "list", "all keys, without their secrets", "  medrail key list\n", "key")
+    revoking = _add_verb(within, "revoke", "end a key", "  medrail key revoke 1f2e3d4c\n", "key")
+    revoking.add_argument("key", metavar="ID", help="as `medrail key list` shows it, or the key's name")
+    for inner in (adding, listing, revoking):
+        inner.add_argument("--keys", metavar="FILE", help=_KEYS)
+        inner.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
 
 
 # As medrail.adopt.LAYOUTS and SCALES, which are not imported here: help is quick.

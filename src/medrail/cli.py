@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from medrail.arguments import build_parser
 from medrail.cli_bundle import bundle
 from medrail.cli_data import check, convert, deidentify, inspect
+from medrail.cli_key import key
 from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, train, tune
 from medrail.errors import ConfigError, MedrailError
 
@@ -181,7 +182,7 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def serve(arguments: argparse.Namespace, console: Console) -> int:
-    from medrail.config import ServeConfig, load, serve_settings
+    from medrail.config import SERVE_FILES, ServeConfig, load, serve_settings
     from medrail.serve.watch import is_models_folder
     from medrail.workspace import find_bundle
 
@@ -189,9 +190,12 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     is_project = (project / "medrail.yaml").is_file()
     bundle = project if not is_project and is_models_folder(project) else find_bundle(project)
     configured = serve_settings(load(project).serve if is_project else ServeConfig(), arguments.set)
-    settable = ("host", "port", "threads", "engine", "max_upload_mb")
+    settable = ("host", "port", "threads", "engine", "max_upload_mb", "open")
     given = {name: getattr(arguments, name) for name in settable}
-    options = configured.model_copy(update={name: value for name, value in given.items() if value is not None})
+    files = {name: getattr(configured, name) and str(project / getattr(configured, name)) for name in SERVE_FILES}
+    typed = {name: getattr(arguments, name) for name in SERVE_FILES}
+    chosen = {name: value for name, value in ((files if is_project else {}) | given).items() if value is not None}
+    options = configured.model_copy(update=chosen | {name: value for name, value in typed.items() if value})
     log_dir = Path(arguments.log_dir) if arguments.log_dir else project / "logs" if is_project else None
     return _serve(bundle, options, log_dir, console)
 
@@ -199,9 +203,11 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
 def _serve(
     bundle: Path, options: ServeConfig, log_dir: Path | None, console: Console, *, open_page: bool = False
 ) -> int:
+    from medrail.config import SERVE_FILES
     from medrail.console import shown
     from medrail.serve import DISCLAIMER, Settings
     from medrail.serve import serve as serve_bundle
+    from medrail.serve.keys import default_file
 
     def on_ready(url: str) -> None:
         console.line(f"\nServing {bundle}. {DISCLAIMER}")
@@ -216,8 +222,12 @@ def _serve(
 
             webbrowser.open(url)  # without a browser it answers False, and the address stands above
 
+    same = {name: value for name, value in options.model_dump().items() if name in Settings.model_fields}
     settings = Settings(
-        **{name: value for name, value in options if name in Settings.model_fields},
+        **{name: value for name, value in same.items() if name not in SERVE_FILES},
+        key_file=options.key_file or default_file(),
+        tls_cert=options.tls_cert or None,
+        tls_key=options.tls_key or None,
         log_dir=log_dir,
         log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON
     )
@@ -292,6 +302,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "bundle": bundle,
     "predict": predict,
     "serve": serve,
+    "key": key,
     "run": run,
     "demo": demo,
 }

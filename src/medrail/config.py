@@ -550,6 +550,32 @@ class ServeConfig(_Stage):
     wait_s: Positive = Field(60, description="longest time that a request waits for the network, then 503")
     queue: Annotated[int, Field(ge=0)] = Field(32, description="requests that may wait; the next one is told 429")
 
+    open: bool | None = Field(
+        None, description="whether no key is needed; nothing: only where host is this machine's own address"
+    )
+    key_file: str = Field("", description="keys of `medrail key add`; empty: this user's own file")
+    rate_per_s: Annotated[float, Field(ge=0)] = Field(
+        100, description="requests a second of one key, or of one other address without keys; 0: any number"
+    )
+    rate_burst: Annotated[int, Field(ge=1)] = Field(200, description="of them at once")
+    max_requests_per_key: Annotated[int, Field(ge=0)] = Field(
+        64, description="requests of one key in work or waiting; 0: any number"
+    )
+    max_jobs_per_key: Annotated[int, Field(ge=0)] = Field(
+        8, description="jobs of one key that have not ended; 0: any number"
+    )
+    request_timeout_s: Positive = Field(900, description="longest time until an answer begins, upload included")
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-]+(:\d{1,5})?$")], ...] = Field(
+        (), description="web sites whose pages may call, as https://pacs.example.org; empty: none"
+    )
+    allowed_hosts: tuple[str, ...] = Field((), description="host names by which it may be called; empty: any")
+    tls_cert: str = Field("", description="certificate chain, PEM: HTTPS instead of HTTP")
+    tls_key: str = Field("", description="its private key, PEM, without a password")
+
+
+# Keys of ``serve`` that are paths.
+SERVE_FILES = ("key_file", "tls_cert", "tls_key")
+
 
 class Config(_Stage):
     """A whole medrail.yaml."""

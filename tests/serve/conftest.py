@@ -22,6 +22,7 @@ from PIL import Image as Picture
 from medrail.bundle import InputKind, NetworkSpec
 from medrail.read import write_nifti
 from medrail.serve import Settings, create_app
+from medrail.serve.connection import uvicorn_options
 from medrail.types import Geometry, Image
 from small_bundles import classifier_network, evidence_network, segmenter_network, write_bundle
 from small_calibrations import small_calibration
@@ -247,11 +248,18 @@ def head_nifti(head: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
+def running(app: FastAPI, **options: Any) -> Iterator[str]:
     """The app behind uvicorn on a free loopback port; yields its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=5,
+        **options,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -300,19 +308,34 @@ StartService = Callable[..., Served]
 
 
 @contextmanager
+def served(folder: Path, *bundles: Path, **settings: Any) -> Iterator[Served]:
+    """These bundles with these settings, writing below ``folder``."""
+    uploads = folder / "uploads"
+    uploads.mkdir(parents=True)
+    values = {"temp_dir": uploads, "log_dir": folder / "logs", "log_to_stderr": False, "threads": 1}
+    chosen = Settings(**(values | settings))
+    app = create_app(bundles, chosen)
+    with (
+        running(app, **uvicorn_options(chosen)) as url,
+        httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client,
+    ):
+        yield Served(app, client, uploads, folder / "logs" / "service.jsonl")
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., Any]:
+    """``with serving(folder, *bundles, **settings) as service:``, for fixtures of a module."""
+    return served
+
+
+@contextmanager
 def starting(folder: Path) -> Iterator[StartService]:
     """(bundles, settings fields) -> Served; several may run at a time, each below ``folder``."""
     with ExitStack() as stack:
 
         def begin(*bundles: Path, **settings: Any) -> Served:
             own = folder / f"service-{len(list(folder.glob('service-*')))}"
-            uploads = own / "uploads"
-            uploads.mkdir(parents=True)
-            values = {"temp_dir": uploads, "log_dir": own / "logs", "log_to_stderr": False, "threads": 1}
-            app = create_app(bundles, Settings(**(values | settings)))
-            url = stack.enter_context(running(app))
-            client = stack.enter_context(httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False))
-            return Served(app, client, uploads, own / "logs" / "service.jsonl")
+            return stack.enter_context(served(own, *bundles, **settings))
 
         yield begin
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import shutil
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hostile import CORPUS
+from medrail.errors import MedrailError
 from medrail.read import read
 from medrail.serve.archive import ArchiveLimits, unpacked
 from medrail.serve.problems import PROBLEMS, Refusal
@@ -202,3 +207,26 @@ def test_slices_are_looked_at_together_before_decoding(tmp_path, slices, make_di
     files[0].write_bytes(make_dicom(Rows=65_000, Columns=65_000))
     with pytest.raises(Refusal):
         screen_slices(files, 1_000_000)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, hostile in CORPUS.items() if name.startswith("zip")))
+def test_hostile_archives(tmp_path, name) -> None:
+    """Those of the corpus: refused, or files whose reader says what is wrong; and nothing beside the folder."""
+    try:
+        files = taken_apart(tmp_path, CORPUS[name].make(), ArchiveLimits())
+        screen_slices(files, 1_000_000)
+        read(tmp_path / "inside")
+    except (Refusal, MedrailError):
+        return
+    assert 200 in CORPUS[name].statuses, "read as if nothing were wrong"
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, slices, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("medrail.serve.archive._write", full)
+    assert refused(tmp_path, zipped(("a", slices[0]))) == "archive-too-large"
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+    assert refused(tmp_path, zipped(*((str(n), each) for n, each in enumerate(slices)))) == "archive-too-large"

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medrail.serve.keys import add_key
+
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 WAIT_MS = 30_000
@@ -337,3 +339,27 @@ def test_class_names_are_text_not_html(start, visit, picture_file, blob_png, cla
     assert "<img" in visitor.page.inner_text("#headline")
     assert "<img" in visitor.page.inner_text("#details")
     assert visitor.page.evaluate("window.hacked") is None
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab_only(start, classifier, visit, picture_file, tmp_path) -> None:
+    _, key = add_key(tmp_path / "keys.json", "reader", "predict")
+    service = start(classifier, host="10.1.2.3", key_file=tmp_path / "keys.json")
+    visitor = visit(url_of(service))
+    page = visitor.page
+    page.wait_for_selector("#key-field:not([hidden])")
+    assert page.inner_text("#problem-title") == "A key is needed"
+    page.fill("#key", "wrong")
+    page.click("#key-use")
+    sync_api.expect(page.locator("#problem-detail")).to_contain_text("not valid", timeout=WAIT_MS)
+    page.fill("#key", key)
+    page.press("#key", "Enter")
+    page.wait_for_selector("#key-field", state="hidden")
+    visitor.send(picture_file)
+    assert page.inner_text("#headline .big") in {"normal", "bacterial pneumonia", "viral pneumonia"}
+    page.click("#card-open")
+    sync_api.expect(page.locator("#card-text")).not_to_be_empty(timeout=WAIT_MS)
+    assert page.evaluate("document.cookie") == ""
+    assert key not in page.content()
+    assert key not in page.evaluate("JSON.stringify(localStorage)")
+    # The browser itself writes an error for each answer of 401.
+    visitor.complaints[:] = [text for text in visitor.complaints if "401" not in text]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import stat
 import struct
@@ -17,6 +16,7 @@ from medrail.read.slide_kind import is_slide_tiff, slide_by_magic
 
 _HEAD_BYTES = 1024
 _HEADER_BYTES = 352  # of the longest header that is told apart
+_MOST_GZIP_HEAD = 64 << 10  # of a gzip file that are looked at for it
 _READABLE = "DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF, BMP or a MedMNIST npz"
 
 _MAGIC = (
@@ -123,10 +123,22 @@ def _gunzipped(head: bytes, path: Path) -> bytes:
     if not head.startswith(b"\x1f\x8b"):
         return head
     try:
-        with gzip.open(path) as stream:
-            return stream.read(_HEADER_BYTES)
-    except (OSError, EOFError, zlib.error):
+        with path.open("rb") as file:
+            return _inflated(file.read(_MOST_GZIP_HEAD))
+    except (OSError, zlib.error):
         return b""
+
+
+def _inflated(packed: bytes) -> bytes:
+    """The beginning of a gzip file, which may have several members; b"" where a name without end comes before it."""
+    found = b""
+    while packed and len(found) < _HEADER_BYTES:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        found += member.decompress(packed, _HEADER_BYTES - len(found))
+        if not member.eof:
+            break
+        packed = member.unused_data
+    return found
 
 
 def _is_nifti(head: bytes) -> bool:

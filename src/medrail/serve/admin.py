@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from medrail.serve.access import needs
 from medrail.serve.models import refused_bundles
 from medrail.serve.openapi import problems
 from medrail.serve.problems import Refusal
 from medrail.serve.registry import Registry
 from medrail.serve.schemas import RefusedBundle
 
-# Whoever may not do this is to be told so here: dependencies=[Depends(a check of the key's scope "admin")].
-router = APIRouter(prefix="/v1/admin/models", tags=["administration"])
+router = APIRouter(prefix="/v1/admin/models", tags=["administration"], dependencies=[Depends(needs("admin"))])
 
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _RESPONSES = problems("unknown-model", "version-conflict", "bad-parameter")

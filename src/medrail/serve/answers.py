@@ -20,6 +20,7 @@ from medrail.serve.gate import Gate
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import ClassificationAnswer, SegmentationAnswer, Timings
+from medrail.serve.screen import screen_growth
 from medrail.serve.shadow import Shadows
 from medrail.serve.wanted import Watch
 from medrail.types import Image, Prediction
@@ -100,6 +101,7 @@ def say(question: Question, gate: Gate, watch: Watch, decoded: Decoded | None = 
     predictor, wishes = question.model.predictor, question.wishes
     try:
         decoded = decoded or decode(question.upload, predictor.spec.read_options)
+        screen_growth(decoded.image, predictor.spec.pipeline, question.upload.max_values)
         _must_have_form(question, decoded)
         decoded_at = time.perf_counter()
         watch.decoded()

@@ -21,7 +21,7 @@ from medrail.serve.pages import mount
 from medrail.serve.problems import Refusal, refusal_of, refusal_of_status, respond
 from medrail.serve.registry import Registry
 from medrail.serve.routes import router
-from medrail.serve.security import Envelope
+from medrail.serve.security import protect
 from medrail.serve.service import Service
 from medrail.serve.settings import Settings
 from medrail.serve.v2 import add_protocol
@@ -71,7 +71,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
 
     app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = app.state.failure = None
-    app.add_middleware(Envelope, log=log)
+    protect(app, settings, log)
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)

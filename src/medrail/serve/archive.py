@@ -7,6 +7,7 @@ answer about another body), and entries may not share bytes (the "better zip bom
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import stat
@@ -34,6 +35,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"BZh", b"\xfd7zXZ\0", b"\x1f\x8b", b"MSCF")
 _TAR = slice(257, 262)
 _DICOMDIR = b"1.2.840.10008.1.3.10"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WHOLE = "Pack the DICOM files again, as a plain zip."
 
 
@@ -85,7 +87,7 @@ def unpacked(path: Path, folder: Path, limits: ArchiveLimits) -> tuple[Path, ...
     try:
         _check_end(path, limits)
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if not member.filename.endswith("/")]
             _check_contents(members, path.stat().st_size, limits)
             _check_layout(file, archive.infolist(), archive.start_dir)
             _check_room(members, folder)
@@ -96,6 +98,12 @@ def unpacked(path: Path, folder: Path, limits: ArchiveLimits) -> tuple[Path, ...
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError):
         raise _broken() from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # its table of contents names a place before the beginning
+            raise _broken() from None
+        if error.errno in _NO_ROOM:
+            raise _too_large("there is no room to unpack it at present") from None
+        raise
     if not written:
         raise Refusal("unsupported-format", "The archive holds no DICOM file.", "Send a zip of one DICOM series.")
     return written
@@ -139,7 +147,8 @@ def _check_contents(members: Sequence[zipfile.ZipInfo], size: int, limits: Archi
         raise _unsafe("The archive holds two files of the same name.")
     for member, name in zip(members, names, strict=True):
         below = PurePosixPath(name)
-        if below.is_absolute() or ".." in below.parts or re.search(r"[:\x00-\x1f]", name) or len(name) > _MOST_NAME:
+        leads_out = below.is_absolute() or ".." in below.parts or not below.parts
+        if leads_out or re.search(r"[:\x00-\x1f]", name) or len(name) > _MOST_NAME:
             raise _unsafe("The archive holds a file whose name leads out of its folder.")
         if _is_special(member):
             raise _unsafe("The archive holds a link or a device.")

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from medrail import __version__
+from medrail.serve.access import describe_keys
 from medrail.serve.examples import A_BATCH, A_CANCELLED_JOB, A_JOB, ANSWERS, BY_SUMMARY, COMPARISONS, REQUEST_ID
 from medrail.serve.problems import MEDIA_TYPE, PROBLEMS, Refusal, document
 from medrail.serve.schemas import (
@@ -150,6 +151,21 @@ CARD_RESPONSES: Responses = {
 }
 
 
+def _problem_responses(*kinds: str) -> dict[str, Any]:
+    """As ``problems``, in the words of the finished document."""
+    reference = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {
+        str(status): {
+            "description": response["description"],
+            "content": {MEDIA_TYPE: {"schema": reference, **response["content"][MEDIA_TYPE]}},
+        }
+        for status, response in problems(*kinds).items()
+    }
+
+
+_OF_KEYS = ("unauthorised", "forbidden", "cross-site", "too-many-requests", "large-headers", "timed-out")
+
+
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """The function that makes the application's OpenAPI document, once."""
 
@@ -171,6 +187,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             _add_common(schema)
             _problems_are_problem_json(schema)
             _restore_nulls(schema)
+            describe_keys(schema, _problem_responses(*_OF_KEYS))
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -52,6 +52,11 @@ PROBLEMS: Mapping[str, Kind] = {
     "missing-file": Kind(400, "No image was sent", _FORM),
     "empty-file": Kind(400, "The file is empty", "Send the file again; the copy at hand may be incomplete."),
     "unknown-field": Kind(400, "The form has a field that is not known", _FORM),
+    "wrong-host": Kind(400, "The request is for another host", "Use the address that the service was started with."),
+    "unauthorised": Kind(
+        401, "A key is needed", "Send `Authorization: Bearer KEY`; `medrail key add` makes one where the service runs."
+    ),
+    "forbidden": Kind(403, "This key may not do that", "Use a key with the scope admin."),
     "cross-site": Kind(403, "Requests from other web sites are refused", "Use the service's own page or a program."),
     "not-found": Kind(404, "There is nothing at this address", "The routes are listed at /docs."),
     "unknown-model": Kind(404, "There is no such model", "GET /v1/models lists the models."),
@@ -88,7 +93,9 @@ PROBLEMS: Mapping[str, Kind] = {
     ),
     "bad-parameter": Kind(422, "A parameter is wrong", "The parameters are described at /docs."),
     "busy": Kind(429, "The service is busy", "Send the request again after the seconds in Retry-After."),
-    "too-many-jobs": Kind(429, "There are too many jobs", "Wait for one of them, or cancel it."),
+    "too-many-requests": Kind(429, "Too many requests", "Send the request again after the seconds in Retry-After."),
+    "too-many-jobs": Kind(429, "Too many jobs", "Wait for one of your jobs to end, or cancel it."),
+    "large-headers": Kind(431, "The headers of the request are too large", "Send fewer and shorter headers."),
     "internal": Kind(
         500,
         "The service failed on this request",
@@ -99,6 +106,7 @@ PROBLEMS: Mapping[str, Kind] = {
         503, "The network was not free in time", "Send the request again after the seconds in Retry-After."
     ),
     "no-space": Kind(507, "The service has no space left for the upload", "Tell whoever runs the service; try later."),
+    "timed-out": Kind(503, "The request took too long", "Send a smaller image, or send it as a job."),
     "not-ready": Kind(503, "The service is not ready", "Try again in a moment."),
 }
 
@@ -175,7 +183,9 @@ def document(refusal: Refusal, request_id: str) -> dict[str, Any]:
 def respond(refusal: Refusal, request_id: str) -> Response:
     """The HTTP answer."""
     body = document(refusal, request_id)
-    headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s else None
+    headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s else {}
+    if body["status"] == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="medrail"'
     return Response(json.dumps(body, ensure_ascii=False), body["status"], headers, MEDIA_TYPE)
 
 

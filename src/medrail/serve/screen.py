@@ -11,14 +11,19 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from medrail.errors import CorruptFile, UnsupportedFormat
 from medrail.read import sniff
 from medrail.read.guard import Guard
+from medrail.serve.parts import check_parts
 from medrail.serve.problems import Refusal
+from medrail.types import Image
 
 ELSEWHERE = -1
 _HEADER_BYTES = 64 * 1024
+_UNSAID = 10**18
+_MOST_DIGITS = 18
 _DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99"
 
 
@@ -40,6 +45,7 @@ def screen(path: Path, max_values: int) -> str:
     if kind not in SCREENS:
         raise Refusal("unsupported-format", f"The file is of the kind {kind}.")
     with Guard(path, kind.upper()):
+        check_parts(path, kind)
         values = SCREENS[kind](path, max_values)
     if values == ELSEWHERE:
         raise Refusal(
@@ -50,7 +56,7 @@ def screen(path: Path, max_values: int) -> str:
     if values > max_values:
         raise Refusal(
             "too-many-voxels",
-            f"The file declares {values / 1e6:,.1f} million values; the limit is {max_values / 1e6:,.1f} million.",
+            f"The file declares {_millions(values)} million values; the limit is {_millions(max_values)} million.",
         )
     return kind
 
@@ -68,11 +74,42 @@ def screen_slices(paths: Sequence[Path], max_values: int) -> None:
     values = 0
     for path in paths:
         with Guard(path, "DICOM"):
+            check_parts(path, "dicom")
             values += _dicom(path, max_values)
         if values > max_values:
             raise Refusal(
-                "too-many-voxels", f"The archive declares more than {max_values / 1e6:,.1f} million values, the limit."
+                "too-many-voxels", f"The archive declares more than {_millions(max_values)} million values, the limit."
             )
+
+
+def screen_growth(image: Image, steps: Sequence[Mapping[str, Any]], max_values: int) -> None:
+    """Whether a model's own resampling would make more than ``max_values`` of a read image.
+
+    A header of 1 kB may say that its voxels are metres apart; at the model's 2 mm that is a thousand times a thousand.
+
+    Raises
+    ------
+    Refusal
+        "too-many-voxels".
+    """
+    if image.geometry is None:
+        return
+    extent = [float(count) * spacing for count, spacing in zip(image.grid, image.geometry.spacing_mm, strict=True)]
+    for step in steps:
+        spacing = step.get("spacing_mm") if step.get("kind") == "resample" else None
+        if spacing is None:
+            continue
+        wanted = [spacing] * 3 if isinstance(spacing, int | float) else list(spacing)
+        if image.channels * prod(extent) / prod(wanted) > max_values:
+            raise Refusal(
+                "too-many-voxels",
+                f"At the model's resolution it would have more than {_millions(max_values)} million values.",
+                "Check the spacing in the file's header, or crop the image.",
+            )
+
+
+def _millions(values: int) -> str:
+    return f"{values / 1e6:,.1f}" if values < _UNSAID else "very many"
 
 
 def _picture(path: Path, max_values: int) -> int:
@@ -112,7 +149,9 @@ def _nifti(path: Path, max_values: int) -> int:
 
 
 def _nrrd(path: Path, max_values: int) -> int:
-    header = re.split(rb"\r?\n\r?\n", _head(path), maxsplit=1)[0]
+    header, *rest = re.split(rb"\r?\n\r?\n", _head(path), maxsplit=1)
+    if not rest and path.stat().st_size > _HEADER_BYTES:
+        raise _endless()
     if re.search(rb"^data ?file\s*:", header, re.IGNORECASE | re.MULTILINE):
         return ELSEWHERE
     return _declared(rb"^sizes\s*:([\d ]+)", header)
@@ -123,6 +162,8 @@ def _metaimage(path: Path, max_values: int) -> int:
     data = re.search(rb"^\s*ElementDataFile\s*=\s*(.*?)\s*$", head, re.IGNORECASE | re.MULTILINE)
     if data and data[1].upper() != b"LOCAL":
         return ELSEWHERE
+    if not data and path.stat().st_size > _HEADER_BYTES:
+        raise _endless()
     header = head[: data.end()] if data else head
     return _declared(rb"^\s*DimSize\s*=([\d ]+)", header) * _declared(
         rb"^\s*ElementNumberOfChannels\s*=([\d ]+)", header
@@ -132,7 +173,18 @@ def _metaimage(path: Path, max_values: int) -> int:
 def _declared(pattern: bytes, header: bytes) -> int:
     """The product of the numbers that the header gives; 1 where it gives none, which the reader will refuse."""
     found = re.search(pattern, header, re.IGNORECASE | re.MULTILINE)
-    return prod(int(number) for number in found[1].split()) if found else 1
+    if not found:
+        return 1
+    numbers = found[1].split()
+    if any(len(number) > _MOST_DIGITS for number in numbers):
+        return _UNSAID
+    return prod(int(number) for number in numbers)
+
+
+def _endless() -> CorruptFile:
+    return CorruptFile(
+        f"has a header of more than {_HEADER_BYTES >> 10} KiB, or one without an end", needed="a header and voxels"
+    )
 
 
 def _inflated_bytes(path: Path, max_bytes: int) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 import uvicorn
 
 from medrail.errors import ServeError
+from medrail.serve.access import check_start
 from medrail.serve.app import create_app
+from medrail.serve.connection import uvicorn_options
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
 
@@ -47,7 +49,8 @@ def serve(
     Raises
     ------
     ServeError
-        If the address cannot be listened on, or a network does not run.
+        If the address cannot be listened on, other machines could ask and there is no key, the certificate cannot be
+        used, or a network does not run.
     BundleError
         If a bundle cannot be loaded.
     """
@@ -56,9 +59,11 @@ def serve(
     settings = settings or Settings()
     folders = [Path(each) for each in ([bundles] if isinstance(bundles, str | Path) else bundles)]
     listener = _listen(host, port)
+    settings = settings.model_copy(update={"host": listener.getsockname()[0]})
     try:
+        check_start(settings)
         if settings.processes > 1:
-            supervise(folders, listener, settings, lambda: on_ready(_url(listener)) if on_ready else None)
+            supervise(folders, listener, settings, lambda: on_ready(_url(listener, settings)) if on_ready else None)
         else:
             answer_at(listener, Registry.load(folders, settings), settings, on_ready)
     finally:
@@ -76,7 +81,7 @@ def answer_at(
     Raises
     ------
     ServeError
-        If the service does not start.
+        If the service does not start, or the certificate cannot be used.
     """
     app = create_app(registry, settings)
     config = uvicorn.Config(
@@ -91,11 +96,12 @@ def answer_at(
         timeout_graceful_shutdown=int(settings.drain_s),
         # With this number asyncio accepts connections at a time; several processes should each get some of them.
         backlog=1 if settings.processes > 1 else _BACKLOG,
+        **uvicorn_options(settings),
     )
     try:
-        _Server(config, _url(listener), on_ready).run(sockets=[listener])
+        _Server(config, _url(listener, settings), on_ready).run(sockets=[listener])
     except SystemExit:  # uvicorn's way to say that the application did not start
-        raise app.state.failure or ServeError("the service did not start", where=_url(listener)) from None
+        raise app.state.failure or ServeError("the service did not start", where=_url(listener, settings)) from None
     except KeyboardInterrupt:
         pass  # uvicorn has drained and shut down; Ctrl-C is how a person ends the service
 
@@ -137,7 +143,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, settings: Settings) -> str:
+    scheme = "https" if settings.tls_cert else "http"
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}/"
+    return f"{scheme}://{shown}:{port}/"

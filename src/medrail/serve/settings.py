@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medrail.config import EngineName
 
+KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Megabytes = Annotated[float, Field(gt=0)]
+ORIGIN = r"^https?://[A-Za-z0-9.\-]+(:\d{1,5})?$"
 
 
 class Settings(BaseModel):
@@ -79,6 +81,27 @@ class Settings(BaseModel):
     state_dir: Path | None = Field(
         None, description="folder of serving.json (pins, canaries); none: the models folder, else the log's"
     )
+    # Safety: keys, rates, connections.
+    host: str | None = Field(None, description="address that is listened on, set by `serve`; none: in this process")
+    open: bool | None = Field(None, description="whether no key is needed; none: only where `host` is this machine's")
+    key_file: Path | None = Field(None, description="keys of `medrail key add`; none: there are none")
+    rate_per_s: Annotated[float, Field(ge=0)] = Field(
+        100, description="requests a second of one key, or of one other address without keys; 0: any number"
+    )
+    rate_burst: Annotated[int, Field(ge=1)] = Field(200, description="of them at once")
+    max_requests_per_key: Count = Field(64, description="requests of one key in work or waiting; 0: any number")
+    cors_origins: tuple[Annotated[str, Field(pattern=ORIGIN)], ...] = Field(
+        (), description="web sites whose pages may call, as https://pacs.example.org"
+    )
+    allowed_hosts: tuple[str, ...] = Field((), description="host names by which it may be called; empty: see `open`")
+    request_timeout_s: Seconds = Field(900, description="longest time until an answer begins, upload included")
+    header_timeout_s: Seconds = Field(10, description="longest time that the head of a request may take")
+    stall_timeout_s: Seconds = Field(60, description="longest time that a client may not take its answer")
+    max_header_kb: Megabytes = Field(32, description="largest head of a request, KiB")
+    max_connections: Annotated[int, Field(ge=1)] = Field(2000, description="connections of one process")
+    max_connections_per_address: Count = Field(256, description="of one other address; 0: any number")
+    tls_cert: Path | None = Field(None, description="certificate chain, PEM; with it the service speaks HTTPS")
+    tls_key: Path | None = Field(None, description="its private key, PEM, without a password")
 
     @property
     def max_upload_bytes(self) -> int:

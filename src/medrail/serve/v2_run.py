@@ -20,6 +20,7 @@ from medrail.read import write_nifti
 from medrail.serve.archive import ArchiveLimits
 from medrail.serve.decode import ANYTHING, Upload, decode
 from medrail.serve.problems import Refusal, refusal_of
+from medrail.serve.screen import screen_growth
 from medrail.serve.settings import Settings
 from medrail.serve.upload import Received
 from medrail.serve.v2_signature import (
@@ -160,6 +161,7 @@ def _answer(question: Inference, asked: Asked) -> tuple[Mapping[str, Output], Ma
     files = {name: _file(asked, name, question.folder) for name in (FILE, ROI) if name in asked.tensors}
     upload = Upload(files, question.folder, settings.max_values, ANYTHING, ArchiveLimits.of(settings))
     found = decode(upload, predictor.spec.read_options)
+    screen_growth(found.image, predictor.spec.pipeline, upload.max_values)
     decoded = time.perf_counter()
     prediction = predictor(found.image, found.roi)
     spent = {"decode": (decoded - begin) * 1e3, **prediction.timings_ms}

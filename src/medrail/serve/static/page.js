@@ -41,13 +41,32 @@ function setLanguage(language) {
   state.shown();
 }
 
+// ---------------------------------------------------------------- key
+// Only this tab has it: no cookie that a browser would send by itself, and gone when the tab is closed.
+const KEY = "medrail-key";
+const keyHeaders = () => (sessionStorage.getItem(KEY) ? { "X-API-Key": sessionStorage.getItem(KEY) } : {});
+
+function askForKey(wanted) {
+  $("key-field").hidden = !wanted;
+  if (wanted) $("key").focus();
+}
+
+function useKey() {
+  const key = $("key").value.trim();
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+  $("key").value = "";
+  begin();
+}
+
 // ---------------------------------------------------------------- models
 const currentModel = () => state.models.find((model) => identity(model) === $("model").value) ?? state.models[0];
 const identity = (model) => `${model.name}/${model.version}`;
 
 async function loadModels() {
-  const answer = await fetch("/v1/models");
-  if (!answer.ok) throw new Error();
+  const answer = await fetch("/v1/models", { headers: keyHeaders() });
+  askForKey(answer.status === 401);
+  if (!answer.ok) throw await answer.json();
   const listed = await answer.json();
   state.models = listed.models;
   state.limit = listed.max_upload_bytes;
@@ -85,7 +104,7 @@ function metricText(name, metric) {
 
 async function showCard() {
   const model = currentModel();
-  const answer = await fetch(`/v1/models/${encodeURIComponent(model.name)}/card`);
+  const answer = await fetch(`/v1/models/${encodeURIComponent(model.name)}/card`, { headers: keyHeaders() });
   $("card-text").textContent = await answer.text();
   $("card").showModal();
 }
@@ -125,6 +144,7 @@ function send() {
   const model = currentModel();
   request.open("POST", `/v1/predict/image?preview=true${model ? `&model=${encodeURIComponent(identity(model))}` : ""}`);
   request.setRequestHeader("Accept", "application/json");
+  for (const [name, value] of Object.entries(keyHeaders())) request.setRequestHeader(name, value);
   let sent = 0;
   const busy = () => {
     $("busy-text").textContent = sent < 1 ? word("uploading", { percent: percent(sent) }) : word("working");
@@ -149,6 +169,7 @@ function receive(request) {
     showProblem(offline);
     return;
   }
+  askForKey(request.status === 401);
   if (request.status === 200) showResult(answer);
   else showProblem(() => problemOf(answer));
 }
@@ -332,6 +353,8 @@ function listen() {
   const drop = $("drop");
   $("file").addEventListener("change", () => { choose($("file").files[0]); $("file").value = ""; });
   $("roi").addEventListener("change", () => { if (state.file && $("roi").files.length) send(); });
+  $("key-use").addEventListener("click", useKey);
+  $("key").addEventListener("keydown", (event) => { if (event.key === "Enter") useKey(); });
   $("send").addEventListener("click", () => choose(state.file));
   $("cancel").addEventListener("click", () => state.request?.abort());
   $("model").addEventListener("change", () => { showModel(); if (state.file) choose(state.file); });
@@ -349,6 +372,12 @@ function listen() {
   });
 }
 
+function begin() {
+  loadModels().then(
+    () => { if (!$("problem").hidden) show("empty"); setLanguage(state.language); },
+    (error) => showProblem(error?.type ? () => problemOf(error) : offline));
+}
+
 function preferredLanguage() {
   const kept = localStorage.getItem("medrail-language");
   return kept ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
@@ -356,4 +385,4 @@ function preferredLanguage() {
 
 listen();
 setLanguage(preferredLanguage());
-loadModels().then(() => setLanguage(state.language), () => showProblem(offline));
+begin();
