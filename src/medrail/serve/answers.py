@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from medrail.bundle.maskfile import write_mask
 from medrail.bundle.overlay import COLOURS
 from medrail.errors import MedrailError
 from medrail.read import read, read_mask, write_nifti
+from medrail.serve.audit import result_of
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import ClassificationAnswer, MaskAnswer, MaskClass, SegmentationAnswer, Timings
@@ -45,11 +46,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of the response, and where the time went."""
+    """The body of the response, where the time went, and the summary for the audit log."""
 
     body: bytes
     media_type: str
     timings: Timings
+    result: Mapping[str, Any]
 
 
 def answer(question: Question, gate: Gate) -> Answer:
@@ -86,9 +88,9 @@ def answer(question: Question, gate: Gate) -> Answer:
         preview=round((drawn - written) * 1e3, 3),
     )
     if question.form != "application/json" and mask_file is not None:
-        return Answer(mask_file.read_bytes(), question.media_type, timings)
+        return Answer(mask_file.read_bytes(), question.media_type, timings, result_of(prediction))
     document = _document(question, prediction, mask_file, preview, timings)
-    return Answer(document.model_dump_json().encode(), "application/json", timings)
+    return Answer(document.model_dump_json().encode(), "application/json", timings, result_of(prediction))
 
 
 def _decode(question: Question) -> tuple[Image, Image | None]:

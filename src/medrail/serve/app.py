@@ -14,6 +14,8 @@ from starlette.responses import Response
 from medrail import __version__
 from medrail.errors import MedrailError
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
+from medrail.serve.monitoring import router as monitoring
 from medrail.serve.openapi import describe
 from medrail.serve.pages import mount
 from medrail.serve.problems import Refusal, refusal_of, refusal_of_status, respond
@@ -41,7 +43,8 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
         If the log cannot be written. On start also if a bundle cannot be served (or BundleError).
     """
     settings = settings or Settings()
-    log = ServiceLog(settings)
+    telemetry = Telemetry(settings)
+    log = ServiceLog(settings, telemetry.log_failed)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,6 +54,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
             app.state.failure = error  # the server only learns that the start failed, and its caller wants to know why
             raise
         app.state.service = service
+        telemetry.models(service.registry.models)
         for model in service.registry.models:
             log.event(
                 "model",
@@ -70,10 +74,12 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
 
     app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = app.state.failure = None
+    app.state.telemetry = telemetry
     app.add_middleware(Envelope, log=log)
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)
+    app.include_router(monitoring)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app

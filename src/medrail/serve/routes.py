@@ -79,7 +79,7 @@ async def predict_image(
             shutil.rmtree(folder, ignore_errors=True)
             raise
         answered = await service.work(request, folder, partial(answer, question, service.registry.gate))
-    record.update(timings_ms=answered.timings.model_dump())
+    record.update(timings_ms=answered.timings.model_dump(), result=answered.result)
     return _respond(answered, question.form)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import uuid
@@ -13,7 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medrail.serve.audit import audit_line
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
 from medrail.serve.problems import Refusal, respond
 
 _PAGE_POLICY = (
@@ -34,7 +35,8 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_QUIET_ROUTES = frozenset({"/healthz", "/readyz"})
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+_SENDING = frozenset({"POST", "PUT", "PATCH"})
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection before the answer
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
@@ -60,6 +62,8 @@ class Envelope:
         record: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, record=record)
         status = 0
+        telemetry: Telemetry = scope["app"].state.telemetry
+        call = telemetry.began() if scope["method"] in _SENDING else None
 
         async def sealed(message: Message) -> None:
             nonlocal status
@@ -80,23 +84,23 @@ class Envelope:
             if not status:
                 await respond(Refusal("internal"), request_id)(scope, receive, sealed)
         finally:
-            self._write(scope, status, request_id, (time.perf_counter() - begin) * 1e3, record)
+            memory = telemetry.ended(call) if call else {}
+            self._write(scope, status, request_id, time.perf_counter() - begin, record, memory)
 
-    def _write(self, scope: Scope, status: int, request_id: str, total_ms: float, record: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        scope: Scope,
+        status: int,
+        request_id: str,
+        seconds: float,
+        record: Mapping[str, Any],
+        memory: Mapping[str, float],
+    ) -> None:
+        """Count the request, and write its line unless it is one that a machine asks every few seconds."""
         route = _route(scope)
-        if route in _QUIET_ROUTES and status < 400:
-            return
-        level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
-        self.log.event(
-            "request",
-            level=level,
-            request_id=request_id,
-            method=scope["method"] if scope["method"].isalpha() and len(scope["method"]) < 8 else "(other)",
-            route=route,
-            status=status,
-            total_ms=round(total_ms, 3),
-            **record,
-        )
+        scope["app"].state.telemetry.observe_request(route, status, record, seconds)
+        if route not in _QUIET_ROUTES or status >= 400:
+            self.log.request(audit_line(scope, route, status, request_id, seconds * 1e3, record, memory))
 
 
 def _seal(headers: MutableHeaders, path: str, request_id: str) -> None:
