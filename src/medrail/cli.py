@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrail.arguments import build_parser
+from medrail.cli_audit import audit
 from medrail.cli_bundle import bundle
 from medrail.cli_data import check, convert, deidentify, inspect
 from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, train, tune
@@ -293,6 +294,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "bundle": bundle,
     "predict": predict,
     "serve": serve,
+    "audit": audit,
     "run": run,
     "demo": demo,
 }

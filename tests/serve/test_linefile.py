@@ -61,7 +61,7 @@ def test_no_more_files_than_asked_for_are_kept(tmp_path: Path, files: int) -> No
     for number in range(100):
         assert file.write(f"line {number}")
     assert len(list(tmp_path.glob("log*"))) == files
-    assert texts(tmp_path)[-1].startswith("line") and "line 99" in (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "line 99"
 
 
 def test_a_file_that_was_moved_or_removed_is_begun_anew(tmp_path: Path) -> None:

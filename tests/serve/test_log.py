@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fastapi import Request
 
+from medrail.audit import Span, find_logs, records, summarise
+from medrail.audit.logs import Found
 from medrail.errors import ServeError
 from medrail.serve import Settings, create_app
 from medrail.serve.audit import FIELDS
@@ -268,3 +270,18 @@ def test_log_folder_that_cannot_be_written(classifier, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ServeError, match="cannot be written"):
         create_app(classifier, Settings(log_dir=tmp_path / "file" / "logs"))
+
+
+def test_what_the_service_writes_can_be_read_back(start, classifier, blob_png) -> None:
+    service = start(classifier)
+    for _ in range(3):
+        service.predict(blob_png)
+    service.predict(b"no image")
+    waited(service.audit, 4)
+    found = Found()
+    summary = summarise(records(find_logs([service.audit.parent]), Span(), found))
+    assert summary.requests == 4
+    assert summary.by_model["chest/1"] == {"200": 3, "415": 1}
+    assert summary.latency_ms["model"]["n"] == summary.answered["chest/1"] == 3
+    assert summary.problems == {"unsupported-format": 1}
+    assert found.broken == 0

@@ -46,7 +46,10 @@ def model(usual: Usual | None = USUAL, version: str = "1", name: str = "m") -> A
     """As much of a ServedModel as telemetry looks at."""
     calibration = small_calibration(1, usual=usual)
     predictor = SimpleNamespace(
-        calibration=calibration, bundle_id=f"{name}/{version}@0", taken=None, spec=SimpleNamespace(task="classification")
+        calibration=calibration,
+        bundle_id=f"{name}/{version}@0",
+        taken=None,
+        spec=SimpleNamespace(task="classification"),
     )
     return SimpleNamespace(name=name, version=version, predictor=predictor)
 
@@ -123,8 +126,7 @@ def test_batches_refusals_and_models(monkeypatch) -> None:
     assert found["medrail_batch_size_sum", "m", "1"] == 14
     assert found["medrail_queue_length", "m", "1"] == 3
     assert found["medrail_bundles_refused_total", "BundleError"] == 1
-    served = {key[4]: value for key, value in found.items() if key[0] == "medrail_model_info"}
-    assert {key[-1]: value for key, value in found.items() if key[0] == "medrail_model_info"} == {"1": 0, "2": 1}, served
+    assert {key[-1]: value for key, value in found.items() if key[0] == "medrail_model_info"} == {"1": 0, "2": 1}
     assert (found["medrail_gpu_memory_used_bytes", "0"], found["medrail_gpu_memory_total_bytes", "0"]) == (5, 9)
 
 

@@ -44,8 +44,10 @@ class Counters:
     """The table of what is counted; docs/how-to/watch-the-service.md says what each is good for."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
 
+        # When each of them was made would double the text.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         # prometheus_client decides when it is imported whether processes share; here it is decided by what holds now.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 from dataclasses import dataclass
 
 from medrail.machine import memory_of, restart_peak
+
+if sys.platform != "win32":
+    import resource
 
 _MEBIBYTE = 2**20
 _PROBE_BYTES = 16 * _MEBIBYTE
@@ -33,6 +37,7 @@ class ProcessMemory:
         self._open: dict[int, Call] = {}
         self._most = 0
         self._can_restart = _can_restart()
+        self._sure_above = _used_bytes()
 
     def begin(self) -> Call:
         """A call begins; give what this returns to ``end``."""
@@ -66,11 +71,9 @@ class ProcessMemory:
             return self._most
 
     def _note(self) -> int:
-        memory = memory_of()
-        if memory is None:
-            return 0
-        self._most = max(self._most, memory.peak_bytes)
-        return memory.peak_bytes
+        peak = _peak_bytes(self._sure_above)
+        self._most = max(self._most, peak)
+        return peak
 
 
 def resident_bytes() -> int:
@@ -83,6 +86,23 @@ def resident_bytes() -> int:
 
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def _peak_bytes(sure_above: int) -> int:
+    """The kernel's highest value; 0 where there is none.
+
+    getrusage(2) is ten times as quick as /proc/self/status, but never says less than what the process had inherited
+    when it was started: above that both are the same number.
+    """
+    quick = _used_bytes()
+    if quick > sure_above:
+        return quick
+    memory = memory_of()
+    return memory.peak_bytes if memory else 0
+
+
+def _used_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if sys.platform == "linux" else 0
 
 
 @functools.cache
