@@ -87,7 +87,9 @@ def _answers(summary: Summary, model: str) -> str:
         "abstained": summary.abstained.get(model, 0),
         "unlike": summary.unlike_training.get(model, 0),
     }
-    drawn = bars({_shown(name): {"": count} for name, count in counts.items()}, f"{WORDS['answers'][0]}: {_shown(model)}")
+    drawn = bars(
+        {_shown(name): {"": count} for name, count in counts.items()}, f"{WORDS['answers'][0]}: {_shown(model)}"
+    )
     return _card("answers", f'{drawn}<p class="note">{_both("answers_means", **told)}</p>', about=model)
 
 
