@@ -61,9 +61,10 @@ def _tell(summary: Summary, console: Console) -> None:
             f"{summary.unlike_training.get(model, 0)} for images unlike the training data"
         )
         console.grid(["class", "answers"], [[name, str(count)] for name, count in classes.items()])
-    if summary.problems:
-        console.line()
-        console.grid(["problem", "requests"], [[kind, str(count)] for kind, count in summary.problems.items()])
+    for name, counts in (("problem", summary.problems), ("jobs that were", summary.jobs)):
+        if counts:
+            console.line()
+            console.grid([name, "number"], [[kind, str(count)] for kind, count in counts.items()])
 
 
 def _cell(value: float | int | None) -> str:

@@ -90,6 +90,25 @@ def test_answers_times_and_refusals(tmp_path: Path) -> None:
     assert summary.peak_mb == 321.5
 
 
+def test_long_work_counts_once_where_it_was_done(tmp_path: Path) -> None:
+    done = {"job_id": "j", "result": {"class_name": "no"}, "timings_ms": {"model": 900.0}}
+    lines = [
+        line(0, status=202, job_id="j"),
+        line(5, event="job", job_status="done", status=None, **done),
+        line(6, route="/v1/jobs/{job_id}/result", **done),
+        line(7, route="/v1/jobs/{job_id}/result", **done),
+        line(8, event="job", job_status="failed", problem="corrupt-file"),
+        line(9, route="/v1/jobs/{job_id}/result", status=422, problem="corrupt-file"),
+        line(10, event="job"),
+    ]
+    summary, found = read(folder_of(tmp_path, *lines))
+    assert (summary.requests, found.broken) == (4, 1)
+    assert summary.jobs == {"done": 1, "failed": 1}
+    assert summary.answers == {"chest/1": {"no": 1}}
+    assert summary.latency_ms["model"]["n"] == 1
+    assert summary.problems == {"corrupt-file": 1}
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1e6), max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
 def test_a_percentile_is_the_smallest_value_that_covers_its_share(values: list[float], share: float) -> None:

@@ -128,6 +128,7 @@ def test_openapi_is_complete(start, classifier) -> None:
         "/v1/models/{name}/card",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     predict = schema["paths"]["/v1/predict/image"]["post"]
     form = predict["requestBody"]["content"]["multipart/form-data"]["schema"]

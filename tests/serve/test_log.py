@@ -14,7 +14,7 @@ from medrail.audit import Span, find_logs, records, summarise
 from medrail.audit.logs import Found
 from medrail.errors import ServeError
 from medrail.serve import Settings, create_app
-from medrail.serve.audit import FIELDS
+from medrail.serve.audit import FIELDS, job_line
 from medrail.serve.log import AUDIT_FILE, LOG_FILE, ServiceLog
 
 
@@ -73,10 +73,9 @@ def test_memory_of_a_call_is_only_told_of_one_that_was_alone(start, classifier, 
     service = start(classifier)
     service.predict(blob_png)
     memory = service.app.state.telemetry.memory
-    other = memory.begin()
-    service.predict(blob_png)
-    alone, beside = waited(service.audit, 2)
-    memory.end(other)
+    with memory.working():
+        service.predict(blob_png)
+        alone, beside = waited(service.audit, 2)
     assert alone["process_peak_mb"] >= alone["call_peak_mb"] > alone["call_added_mb"] >= 0
     assert beside["process_peak_mb"] > 0
     assert "call_peak_mb" not in beside
@@ -106,11 +105,29 @@ def test_only_the_table_s_fields_reach_the_audit_log(start, classifier, blob_png
     assert service.client.post("/careless").status_code == 200
     (line,) = waited(service.audit, 1)
     assert (line["route"], line["model"]) == ("/careless", "chest")
-    own = {"time", "event", "request_id", "address", "method", "route", "status", "total_ms", "process"}
+    own = {"time", "event", "request_id", "address", "method", "route", "status", "total_ms", "process", "job_status"}
     memory = {"process_peak_mb", "call_peak_mb", "call_added_mb"}
     assert line.keys() <= {*FIELDS, *own, *memory}
     page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "audit.md").read_text(encoding="utf-8")
     assert [name for name in (*FIELDS, *own, *memory) if f"`{name}`" not in page] == []
+
+
+def test_the_end_of_a_job_is_audited(tmp_path: Path) -> None:
+    log = ServiceLog(Settings(log_dir=tmp_path, log_to_stderr=False))
+    record = {"job_id": "j", "model": "brain", "result": {"volumes_ml": {"brain": 1.0}}, "patient": "Doe^Jane"}
+    log.job(job_line("r", "done", record | {"key_id": "ward"}))
+    log.job(job_line("r", "failed", record | {"problem": "corrupt-file"}))
+    log.close()
+    done, failed = lines(tmp_path / AUDIT_FILE)
+    assert (done["event"], done["job_status"], done["request_id"], done["key_id"]) == ("job", "done", "r", "ward")
+    assert done["result"] == {"volumes_ml": {"brain": 1.0}}
+    assert (failed["job_status"], failed["problem"], failed["key_id"]) == ("failed", "corrupt-file", None)
+    short = lines(tmp_path / LOG_FILE)
+    assert [(line["event"], line["level"], line["job_id"]) for line in short] == [
+        ("job", "info", "j"),
+        ("job", "warning", "j"),
+    ]
+    assert "Jane" not in (tmp_path / AUDIT_FILE).read_text() + (tmp_path / LOG_FILE).read_text()
 
 
 # Every element that says who, where or when, and the UIDs, which are known to the archive.

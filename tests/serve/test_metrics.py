@@ -174,6 +174,31 @@ def test_answers_that_failed_do_not_drift_and_a_new_bundle_begins_anew() -> None
     assert ("medrail_drift", "m", "classes", "1") not in told(telemetry)
 
 
+def test_long_work_is_counted_when_it_ends_and_not_when_it_is_fetched() -> None:
+    telemetry = Telemetry(Settings(drift_least=10))
+    telemetry.models([model()])
+    record = {"model": "m", "version": "1", "timings_ms": {"model": 5.0}, "result": {"class_name": "yes"}}
+    telemetry.observe_job("done", record)
+    telemetry.observe_job("failed", {"model": "m", "version": "1", "result": {"class_name": "no"}})
+    for _ in range(3):
+        telemetry.observe_request("/v1/jobs/{job_id}/result", 200, record, 0.01)
+    found = told(telemetry)
+    assert found["medrail_answers_total", "yes", "m", "1"] == 1
+    assert ("medrail_answers_total", "no", "m", "1") not in found
+    assert found["medrail_stage_seconds_count", "m", "model"] == 1
+    assert (found["medrail_jobs_total", "done", "m", "1"], found["medrail_jobs_total", "failed", "m", "1"]) == (1, 1)
+
+
+def test_a_registry_that_changes_is_followed() -> None:
+    telemetry, registry = Telemetry(Settings(drift_least=10)), SimpleNamespace(models=[model(None)])
+    telemetry.follow(registry)
+    registry.models = [model(version="2")]
+    served = {key[-1]: value for key, value in told(telemetry).items() if key[0] == "medrail_model_info"}
+    assert served == {"1": 0, "2": 1}
+    answered(telemetry, version="2", times=10, class_name="no")
+    assert told(telemetry)["medrail_drift_answers", "m", "classes", "2"] == 10
+
+
 def test_several_answers_of_one_request_are_counted_each() -> None:
     telemetry = Telemetry(Settings(drift_least=10))
     telemetry.models([model()])
@@ -210,7 +235,7 @@ def work(times):
     answered(telemetry, times=times, class_name="yes", ood_score=1.0, abstain=True)
     telemetry.observe_batch("m", "1", 4, 2)
     return telemetry
-ended = []
+ended, folder = [], Path(sys.argv[1])
 for times in (30, 25):
     process = os.fork()
     if not process:
@@ -221,7 +246,7 @@ for times in (30, 25):
 telemetry = work(5)
 first = telemetry.exposition()[0].decode()
 for process in ended:
-    forget_process(process)
+    forget_process(process, folder)
 print(json.dumps([first, telemetry.exposition()[0].decode()]))
 """
 
@@ -273,6 +298,7 @@ def every_metric() -> set[str]:
     telemetry.observe_batch("m", "1", 1, 0)
     telemetry.bundle_refused("BundleError")
     telemetry.log_failed("audit.jsonl")
+    telemetry.observe_job("done", {"model": "m", "version": "1"})
     answered(telemetry, times=10, class_name="no", ood_score=1.0, input_mean=0.0, abstain=True, unlike_training=True)
     record = {"model": "m", "version": "1", "problem": "busy", "timings_ms": {"model": 1.0}}
     telemetry.observe_request("/v1/predict/image", 429, record, 0.01)

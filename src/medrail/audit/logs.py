@@ -83,7 +83,7 @@ def find_logs(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def records(files: Sequence[Path], span: Span, found: Found) -> Iterator[tuple[datetime, dict[str, Any]]]:
-    """Time and content of every line about a request within the span; ``found`` counts the rest."""
+    """Time and content of every line about a request or a job within the span; ``found`` counts the rest."""
     for path in files:
         found.files += 1
         with closing(_opened(path)) as file:
@@ -95,7 +95,7 @@ def records(files: Sequence[Path], span: Span, found: Found) -> Iterator[tuple[d
                 elif record[0] in span and record[1].get("event") == "gap":
                     lost = record[1].get("lost")
                     found.lost += lost if type(lost) is int else 0
-                elif record[0] in span and record[1].get("event") == "request":
+                elif record[0] in span and record[1].get("event") in ("request", "job"):
                     yield record
 
 
@@ -124,6 +124,8 @@ def _record(line: bytes) -> tuple[datetime, dict[str, Any]] | None:
         record = json.loads(line)
         moment = datetime.fromisoformat(record["time"])
         if record["event"] == "request" and not (type(record["status"]) is int and isinstance(record["route"], str)):
+            return None
+        if record["event"] == "job" and not isinstance(record["job_status"], str):
             return None
         return moment.replace(tzinfo=moment.tzinfo or UTC), record
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -45,6 +45,7 @@ def page(summary: Summary, found: Found) -> str:
             _bars("by_model", summary.by_model),
             *(_answers(summary, model) for model in summary.answers),
             _bars("problems", {kind: {"": count} for kind, count in summary.problems.items()}),
+            _bars("jobs", {status: {"": count} for status, count in summary.jobs.items()}),
             _bars("by_route", summary.by_route),
             _bars("by_key", summary.keys),
         ]

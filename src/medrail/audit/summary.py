@@ -13,6 +13,8 @@ from typing import Any
 STAGES = ("upload", "queue", "decode", "prepare", "model", "post", "preview")
 TOTAL = "total"
 NOBODY = "(none)"
+_JOBS_ROUTE = "/v1/jobs"
+_ANSWER = frozenset({"class_name", "findings", "volumes_ml", "voxels"})
 _AT = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 Table = dict[str, dict[str, int]]
 
@@ -29,7 +31,10 @@ class Summary:
     answered, abstained, unlike_training:
         Model -> answers; of these the ones that leave it to a person, and those for images unlike the training data.
     problems:
-        Kind of problem -> requests that were refused or failed for it.
+        Kind of problem -> requests and jobs that were refused or failed for it.
+    jobs:
+        How long work ended (done, failed, cancelled) -> jobs; their times and answers count where they were made, not
+        where they were fetched.
     keys:
         Id of the key -> status -> requests; "(none)" for those without a key.
     peak_mb:
@@ -49,6 +54,7 @@ class Summary:
     abstained: dict[str, int] = field(default_factory=dict)
     unlike_training: dict[str, int] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
+    jobs: dict[str, int] = field(default_factory=dict)
     keys: Table = field(default_factory=dict)
     peak_mb: float | None = None
 
@@ -77,7 +83,7 @@ class _Tally:
             name: defaultdict(Counter) for name in ("day", "route", "model", "key", "answers")
         }
         self.counts: dict[str, Counter[str]] = {
-            name: Counter() for name in ("status", "problem", "answered", "abstain", "unlike")
+            name: Counter() for name in ("status", "problem", "answered", "abstain", "unlike", "job")
         }
         self.times: dict[str, array[float]] = {stage: array("f") for stage in (*STAGES, TOTAL)}
         self.peak_mb = 0.0
@@ -85,22 +91,32 @@ class _Tally:
     def take(self, moment: datetime, record: Mapping[str, Any]) -> None:
         self.first = moment if self.first is None else min(self.first, moment)
         self.last = moment if self.last is None else max(self.last, moment)
-        status, model = str(record["status"]), _model(record)
+        model, problem = _model(record), record.get("problem")
+        self.peak_mb = max(self.peak_mb, _number(record.get("process_peak_mb")) or 0.0)
+        if record["event"] == "job":
+            self.counts["job"][record["job_status"]] += 1
+            self.counts["problem"].update([str(problem)] if problem else [])
+            if record["job_status"] == "done":
+                self._done(model, record)
+            return
+        status = str(record["status"])
         self.by["day"][moment.astimezone(UTC).date().isoformat()][status] += 1
         self.by["route"][record["route"]][status] += 1
         self.by["key"][str(record.get("key_id") or NOBODY)][status] += 1
         self.counts["status"][status] += 1
         if model:
             self.by["model"][model][status] += 1
-        if problem := record.get("problem"):
-            self.counts["problem"][str(problem)] += 1
-        self.peak_mb = max(self.peak_mb, _number(record.get("process_peak_mb")) or 0.0)
-        if record["status"] < 400:
-            self._times(record)
-            result = record.get("result")
-            for one in result if isinstance(result, list) else [result]:
-                if model and isinstance(one, Mapping):
-                    self._answer(model, one)
+        if not record["route"].startswith(_JOBS_ROUTE):
+            self.counts["problem"].update([str(problem)] if problem else [])
+            if record["status"] < 400:
+                self._done(model, record)
+
+    def _done(self, model: str, record: Mapping[str, Any]) -> None:
+        self._times(record)
+        result = record.get("result")
+        for one in result if isinstance(result, list) else [result]:
+            if model and isinstance(one, Mapping) and not _ANSWER.isdisjoint(one):
+                self._answer(model, one)
 
     def _times(self, record: Mapping[str, Any]) -> None:
         timings = record.get("timings_ms")
@@ -139,6 +155,7 @@ class _Tally:
             abstained=counts["abstain"],
             unlike_training=counts["unlike"],
             problems=counts["problem"],
+            jobs=counts["job"],
             keys=tables["key"],
             peak_mb=self.peak_mb or None,
         )

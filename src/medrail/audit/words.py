@@ -45,5 +45,6 @@ WORDS: Mapping[str, Both] = {
         "unlike the training data.",
         "此为模型的回答，并非真实情况。{n} 次中 {abstained} 次交由人工判断，{unlike} 次图像与训练数据不相似。",
     ),
+    "jobs": ("Long work, by how it ended", "长任务结束状态"),
     "problems": ("Refused and failed, by kind", "按类型统计的拒绝与失败"),
 }

@@ -54,7 +54,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
             app.state.failure = error  # the server only learns that the start failed, and its caller wants to know why
             raise
         app.state.service = service
-        telemetry.models(service.registry.models)
+        telemetry.follow(service.registry)
         for model in service.registry.models:
             log.event(
                 "model",

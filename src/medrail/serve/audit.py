@@ -21,8 +21,12 @@ FIELDS = (
     "model",
     "version",
     "bundle_id",
+    "second_model",
+    "second_version",
     "input_sha256",
+    "inputs_sha256",
     "input_bytes",
+    "files",
     "result",
     "job_id",
     "problem",
@@ -55,6 +59,18 @@ def audit_line(
     }
     line |= {key: record[key] for key in FIELDS if key in record}
     return {**line, **memory, "process": os.getpid()}
+
+
+def job_line(request_id: str, job_status: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The line for the end of long work that a request began; ``record`` is what that request noted, and the result."""
+    line: dict[str, Any] = {
+        "time": now(),
+        "event": "job",
+        "request_id": request_id,
+        "key_id": None,
+        "job_status": job_status,
+    }
+    return {**line, **{key: record[key] for key in FIELDS if key in record}, "process": os.getpid()}
 
 
 def result_of(prediction: Prediction) -> dict[str, Any]:

@@ -32,12 +32,11 @@ def share_between_processes(folder: Path) -> None:
     os.environ[FOLDER_VARIABLE] = str(folder)
 
 
-def forget_process(process: int) -> None:
+def forget_process(process: int, folder: Path) -> None:
     """A worker has ended: its gauges (memory, queue, window) no longer count; what it counted stays counted."""
-    if FOLDER_VARIABLE in os.environ:
-        from prometheus_client.multiprocess import mark_process_dead
+    from prometheus_client.multiprocess import mark_process_dead
 
-        mark_process_dead(process)  # type: ignore[no-untyped-call]
+    mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]
 
 
 class Counters:
@@ -65,7 +64,7 @@ class Counters:
         self.problems = counter("problems", "Requests refused or failed, by the kind of problem", "problem")
         self.request_seconds = histogram("request_seconds", "From a request's first byte to its end", _SECONDS, "route")
         self.stage_seconds = histogram("stage_seconds", "Where a prediction's time went", _SECONDS, "stage", "model")
-        self.in_flight = gauge("requests_in_flight", "Requests with a body that are in work", "livesum")
+        self.in_flight = gauge("requests_in_flight", "Requests that are in work", "livesum")
         self.batch_size = histogram("batch_size", "Images in one call of a network", _BATCHES, *_MODEL)
         self.queue_length = gauge("queue_length", "Images that waited after the last call", "livesum", *_MODEL)
         self.answers = counter("answers", "Answers by the class decided for", *_MODEL, "class_name")
@@ -78,6 +77,7 @@ class Counters:
         self.gpu_total = gauge("gpu_memory_total_bytes", "Of the card", "livemax", "gpu")
         about = ("bundle_id", "engine", "task")
         self.model_info = gauge("model_info", "1 for a model in service, 0 once it is not", "livemax", *_MODEL, *about)
+        self.jobs = counter("jobs", "Long work that has ended", "job_status", *_MODEL)
         self.refused = counter("bundles_refused", "Bundles that were not taken into service", "reason")
         self.log_failures = counter("log_failures", "Lines that could not be written to a log", "file")
         bins = ("statistic", "bin", "label")

@@ -22,8 +22,11 @@ from medrail.serve.linefile import LineFile
 from medrail.serve.settings import MEBIBYTE, Settings
 
 LOG_FILE, AUDIT_FILE = "service.jsonl", "audit.jsonl"
-_SHORT = ("request_id", "method", "route", "status", "total_ms", "model", "version", "job_id", "problem")
-"""What service.jsonl repeats of a request's audit line."""
+_SHORT = (
+    *("request_id", "method", "route", "status", "job_status"),
+    *("total_ms", "model", "version", "job_id", "problem"),
+)
+"""What service.jsonl repeats of an audit line."""
 
 
 class ServiceLog:
@@ -66,14 +69,19 @@ class ServiceLog:
 
     def request(self, line: Mapping[str, Any]) -> None:
         """Write a request's line to audit.jsonl, and in short to service.jsonl; without files, whole to stderr."""
+        status = int(line["status"])
+        self._audited(line, logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO)
+
+    def job(self, line: Mapping[str, Any]) -> None:
+        """The same for the end of long work (``audit.job_line``)."""
+        self._audited(line, logging.WARNING if line["job_status"] == "failed" else logging.INFO)
+
+    def _audited(self, line: Mapping[str, Any], level: int) -> None:
         if self._audit:
             self._write(self._audit, _json(line))
-        status = int(line["status"])
-        level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
-        told = {key: line[key] for key in _SHORT if key in line} if self._audit else {**line}
-        for key in ("time", "event"):
-            told.pop(key, None)
-        self.event("request", level=level, **told)
+        told = {key: line[key] for key in _SHORT if key in line} if self._audit else dict(line)
+        told.pop("time", None)
+        self.event(str(told.pop("event", line.get("event"))), level=level, **told)
 
     def unexpected(self, error: BaseException, request_id: str) -> None:
         """Write where an unexpected exception came from: its type and stack, never its message."""

@@ -10,6 +10,8 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from medrail.machine import memory_of, restart_peak
@@ -63,6 +65,15 @@ class ProcessMemory:
         if call.alone:
             told |= {"call_peak_mb": _mb(peak), "call_added_mb": _mb(max(0, peak - call.before_bytes))}
         return told
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Long work that goes on beside the requests: none of them is alone meanwhile."""
+        call = self.begin()
+        try:
+            yield
+        finally:
+            self.end(call)
 
     def peak_bytes(self) -> int:
         """The most that the process has held since it began; 0 where the system does not say."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medrail.bundle.usual import Usual
 from medrail.serve.counters import Counters, Model, WithDrift
@@ -21,8 +21,16 @@ from medrail.serve.settings import Settings
 if TYPE_CHECKING:
     from medrail.serve.registry import ServedModel
 
+JOBS_ROUTE = "/v1/jobs"
 STAGES = ("upload", "queue", "decode", "prepare", "model", "post", "preview")
 _SAMPLED_EVERY_S = 1.0
+
+
+class Serving(Protocol):
+    """As much of the registry as is looked at."""
+
+    @property
+    def models(self) -> Sequence[ServedModel]: ...
 
 
 class Telemetry:
@@ -38,12 +46,13 @@ class Telemetry:
         self._usual: dict[Model, Usual] = {}
         self._windows: dict[Model, Window] = {}
         self._served: dict[Model, tuple[str, ...]] = {}
+        self._registry: Serving | None = None
         self._sampled_at_s = 0.0
         self._cpu_s = 0.0
         self._metrics = Counters() if settings.metrics else None
 
     def began(self) -> Call:
-        """A request that sends something begins; give what this returns to ``ended``."""
+        """A request begins; give what this returns to ``ended``."""
         if self._metrics:
             self._metrics.in_flight.inc()
         return self.memory.begin()
@@ -64,17 +73,20 @@ class Telemetry:
         metrics.request_seconds.labels(route).observe(seconds)
         if problem := record.get("problem"):
             metrics.problems.labels(str(problem)).inc()
-        timings = record.get("timings_ms") or {}
-        for stage in STAGES:
-            if stage in timings:
-                metrics.stage_seconds.labels(stage, model).observe(timings[stage] / 1e3)
-        if status < 400 and model:
-            found = record.get("result")
-            for result in found if isinstance(found, list) else [found]:
-                if isinstance(result, Mapping):
-                    self._answered((model, version), result)
+        if not route.startswith(JOBS_ROUTE):  # which tell again what was counted when the work ended
+            self._worked((model, version), record, answered=status < 400)
         if time.monotonic() - self._sampled_at_s > _SAMPLED_EVERY_S:
             self._sample()
+
+    def observe_job(self, job_status: str, record: Mapping[str, Any]) -> None:
+        """Count long work that has ended; ``record`` is what its request noted, with timings and result if it is done.
+
+        Long work itself belongs within ``with telemetry.memory.working():``.
+        """
+        if self._metrics:
+            key = str(record.get("model", "")), str(record.get("version", ""))
+            self._metrics.jobs.labels(job_status, *key).inc()
+            self._worked(key, record, answered=job_status == "done")
 
     def observe_batch(self, model: str, version: str, size: int, queue: int) -> None:
         """Count one call of a network: the images in it, and those that still wait for the same network."""
@@ -82,8 +94,13 @@ class Telemetry:
             self._metrics.batch_size.labels(model, version).observe(size)
             self._metrics.queue_length.labels(model, version).set(queue)
 
+    def follow(self, registry: Serving) -> None:
+        """Look from now on which models the registry has, whenever numbers are sampled, so that nobody has to tell."""
+        self._registry = registry
+        self.models(registry.models)
+
     def models(self, models: Sequence[ServedModel]) -> None:
-        """Say which models are served from now on; call it at the start and whenever that changes."""
+        """Say which models are served from now on."""
         metrics = self._metrics
         if metrics is None:
             return
@@ -124,6 +141,18 @@ class Telemetry:
         with self._lock:
             usual = dict(self._usual)
         return generate_latest(WithDrift(metrics.registry, usual, self._settings.drift_least)), CONTENT_TYPE_LATEST
+
+    def _worked(self, key: Model, record: Mapping[str, Any], *, answered: bool) -> None:
+        metrics, timings = self._metrics, record.get("timings_ms") or {}
+        assert metrics is not None  # noqa: S101 - the callers have looked
+        for stage in STAGES:
+            if stage in timings:
+                metrics.stage_seconds.labels(stage, key[0]).observe(timings[stage] / 1e3)
+        if answered and key[0]:
+            found = record.get("result")
+            for result in found if isinstance(found, list) else [found]:
+                if isinstance(result, Mapping):
+                    self._answered(key, result)
 
     def _answered(self, key: Model, result: Mapping[str, Any]) -> None:
         metrics = self._metrics
@@ -172,6 +201,8 @@ class Telemetry:
         if metrics is None:
             return
         self._sampled_at_s = time.monotonic()
+        if self._registry:
+            self.models(self._registry.models)
         metrics.resident.set(resident_bytes())
         metrics.peak.set(self.memory.peak_bytes())
         used = time.process_time()

@@ -9,6 +9,10 @@ from medrail.serve.openapi import problems
 from medrail.serve.problems import Refusal
 
 router = APIRouter()
+_EXAMPLE = {
+    "schema": {"type": "string"},
+    "example": '# TYPE medrail_model_info gauge\nmedrail_model_info{model="chest",version="1"} 1.0\n',
+}
 
 
 @router.get(
@@ -16,7 +20,7 @@ router = APIRouter()
     tags=["health"],
     summary="Counters for Prometheus",
     response_class=PlainTextResponse,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems("not-found")},
+    responses={200: {"content": {"text/plain": _EXAMPLE}}, **problems("not-found")},
 )
 def metrics(request: Request) -> Response:
     """Requests, times by stage, batches, memory, models and drift, of all processes; text of Prometheus, 404 if off."""

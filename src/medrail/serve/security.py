@@ -36,7 +36,6 @@ HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
-_SENDING = frozenset({"POST", "PUT", "PATCH"})
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection before the answer
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
@@ -63,7 +62,7 @@ class Envelope:
         scope.setdefault("state", {}).update(request_id=request_id, record=record)
         status = 0
         telemetry: Telemetry = scope["app"].state.telemetry
-        call = telemetry.began() if scope["method"] in _SENDING else None
+        call = None if scope["path"] in _QUIET_ROUTES else telemetry.began()
 
         async def sealed(message: Message) -> None:
             nonlocal status
