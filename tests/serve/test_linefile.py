@@ -100,6 +100,15 @@ def test_a_line_after_a_torn_one_begins_on_a_line_of_its_own(tmp_path: Path, mon
     assert (tmp_path / "log").read_text() == "fir\ngap 1\nsecond\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is there on Linux only")
+def test_a_full_disk_costs_the_line_and_nothing_else() -> None:
+    file = opened(Path("/dev/full"))
+    assert not file.write("one")
+    assert not file.write("two")
+    assert file.lost == 2
+    file.close()
+
+
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to(tmp_path / "other")
     with pytest.raises(OSError, match="symbolic"):

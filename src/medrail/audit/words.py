@@ -32,10 +32,11 @@ WORDS: Mapping[str, Both] = {
     "by_key": ("By key", "按密钥"),
     "latency": ("Times", "耗时"),
     "latency_means": (
-        "Of predictions that were answered, in milliseconds: half took at most p50, 95 in a hundred at most p95. A "
-        "percentile of too few (p95: fewer than 20, p99: fewer than 100) is left out. Stages are percentiles each by "
-        "itself, so they do not add up.",
-        "仅统计成功的预测，单位毫秒：半数不超过 p50，95% 不超过 p95。样本过少（p95 少于 20，p99 少于 100）时不给出。"
+        "Of predictions that were answered, in milliseconds: half took at most p50 (the large mark), 95 in a hundred "
+        "at most p95 (the middle one), 99 at most p99 (the small one). A percentile of too few (p95: fewer than 20, "
+        "p99: fewer than 100) is left out. Stages are percentiles each by itself, so they do not add up.",
+        "仅统计成功的预测，单位毫秒：半数不超过 p50（大标记），95% 不超过 p95（中标记），99% 不超过 p99（小标记）。"
+        "样本过少（p95 少于 20，p99 少于 100）时不给出。"
         "各阶段分别取百分位，故不可相加。",
     ),
     "stage": ("stage", "阶段"),

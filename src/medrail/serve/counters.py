@@ -50,6 +50,7 @@ class Counters:
         # prometheus_client decides when it is imported whether processes share; here it is decided by what holds now.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
+        self._children: dict[tuple[Any, ...], Any] = {}
 
         def counter(name: str, about: str, *labels: str) -> Counter:
             return Counter(f"medrail_{name}", about, labels, registry=registry)
@@ -83,6 +84,14 @@ class Counters:
         bins = ("statistic", "bin", "label")
         self.window = gauge("window_answers", "The last answers, by bin", "livesum", *_MODEL, *bins)
         self.usual_share = gauge("usual_share", "Of the validation cases, by bin", "livemax", *_MODEL, *bins)
+
+    def child(self, family: Any, *labels: str) -> Any:
+        """``family.labels(*labels)``, remembered: that takes longer than the counting itself."""
+        key = (family, *labels)
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = family.labels(*labels)
+        return found
 
 
 class WithDrift:

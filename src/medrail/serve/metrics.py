@@ -6,6 +6,7 @@ Nothing here holds a file name, a key or an address; models are named as their b
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -69,8 +70,8 @@ class Telemetry:
         if metrics is None:
             return
         model, version = str(record.get("model", "")), str(record.get("version", ""))
-        metrics.requests.labels(route, str(status), model, version).inc()
-        metrics.request_seconds.labels(route).observe(seconds)
+        metrics.child(metrics.requests, route, str(status), model, version).inc()
+        metrics.child(metrics.request_seconds, route).observe(seconds)
         if problem := record.get("problem"):
             metrics.problems.labels(str(problem)).inc()
         if not route.startswith(JOBS_ROUTE):  # which tell again what was counted when the work ended
@@ -91,8 +92,8 @@ class Telemetry:
     def observe_batch(self, model: str, version: str, size: int, queue: int) -> None:
         """Count one call of a network: the images in it, and those that still wait for the same network."""
         if self._metrics:
-            self._metrics.batch_size.labels(model, version).observe(size)
-            self._metrics.queue_length.labels(model, version).set(queue)
+            self._metrics.child(self._metrics.batch_size, model, version).observe(size)
+            self._metrics.child(self._metrics.queue_length, model, version).set(queue)
 
     def follow(self, registry: Serving) -> None:
         """Look from now on which models the registry has, whenever numbers are sampled, so that nobody has to tell."""
@@ -147,7 +148,7 @@ class Telemetry:
         assert metrics is not None  # noqa: S101 - the callers have looked
         for stage in STAGES:
             if stage in timings:
-                metrics.stage_seconds.labels(stage, key[0]).observe(timings[stage] / 1e3)
+                metrics.child(metrics.stage_seconds, stage, key[0]).observe(timings[stage] / 1e3)
         if answered and key[0]:
             found = record.get("result")
             for result in found if isinstance(found, list) else [found]:
@@ -160,7 +161,7 @@ class Telemetry:
         findings = result.get("findings")
         names = [result["class_name"]] if result.get("class_name") else findings or ()
         for name in names:
-            metrics.answers.labels(*key, name).inc()
+            metrics.child(metrics.answers, *key, name).inc()
         if result.get("abstain"):
             metrics.abstained.labels(*key).inc()
         if result.get("unlike_training"):
@@ -172,7 +173,7 @@ class Telemetry:
             fallen, pushed_out = window.take(result)
             for bins, step in ((fallen, 1), (pushed_out, -1)):
                 for name, place in bins:
-                    metrics.window.labels(*key, name, str(place), self._label(key, (name, place))).inc(step)
+                    metrics.child(metrics.window, *key, name, str(place), self._label(key, (name, place))).inc(step)
 
     def _watch(self, key: Model, usual: Usual | None) -> None:
         """Begin a new window where what is usual is not what it was."""
@@ -209,6 +210,18 @@ class Telemetry:
         with self._lock:
             step, self._cpu_s = used - self._cpu_s, used
         metrics.cpu.inc(max(0.0, step))
+
+
+@functools.cache
+def _off() -> Telemetry:
+    return Telemetry(Settings(metrics=False))
+
+
+def telemetry_of(scope: Mapping[str, Any]) -> Telemetry:
+    """The application's, of an ASGI scope; one that counts nothing where the application has none."""
+    state = getattr(scope.get("app"), "state", None)
+    found: Telemetry | None = getattr(state, "telemetry", None)
+    return found or _off()
 
 
 def _about(model: ServedModel) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
+from medrail.serve.metrics import telemetry_of
 from medrail.serve.openapi import problems
 from medrail.serve.problems import Refusal
 
@@ -24,7 +25,7 @@ _EXAMPLE = {
 )
 def metrics(request: Request) -> Response:
     """Requests, times by stage, batches, memory, models and drift, of all processes; text of Prometheus, 404 if off."""
-    told = request.app.state.telemetry.exposition()
+    told = telemetry_of(request.scope).exposition()
     if told is None:
         raise Refusal("not-found", "The metrics are off.", "Set serve.metrics to true.")
     content, media_type = told

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medrail.serve.audit import audit_line
 from medrail.serve.log import ServiceLog
-from medrail.serve.metrics import Telemetry
+from medrail.serve.metrics import telemetry_of
 from medrail.serve.problems import Refusal, respond
 
 _PAGE_POLICY = (
@@ -61,7 +61,7 @@ class Envelope:
         record: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, record=record)
         status = 0
-        telemetry: Telemetry = scope["app"].state.telemetry
+        telemetry = telemetry_of(scope)
         call = None if scope["path"] in _QUIET_ROUTES else telemetry.began()
 
         async def sealed(message: Message) -> None:
@@ -97,7 +97,7 @@ class Envelope:
     ) -> None:
         """Count the request, and write its line unless it is one that a machine asks every few seconds."""
         route = _route(scope)
-        scope["app"].state.telemetry.observe_request(route, status, record, seconds)
+        telemetry_of(scope).observe_request(route, status, record, seconds)
         if route not in _QUIET_ROUTES or status >= 400:
             self.log.request(audit_line(scope, route, status, request_id, seconds * 1e3, record, memory))
 
