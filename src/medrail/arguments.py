@@ -100,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_serve(verbs)
     _add_key(verbs)
+    _add_audit(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
     for parser_of_verb in (preparing, training, tuning, evaluating, slimming, exporting, running):
         parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
@@ -489,6 +490,31 @@ it as `Authorization: Bearer KEY` or `X-API-Key: KEY`. A running service knows o
     for inner in (adding, listing, revoking):
         inner.add_argument("--keys", metavar="FILE", help=_KEYS)
         inner.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
+def _add_audit(verbs: Any) -> None:
+    text = """\
+`medrail serve` writes an audit log, a line a request, without names: docs/reference/audit.md says what is in it.
+
+  medrail audit summary my-project/logs
+  medrail audit summary my-project/logs --since 2026-11-01 --until 2026-11-30 -o report/
+"""
+    parser = _add_verb(verbs, "audit", "what a service was asked, how quickly it answered, and what", text)
+    within = parser.add_subparsers(title="what to do", metavar="WHAT", dest="subverb", required=True)
+    text = """\
+PATH is a log folder, a project, or files of an audit log; rotated and compressed (.gz) ones are read, too. Lines that
+cannot be read are counted and passed over. Counts by day, route, model, status and key, times by stage, answers by
+class, refusals by kind. -o writes audit.html, a page with pictures, and audit.json.
+
+  medrail audit summary my-project/logs
+  medrail audit summary audit.jsonl audit.jsonl.1.gz --since 2026-11-27T08:00 --json
+"""
+    inner = _add_verb(within, "summary", "the log as tables and pictures", text, verb="audit")
+    inner.add_argument("paths", metavar="PATH", nargs="+", help="log folder, project, or files of an audit log")
+    inner.add_argument("-o", "--out", metavar="DIR", help="folder for audit.html and audit.json")
+    inner.add_argument("--since", metavar="TIME", default="", help="2026-11-27 or 2026-11-27T14:30, in UTC")
+    inner.add_argument("--until", metavar="TIME", default="", help="likewise; a day is meant with all of it")
+    inner.add_argument("--json", action="store_true", help="one JSON object on stdout, the tables on stderr")
 
 
 # As medrail.adopt.LAYOUTS and SCALES, which are not imported here: help is quick.

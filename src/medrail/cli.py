@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrail.arguments import build_parser
+from medrail.cli_audit import audit
 from medrail.cli_bundle import bundle
 from medrail.cli_data import check, convert, deidentify, inspect
 from medrail.cli_key import key
@@ -303,6 +304,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "predict": predict,
     "serve": serve,
     "key": key,
+    "audit": audit,
     "run": run,
     "demo": demo,
 }

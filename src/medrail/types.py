@@ -298,6 +298,8 @@ class Prediction:
     findings, thresholds:
         Where an image may have several of the classes: those at or above their thresholds, in the order of the classes,
         and class name -> threshold. Elsewhere None, and empty.
+    input_statistics:
+        ``input_mean`` and ``input_sd`` of the prepared image, by which a service tells drift.
     """
 
     task: Literal["classification", "segmentation"]
@@ -313,6 +315,7 @@ class Prediction:
     evidence: Evidence | None = None
     findings: tuple[str, ...] | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    input_statistics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def class_name(self) -> str | None:

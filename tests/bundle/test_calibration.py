@@ -91,7 +91,7 @@ def test_a_file_and_back(tmp_path: Path) -> None:
         {"conformal": {"alpha": 0.1, "quantile": 2}},
         {"conformal": {"alpha": 0.1, "quantile": 0.5, "more": 1}},
         {"made_from": 3},
-        {"format": 2},
+        {"format": 3},
         {"format": None},
         {"unknown": 1},
         {"ood": {"mean": "AAAA"}},

@@ -94,6 +94,27 @@ def test_what_is_served_is_what_was_evaluated(tmp_path: Path, classes: tuple[str
     assert ("most_probable" in next(iter(rows.values()))) == (len(classes) == 2)
 
 
+@pytest.mark.parametrize("classes", [("healthy", "ill"), ("none", "mild", "severe")])
+def test_what_is_usual_is_what_is_answered(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """A service that is asked about the validation cases again must see no drift at all."""
+    given = hospital(tmp_path, classes=classes)
+    usual = fit(given)[0].usual
+    assert usual is not None
+    predictor = load_network(given.run.folder, threads=1)
+    answers = [predictor(read(case.paths[0])) for case in given.cases if case.split == "val"]
+    assert usual.cases == len(answers)
+    assert set(usual.shares) == {"classes", "ood_score", "input_mean", "input_sd"}
+    values = {"classes": [answer.class_name for answer in answers], "ood_score": [one.ood_score for one in answers]}
+    for name in ("input_mean", "input_sd"):
+        values[name] = [answer.input_statistics[name] for answer in answers]
+    for name, shares in usual.shares.items():
+        counts = [0] * len(shares.counts)
+        for value in values[name]:
+            for place in shares.bins_of(value):
+                counts[place] += 1
+        assert sum(abs(a - b) for a, b in zip(counts, shares.counts, strict=True)) <= 4, name  # edges are rounded
+
+
 def test_prepared_cases_and_raw_files_give_the_same(tmp_path: Path) -> None:
     given = hospital(tmp_path)
     raw = fit(given)[0]
@@ -107,6 +128,10 @@ def test_prepared_cases_and_raw_files_give_the_same(tmp_path: Path) -> None:
     assert prepared.ood is not None
     assert raw.ood is not None
     assert prepared.ood.threshold == pytest.approx(raw.ood.threshold, rel=1e-3)
+    assert prepared.usual is not None
+    assert raw.usual is not None
+    assert prepared.usual.shares["classes"] == raw.usual.shares["classes"]
+    assert prepared.usual.shares["input_mean"].edges == pytest.approx(raw.usual.shares["input_mean"].edges, rel=1e-4)
 
 
 def test_a_target_sensitivity_is_reached_on_the_validation_cases(tmp_path: Path) -> None:

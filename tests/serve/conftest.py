@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from PIL import Image as Picture
 
 from medrail.bundle import InputKind, NetworkSpec
+from medrail.bundle.usual import Shares, Usual
 from medrail.read import write_nifti
 from medrail.serve import Settings, create_app
 from medrail.serve.connection import uvicorn_options
@@ -97,6 +98,29 @@ def calibrated_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     root = tmp_path_factory.mktemp("bundles")
     return write_bundle(root, "bright", evidence_network(), spec, calibration=small_calibration(1))
+
+
+@pytest.fixture(scope="session")
+def drifting_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``calibrated_classifier``, and knows that images are usually bright and mostly "yes"."""
+    spec = NetworkSpec(
+        task="classification",
+        classes=("no", "yes"),
+        dims=2,
+        channels=1,
+        pipeline=({"kind": "normalise", "method": "custom", "mean": [128], "std": [20]},),
+        input_kind=InputKind(picture=True, channels=1, unit="uint8"),
+    )
+    usual = Usual(
+        100,
+        {
+            "classes": Shares((20, 80), names=("no", "yes")),
+            "ood_score": Shares((50, 50), edges=(1.0,)),
+            "input_mean": Shares((10, 90), edges=(0.0,)),
+        },
+    )
+    root = tmp_path_factory.mktemp("bundles")
+    return write_bundle(root, "drifting", evidence_network(), spec, calibration=small_calibration(1, usual=usual))
 
 
 @pytest.fixture(scope="session")
@@ -293,6 +317,11 @@ class Served:
         """POST the bytes as the field `file`."""
         files = {"file": ("x", content)} | ({"roi": ("r", roi)} if roi is not None else {})
         return self.client.post("/v1/predict/image", files=files, **more)
+
+    @property
+    def audit(self) -> Path:
+        """The audit log."""
+        return self.log.with_name("audit.jsonl")
 
     def left_over(self) -> list[Path]:
         """What lies in the folder for uploads once no request is in work."""

@@ -43,7 +43,15 @@ def test_compose_is_locked_down() -> None:
     from ruamel.yaml import YAML
 
     compose = YAML(typ="safe", pure=True).load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-    (service,) = compose["services"].values()
+    service = compose["services"]["medrail"]
+    for name, other in compose["services"].items():
+        assert other["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in other["security_opt"]
+        assert all(str(port).startswith("127.0.0.1:") for port in other["ports"])
+        assert other.get("profiles", []) == ([] if name == "medrail" else ["monitoring"])
+        for volume in other.get("volumes", []):
+            source = str(volume).partition(":")[0]
+            assert not source.startswith("./") or (DEPLOY.parent / source).exists(), source
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]

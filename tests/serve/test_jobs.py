@@ -25,6 +25,7 @@ from medrail.serve.asked import wait_of
 from medrail.serve.job import Job, State
 from medrail.serve.jobs import Jobs
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
 from medrail.serve.problems import Refusal
 from medrail.serve.schemas import Timings
 from medrail.serve.wanted import Unwanted, Watch
@@ -48,7 +49,8 @@ def make_jobs(tmp_path: Path) -> Iterator[Callable[..., Jobs]]:
     def make(**settings: Any) -> Jobs:
         all_settings = Settings(log_dir=tmp_path / "logs", log_to_stderr=False, **settings)
         log = ServiceLog(all_settings)
-        made.append((Jobs(all_settings, tmp_path / "jobs", log), log))
+        telemetry = Telemetry(all_settings)
+        made.append((Jobs(all_settings, tmp_path / "jobs", log, telemetry), log))
         return made[-1][0]
 
     yield make

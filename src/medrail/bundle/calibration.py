@@ -28,12 +28,14 @@ import numpy as np
 import numpy.typing as npt
 
 from medrail.bundle.spec import NetworkSpec
+from medrail.bundle.usual import Usual
 from medrail.errors import BundleError
 from medrail.workspace import write_json
 
 FloatArray = npt.NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
+_READS = (1, 2)  # in 2 there may be what is usual, which an older medrail does not know
 CALIBRATION_FILE = "calibration.json"
 FINDING_FROM = 0.5
 """Where an image may have several of the classes: the probability from which one without a threshold is a finding."""
@@ -153,6 +155,8 @@ class Calibration:
         How they were chosen, in words; "" without thresholds.
     made_from:
         Counts and settings of the fit (JSON values, never the id of a case or a patient).
+    usual:
+        What answers and images were like on the validation cases, for drift; it is not applied to any answer.
     """
 
     network_sha256: str
@@ -162,6 +166,7 @@ class Calibration:
     conformal: Conformal | None = None
     ood: Ood | None = None
     made_from: Mapping[str, Any] = field(default_factory=dict)
+    usual: Usual | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.network_sha256, str) or not _SHA256.fullmatch(self.network_sha256):
@@ -207,9 +212,12 @@ class Calibration:
         return tuple(name for name, value in probabilities.items() if 1 - value <= self.conformal.quantile)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; ``Calibration.from_dict(c.to_dict()) == c``, also after a trip through JSON text."""
+        """JSON values; ``Calibration.from_dict(c.to_dict()) == c``, also after a trip through JSON text.
+
+        Without ``usual`` they are those of format 1, so that what bundle.json of an older bundle repeats stays true.
+        """
         return {
-            "format": FORMAT,
+            "format": FORMAT if self.usual else 1,
             "network_sha256": self.network_sha256,
             "temperature": self.temperature,
             "thresholds": dict(self.thresholds),
@@ -219,6 +227,7 @@ class Calibration:
             else None,
             "made_from": dict(self.made_from),
             "ood": self.ood.to_dict() if self.ood else None,
+            **({"usual": self.usual.to_dict()} if self.usual else {}),
         }
 
     def numbers(self) -> dict[str, Any]:
@@ -236,14 +245,15 @@ class Calibration:
         BundleError
             If it is of another format, a field is missing, unknown or impossible, or an array has not its size.
         """
-        if not isinstance(values, Mapping) or values.get("format") != FORMAT:
-            raise _wrong("not a calibration of this format", f"format {FORMAT}")
+        if not isinstance(values, Mapping) or values.get("format") not in _READS:
+            raise _wrong("not a calibration of this format", f"format {' or '.join(map(str, _READS))}")
         known = {key: value for key, value in values.items() if key != "format"}
         try:
-            conformal, ood = known.pop("conformal"), known.pop("ood")
+            conformal, ood, usual = known.pop("conformal"), known.pop("ood"), known.pop("usual", None)
             return Calibration(
                 conformal=Conformal(**conformal) if conformal is not None else None,
                 ood=Ood.from_dict(ood) if ood is not None else None,
+                usual=Usual.from_dict(usual) if usual is not None else None,
                 **known,
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -19,6 +19,7 @@ from medrail.bundle.probability import as_probabilities, joined_label_logits, jo
 from medrail.bundle.settle import Taken
 from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, calls_of, sliding_window
 from medrail.bundle.spec import NetworkSpec
+from medrail.bundle.usual import input_statistics
 from medrail.errors import BundleError, InputError, PrepareError
 from medrail.prepare import Pipeline
 from medrail.types import Applied, Evidence, Image, Prediction, Progress
@@ -155,6 +156,7 @@ class Predictor:
             evidence=shown,
             ood_score=score,
             unlike_training=None if score is None or self._ood is None else score > self._ood.threshold,
+            input_statistics=input_statistics(prepared.voxels),
             timings_ms={
                 "prepare": (after_prepare - begin) * 1e3,
                 "model": (after_model - after_prepare) * 1e3,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from medrail.bundle.calibration import CALIBRATION_FILE, LARGEST_FEATURES, Calib
 from medrail.bundle.load import NETWORK_SPEC_FILE
 from medrail.bundle.manifest import FileEntry
 from medrail.bundle.probability import as_probabilities
+from medrail.bundle.usual import input_statistics
 from medrail.cases import FileHashes, read_roi, target_index, targets_of
 from medrail.cases.listing import counted
 from medrail.config import Config
@@ -34,6 +35,7 @@ from medrail.evaluate.evaluation import content_of
 from medrail.evaluate.fitting_labels import FEWEST_OF_CLASS, enough_of_class, label_thresholds
 from medrail.evaluate.ood import fit_ood, threshold_at
 from medrail.evaluate.operating import class_thresholds
+from medrail.evaluate.usual import usual_of
 from medrail.prepare import Store, store_of
 from medrail.read import read
 from medrail.types import Case, Image, Progress
@@ -56,12 +58,15 @@ class Material:
 
     truth:
         (n,) class indices, -1 where there is none; of several labels (n, K) 0 and 1.
+    inputs:
+        ``input_statistics`` of each.
     """
 
     logits: FloatArray
     features: FloatArray
     truth: npt.NDArray[np.int64]
     patients: tuple[str, ...]
+    inputs: tuple[Mapping[str, float], ...] = ()
 
 
 def fit_calibration(
@@ -129,7 +134,9 @@ def _fitted(
         if there
     ]
     made_from |= {"fitted": fitted, "said": [*said_first, *said_last]}
-    return replace(calibration, ood=ood, made_from=made_from)
+    calibration = replace(calibration, ood=ood, made_from=made_from)
+    usual = usual_of(predictor.spec, calibration, held_out.logits, held_out.features, held_out.inputs)
+    return replace(calibration, usual=usual)
 
 
 def _too_few(patients: int) -> str:
@@ -243,6 +250,7 @@ class _Collecting:
         self.predictor, self.config, self.store = predictor, config, store
         self.progress, self.total, self.done = progress, total, 0
         self.prepared = set(store.ids())
+        self.inputs: dict[str, Mapping[str, float]] = {}
         names = (LOGITS, FEATURES) if predictor.spec.task == "classification" else (FEATURES,)
         self.names = tuple(name for name in names if name in outputs_of(predictor.backend))
 
@@ -254,7 +262,8 @@ class _Collecting:
             features.append(answer.get(FEATURES, np.empty(0, np.float32)))
         truth = [self._truth(case) for case in kept]
         patients = tuple(case.patient for case in kept)
-        return Material(_stacked(logits), _stacked(features), np.array(truth, dtype=np.int64), patients)
+        inputs = tuple(self.inputs.pop(case.id, {}) for case in kept)
+        return Material(_stacked(logits), _stacked(features), np.array(truth, dtype=np.int64), patients, inputs)
 
     def _truth(self, case: Case) -> int | list[int]:
         spec = self.predictor.spec
@@ -273,6 +282,7 @@ class _Collecting:
                 yield case, {}
             if image is None:
                 continue
+            self.inputs[case.id] = input_statistics(image.voxels)
             if not self._is_picture(image):
                 answers = self.predictor.answers(image, self.names)
                 found = {LOGITS: answers.logits, FEATURES: answers.features}

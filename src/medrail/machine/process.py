@@ -40,8 +40,8 @@ def peak_memory_bytes() -> int | None:
 
 def restart_peak() -> None:
     """Let ``peak_memory_bytes`` of this process begin anew, where the system can (Linux: proc_pid_clear_refs(5))."""
-    with suppress(OSError):
-        (_PROC / "self/clear_refs").write_text("5", encoding="ascii")
+    with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:  # noqa: PTH123 - ten times as quick
+        file.write(b"5")
 
 
 def own_limit_bytes() -> int | None:

@@ -12,9 +12,10 @@ from medrail.bundle import overlay_png
 from medrail.bundle.maskfile import write_mask
 from medrail.errors import MedrailError
 from medrail.read import write_nifti
+from medrail.serve.audit import result_of
 from medrail.serve.decode import Decoded, Upload, decode
 from medrail.serve.dicom_answer import as_dicom, must_be_dicom
-from medrail.serve.documents import classification_answer, evidence_answer, said_shortly, segmentation_answer
+from medrail.serve.documents import classification_answer, evidence_answer, segmentation_answer
 from medrail.serve.forms import Wishes
 from medrail.serve.gate import Gate
 from medrail.serve.problems import Refusal, refusal_of
@@ -83,15 +84,13 @@ def answer(question: Question, gate: Gate, shadows: Shadows | None, watch: Watch
     form = question.wishes.form
     if form == "application/json":
         made = document(question, said)
-        return Answer(
-            made.model_dump_json().encode(), "application/json", made.timings_ms, said_shortly(said.prediction)
-        )
+        return Answer(made.model_dump_json().encode(), "application/json", made.timings_ms, result_of(said.prediction))
     try:
         body, file_name = _as_file(question, said)
     except MedrailError as error:
         raise refusal_of(error, question.upload.folder) from None
     timings = timings_of(question, said, time.perf_counter())
-    return Answer(body, question.wishes.media_type, timings, said_shortly(said.prediction), file_name)
+    return Answer(body, question.wishes.media_type, timings, result_of(said.prediction), file_name)
 
 
 def say(question: Question, gate: Gate, watch: Watch, decoded: Decoded | None = None) -> Said:

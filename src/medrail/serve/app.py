@@ -16,6 +16,8 @@ from medrail import __version__
 from medrail.errors import MedrailError
 from medrail.serve.admin import router as admin
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
+from medrail.serve.monitoring import router as monitoring
 from medrail.serve.openapi import describe
 from medrail.serve.pages import mount
 from medrail.serve.problems import Refusal, refusal_of, refusal_of_status, respond
@@ -47,18 +49,17 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
         If the log cannot be written. On start also if a bundle cannot be served (or BundleError).
     """
     settings = settings or Settings()
-    log = ServiceLog(settings)
+    telemetry = Telemetry(settings)
+    log = ServiceLog(settings, telemetry.log_failed)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            service = Service.open(settings, _registry(bundles, settings), log)
+            service = Service.open(settings, _registry(bundles, settings), log, telemetry)
         except MedrailError as error:
             app.state.failure = error  # the server only learns that the start failed, and its caller wants to know why
             raise
         app.state.service = service
-        if telemetry := getattr(app.state, "telemetry", None):
-            service.registry.on_batch = telemetry.observe_batch
         service.begin()
         log.event("start", medrail=__version__)
         try:
@@ -71,11 +72,13 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
 
     app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = app.state.failure = None
+    app.state.telemetry = telemetry
     protect(app, settings, log)
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)
     app.include_router(admin)
+    app.include_router(monitoring)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     add_protocol(app)

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from medrail.serve.answers import Answer, Question, document, say
 from medrail.serve.asked import Arrived, Prefer, as_job, at_once, name_model, service_of, wishes_of
+from medrail.serve.audit import result_of
 from medrail.serve.decode import ANYTHING
 from medrail.serve.difference import difference
-from medrail.serve.documents import said_shortly
 from medrail.serve.forms import Wishes, only_json
 from medrail.serve.gate import Gate
 from medrail.serve.jobs import Task
@@ -89,7 +89,7 @@ def compared(first: Question, model: ServedModel, gate: Gate, watch: Watch) -> A
         timings_ms=timings,
         request_id=first.request_id,
     )
-    result = {"first": said_shortly(ours.prediction), "second": said_shortly(theirs.prediction)}
+    result = {"first": result_of(ours.prediction), "second": result_of(theirs.prediction)}
     return Answer(answer.model_dump_json().encode(), "application/json", timings, result)
 
 

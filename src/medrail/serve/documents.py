@@ -12,7 +12,7 @@ import numpy as np
 
 from medrail.bundle import overlay_png
 from medrail.serve.forms import MaskParts, Wishes
-from medrail.serve.masks import mask_answer, voxel_ml
+from medrail.serve.masks import mask_answer
 from medrail.serve.schemas import ClassificationAnswer, EvidenceAnswer, FloatMap, SegmentationAnswer
 from medrail.types import Image, Prediction
 
@@ -68,23 +68,6 @@ def evidence_answer(wishes: Wishes, image: Image, prediction: Prediction) -> Evi
         overlay_png=_base64(overlay),
         map=_float_map(shown.values) if wishes.evidence_map else None,
     )
-
-
-def said_shortly(prediction: Prediction) -> dict[str, Any]:
-    """What the audit keeps of an answer."""
-    if prediction.mask is None:
-        return {
-            "class_name": prediction.class_name,
-            "confidence": prediction.confidence,
-            "abstain": prediction.abstain,
-            **({} if prediction.findings is None else {"findings": list(prediction.findings)}),
-        }
-    counts = np.bincount(prediction.mask.voxels.ravel(), minlength=len(prediction.classes))
-    each_ml = voxel_ml(prediction.mask)
-    voxels = {name: int(counts[index]) for index, name in enumerate(prediction.classes) if index}
-    if each_ml is None:
-        return {"voxels": voxels}
-    return {"volumes_ml": {name: round(count * each_ml, 6) for name, count in voxels.items()}}
 
 
 def _float_map(values: Image) -> FloatMap:

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from medrail.serve.answers import Answer
+from medrail.serve.audit import job_line
 from medrail.serve.gate import share_of
 from medrail.serve.job import CANCEL, ENDED, RESULT, Job, Outcome, State, read_state
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
 from medrail.serve.wanted import Unwanted, Watch
@@ -42,14 +44,15 @@ class Jobs:
         How many, how long.
     folder:
         Where their folders lie; nothing else does.
-    log:
-        Gets a line when a job has ended, since the request that made it has its line long before.
+    log, telemetry:
+        Hear of a job that has ended, since the request that made it was told of long before.
     """
 
-    def __init__(self, settings: Settings, folder: Path, log: ServiceLog) -> None:
+    def __init__(self, settings: Settings, folder: Path, log: ServiceLog, telemetry: Telemetry) -> None:
         self.folder = folder
         self._settings = settings
         self._log = log
+        self._telemetry = telemetry
         self._mine: dict[str, Job] = {}
         self._lock = threading.Lock()
         workers = settings.job_workers or max(1, share_of(settings) // 2)
@@ -169,7 +172,8 @@ class Jobs:
         try:
             job.watch.at(0.0)
             job.write(status="running")
-            answer = task(job.watch)
+            with self._telemetry.memory.working():
+                answer = task(job.watch)
             (job.folder / RESULT).write_bytes(answer.body)
         except Unwanted:
             if self._closing.is_set() and not (job.folder / CANCEL).exists():
@@ -207,7 +211,8 @@ class Jobs:
 
     def _log_end(self, state: State) -> None:
         record = {**state.record, **({"problem": state.problem[0]} if state.problem else {})}
-        self._log.event("job", request_id=state.request_id, status=state.status, **record)
+        self._log.job(job_line(state.request_id, state.status, record))
+        self._telemetry.observe_job(state.status, record)
 
     def _drop(self, job_id: str) -> None:
         with self._lock:

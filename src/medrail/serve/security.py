@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import uuid
@@ -16,7 +15,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medrail.serve.access import Access
+from medrail.serve.audit import audit_line
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import telemetry_of
 from medrail.serve.pace import Pace
 from medrail.serve.problems import Refusal, respond
 from medrail.serve.rate import Places
@@ -67,7 +68,7 @@ HEADERS: Mapping[str, str] = {
 # A year, as browsers ask of those that mean it; not for the domains below, which may be other people's.
 _HSTS = "max-age=31536000"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUIET_ROUTES = frozenset({"/healthz", "/readyz"})
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 CLIENT_GONE = 499  # nginx's code for a client that closed the connection before the answer
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
@@ -94,6 +95,8 @@ class Envelope:
         record: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, record=record)
         status = 0
+        telemetry = telemetry_of(scope)
+        call = None if scope["path"] in _QUIET_ROUTES else telemetry.began()
 
         async def sealed(message: Message) -> None:
             nonlocal status
@@ -115,7 +118,8 @@ class Envelope:
             if not status:
                 await respond(Refusal("internal"), request_id)(scope, receive, sealed)
         finally:
-            self._write(scope, status, request_id, (time.perf_counter() - begin) * 1e3, record)
+            memory = telemetry.ended(call) if call else {}
+            self._write(scope, status, request_id, time.perf_counter() - begin, record, memory)
 
     def _is_cross_site(self, method: str, headers: Headers) -> bool:
         """Whether the page of another site lets its visitor's browser change something here (CSRF)."""
@@ -127,21 +131,20 @@ class Envelope:
         origin = headers.get("origin")  # browsers before 2023 send no Sec-Fetch-Site; programs send neither
         return origin is not None and origin.partition("://")[2] != headers.get("host", "")
 
-    def _write(self, scope: Scope, status: int, request_id: str, total_ms: float, record: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        scope: Scope,
+        status: int,
+        request_id: str,
+        seconds: float,
+        record: Mapping[str, Any],
+        memory: Mapping[str, float],
+    ) -> None:
+        """Count the request, and write its line unless it is one that a machine asks every few seconds."""
         route = _route(scope)
-        if route in _QUIET_ROUTES and status < 400:
-            return
-        level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
-        self.log.event(
-            "request",
-            level=level,
-            request_id=request_id,
-            method=scope["method"] if scope["method"].isalpha() and len(scope["method"]) < 8 else "(other)",
-            route=route,
-            status=status,
-            total_ms=round(total_ms, 3),
-            **record,
-        )
+        telemetry_of(scope).observe_request(route, status, record, seconds)
+        if route not in _QUIET_ROUTES or status >= 400:
+            self.log.request(audit_line(scope, route, status, request_id, seconds * 1e3, record, memory))
 
 
 def protect(app: FastAPI, settings: Settings, log: ServiceLog) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from medrail.errors import ServeError
 from medrail.serve.jobs import Jobs
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
 from medrail.serve.shadow import Shadows
@@ -38,11 +39,12 @@ class Service:
     log: ServiceLog
     uploads: Path
     jobs: Jobs
+    telemetry: Telemetry
     shadows: Shadows | None = None
     janitor: Janitor = field(default_factory=lambda: Janitor())
 
     @staticmethod
-    def open(settings: Settings, registry: Registry, log: ServiceLog) -> Service:
+    def open(settings: Settings, registry: Registry, log: ServiceLog, telemetry: Telemetry) -> Service:
         """Raises ServeError where the folder for uploads cannot be made."""
         try:
             uploads = Path(tempfile.mkdtemp(prefix="medrail-", dir=settings.temp_dir))
@@ -53,8 +55,11 @@ class Service:
                 remedy="Choose a folder that the service may write to.",
             ) from None
         workers = Workers(settings, registry.gate, lambda: registry.largest_batch)
-        jobs = Jobs(settings, settings.jobs_dir or uploads / "jobs", log)
-        return Service(settings, registry, workers, log, uploads, jobs, Shadows(registry.gate, log))
+        jobs = Jobs(settings, settings.jobs_dir or uploads / "jobs", log, telemetry)
+        shadows = Shadows(registry.gate, log, telemetry)
+        telemetry.follow(registry)
+        registry.on_batch = telemetry.observe_batch
+        return Service(settings, registry, workers, log, uploads, jobs, telemetry, shadows)
 
     def begin(self) -> None:
         """Tell what is served, and keep it as the models folder and serving.json are."""
@@ -77,6 +82,8 @@ class Service:
     def _tell(self, event: str, **values: Any) -> None:
         level = logging.WARNING if event in _WARNINGS else logging.INFO
         self.log.event(event, level=level, **values)
+        if event == "refused":
+            self.telemetry.bundle_refused("BundleError")
 
     async def close(self) -> None:
         """Finish the work at hand, then remove every upload."""

@@ -35,10 +35,21 @@ class Settings(BaseModel):
     upload_timeout_s: Seconds = Field(300, description="longest time that one upload may take")
     upload_idle_s: Seconds = Field(30, description="longest pause within an upload")
     drain_s: Seconds = Field(30, description="how long requests in work may go on after the service was told to stop")
-    log_dir: Path | None = Field(None, description="folder of service.jsonl; none: only standard error")
+    # Observed: the logs, the metrics, the drift.
+    log_dir: Path | None = Field(None, description="folder of audit.jsonl and service.jsonl; none: only standard error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least that service.jsonl and standard error tell; the audit log is always whole"
+    )
     log_to_stderr: bool = True
-    log_file_mb: Megabytes = Field(10, description="size at which the log file is rotated, MiB")
-    log_files: Annotated[int, Field(ge=1)] = Field(10, description="rotated log files that are kept")
+    log_file_mb: Megabytes = Field(10, description="size at which service.jsonl is rotated, MiB")
+    log_files: Annotated[int, Field(ge=1)] = Field(10, description="files of service.jsonl that are kept")
+    audit_file_mb: Megabytes = Field(50, description="size at which audit.jsonl is rotated, MiB")
+    audit_files: Annotated[int, Field(ge=1)] = Field(40, description="files of audit.jsonl that are kept")
+    metrics: bool = Field(True, description="whether there is /metrics")
+    drift_window: Annotated[int, Field(ge=10)] = Field(
+        1000, description="the last answers of each process that drift is measured over"
+    )
+    drift_least: Annotated[int, Field(ge=10)] = Field(100, description="answers below which no drift is told")
     temp_dir: Path | None = Field(
         None, description="folder below which uploads lie while they are answered; none: the system's"
     )

@@ -7,10 +7,10 @@ import hashlib
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.requests import ClientDisconnect
@@ -19,6 +19,7 @@ from starlette.responses import Response
 from medrail.serve.answers import Question, document, say, tell_shadows
 from medrail.serve.archive import ArchiveLimits
 from medrail.serve.asked import name_model, own_folder, service_of, wishes_of
+from medrail.serve.audit import result_of
 from medrail.serve.decode import ANYTHING, Upload
 from medrail.serve.forms import Wishes, only_json
 from medrail.serve.gate import share_of
@@ -63,7 +64,7 @@ async def predict_batch(
             _record(request, parts)
         items = await _all(request, batch, parts, folder)
     answered = [item for item in items if item.answer is not None]
-    request.state.record["result"] = {"answered": len(answered), "refused": len(items) - len(answered)}
+    request.state.record["result"] = batch.results
     answer = BatchAnswer(
         items=items,
         answered=len(answered),
@@ -82,6 +83,8 @@ class _Batch:
     wishes: Wishes
     request_id: str
     upload_ms: float
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """What the audit keeps of each answer, as they came."""
 
     def question(self, part: Received) -> Question:
         settings = self.service.settings
@@ -131,7 +134,9 @@ async def _item(request: Request, batch: _Batch, index: int, part: Part) -> Batc
             raise part
         question = batch.question(part)
         work = partial(_answered, question, batch.service, watch)
-        return BatchItem(index=index, status=200, answer=await batch.service.work(request, part.path.parent, work))
+        answer, result = await batch.service.work(request, part.path.parent, work)
+        batch.results.append(result)
+        return BatchItem(index=index, status=200, answer=answer)
     except Refusal as refusal:
         return _refused(index, refusal, batch.request_id)
     except ClientDisconnect:
@@ -148,10 +153,12 @@ def _refused(index: int, refusal: Refusal, request_id: str) -> BatchItem:
     return BatchItem(index=index, status=problem.status, problem=problem)
 
 
-def _answered(question: Question, service: Service, watch: Watch) -> ClassificationAnswer | SegmentationAnswer:
+def _answered(
+    question: Question, service: Service, watch: Watch
+) -> tuple[ClassificationAnswer | SegmentationAnswer, dict[str, Any]]:
     try:
         said = say(question, service.registry.gate, watch)
         tell_shadows(question, said, service.shadows)
-        return document(question, said)
+        return document(question, said), result_of(said.prediction)
     except Unwanted:
         raise Refusal("job-cancelled") from None

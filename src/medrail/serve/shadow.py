@@ -17,6 +17,7 @@ import numpy as np
 from medrail.errors import MedrailError
 from medrail.serve.gate import Gate
 from medrail.serve.log import ServiceLog
+from medrail.serve.metrics import Telemetry
 from medrail.serve.problems import Refusal
 from medrail.serve.registry import ServedModel
 from medrail.types import Image, Prediction
@@ -27,9 +28,10 @@ MOST_WAITING = 4
 class Shadows:
     """What runs the shadows of a service."""
 
-    def __init__(self, gate: Gate, log: ServiceLog) -> None:
+    def __init__(self, gate: Gate, log: ServiceLog, telemetry: Telemetry) -> None:
         self._gate = gate
         self._log = log
+        self._telemetry = telemetry
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="medrail-shadow")
         self._lock = threading.Lock()
         self._waiting = 0
@@ -71,7 +73,8 @@ class Shadows:
     ) -> None:
         begin = time.perf_counter()
         try:
-            found = difference(prediction, shadow.predictor(image, roi))
+            with self._telemetry.memory.working():
+                found = difference(prediction, shadow.predictor(image, roi))
         except (MedrailError, Refusal) as error:
             found = {"failed": type(error).__name__}
         except Exception as error:  # noqa: BLE001 - a shadow may fail as it likes, the service goes on

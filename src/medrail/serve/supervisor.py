@@ -25,6 +25,7 @@ from typing import Any
 
 from medrail import errors
 from medrail.errors import ServeError
+from medrail.serve.counters import forget_process
 from medrail.serve.log import ServiceLog
 from medrail.serve.settings import Settings
 from medrail.serve.worker import GO, LOADED, READY
@@ -171,6 +172,7 @@ class _Slot:
                 code=self._process.returncode,
                 again_in_s=round(self._again_s, 3),
             )
+            forget_process(self._process.pid, self._metrics)
             self._close_pipes()
         elif now >= self._due_s:
             self.start()

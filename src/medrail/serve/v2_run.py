@@ -18,6 +18,7 @@ from medrail.bundle.backend import LOGITS, fetch
 from medrail.errors import MedrailError
 from medrail.read import write_nifti
 from medrail.serve.archive import ArchiveLimits
+from medrail.serve.audit import result_of
 from medrail.serve.decode import ANYTHING, Upload, decode
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.screen import screen_growth
@@ -165,7 +166,7 @@ def _answer(question: Inference, asked: Asked) -> tuple[Mapping[str, Output], Ma
     decoded = time.perf_counter()
     prediction = predictor(found.image, found.roi)
     spent = {"decode": (decoded - begin) * 1e3, **prediction.timings_ms}
-    question.record["result"] = _result(prediction)
+    question.record["result"] = result_of(prediction)
     return _outputs(prediction, question.folder, {wanted.name for wanted in asked.wanted}), spent
 
 
@@ -176,19 +177,6 @@ def _file(asked: Asked, name: str, folder: Path) -> Received:
     path = folder / name
     path.write_bytes(content)
     return Received(path, hashlib.sha256(content).hexdigest(), len(content))
-
-
-def _result(prediction: Prediction) -> dict[str, Any]:
-    """For the audit record."""
-    if prediction.mask is not None:
-        counts = np.bincount(prediction.mask.voxels.ravel(), minlength=len(prediction.classes))
-        return {"voxels": {name: int(count) for name, count in zip(prediction.classes, counts, strict=True)}}
-    return {
-        "class_name": prediction.class_name,
-        "confidence": prediction.confidence,
-        "abstain": prediction.abstain,
-        **({} if prediction.findings is None else {"findings": list(prediction.findings)}),
-    }
 
 
 def _outputs(prediction: Prediction, folder: Path, names: set[str]) -> dict[str, Output]:
