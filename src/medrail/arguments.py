@@ -432,6 +432,7 @@ the route at POST /v1/predict/image. Never imports torch.
 
   medrail serve my-project
   medrail serve my-project --set serve.port=8001 --set serve.engine=onnxruntime
+  medrail serve my-project --pacs http://127.0.0.1:8042/dicom-web
   curl -F file=@scan.nii.gz http://127.0.0.1:8000/v1/predict/image
 """
     parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
@@ -446,6 +447,11 @@ the route at POST /v1/predict/image. Never imports torch.
     parser.add_argument("--max-upload-mb", type=_megabytes, help="largest upload (default: 512)")
     parser.add_argument(
         "--log-dir", metavar="DIR", help="folder of the log, a JSON line a request; default: logs/ of the project"
+    )
+    parser.add_argument(
+        "--pacs",
+        metavar="URL",
+        help="DICOMweb root of a PACS, to list, pull and store: adds the routes /v1/pacs (needs medrail[dicom-out])",
     )
 
 

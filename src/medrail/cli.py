@@ -191,6 +191,8 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     settable = ("host", "port", "threads", "engine", "max_upload_mb")
     given = {name: getattr(arguments, name) for name in settable}
     options = configured.model_copy(update={name: value for name, value in given.items() if value is not None})
+    if arguments.pacs:
+        options = options.model_copy(update={"pacs": options.pacs.model_copy(update={"url": arguments.pacs})})
     log_dir = Path(arguments.log_dir) if arguments.log_dir else project / "logs" if is_project else None
     return _serve(bundle, options, log_dir, console)
 
@@ -207,6 +209,8 @@ def _serve(
         console.line(f"  page         {url}")
         console.line(f"  description  {url}docs")
         console.line(f"  try          curl -F file=@IMAGE {url}v1/predict/image")
+        if options.pacs.url:
+            console.line(f"  PACS         {url}v1/pacs")
         if log_dir:
             console.line(f"  log          {shown(log_dir)}")
         console.line("Ctrl-C ends it.")
@@ -219,6 +223,7 @@ def _serve(
         threads=options.threads,
         engine=options.engine,
         max_upload_mb=options.max_upload_mb,
+        pacs=options.pacs,
         log_dir=log_dir,
         log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON
     )

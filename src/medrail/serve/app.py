@@ -65,15 +65,25 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
         finally:
             app.state.service = None
             await service.close()
+            if app.state.pacs is not None:
+                app.state.pacs.pacs.close()
             log.event("stop")
             log.close()
 
     app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.service = app.state.failure = None
+    app.state.service = app.state.failure = app.state.pacs = None
     app.add_middleware(Envelope, log=log)
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _problem)
     app.include_router(router)
+    if settings.pacs.url:
+        from medrail.serve.pacs import attach as attach_pacs  # most services have none, and start the sooner
+
+        attach_pacs(app, settings.pacs)
+    if settings.pacs.url:
+        from medrail.serve.pacs.jobs import router as jobs_router
+
+        app.include_router(jobs_router)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app

@@ -133,7 +133,7 @@ PREDICTION_RESPONSES: dict[int | str, dict[str, Any]] = {
         },
         "headers": {"Server-Timing": {"description": "where the time went", "schema": {"type": "string"}}},
     },
-    **problems(*(name for name in PROBLEMS if name not in _OF_THE_ADDRESS)),
+    **problems(*(name for name in PROBLEMS if name not in _OF_THE_ADDRESS and not name.startswith("pacs-"))),
 }
 PREDICTION_RESPONSES[429]["headers"] = {
     "Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}

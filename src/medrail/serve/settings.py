@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medrail.config import EngineName
+from medrail.config import EngineName, PacsConfig
 
 MEBIBYTE = 1024 * 1024
 
@@ -39,6 +39,9 @@ class Settings(BaseModel):
     temp_dir: Path | None = Field(
         None, description="folder below which uploads lie while they are answered; none: the system's"
     )
+
+    # the PACS (serve/pacs)
+    pacs: PacsConfig = PacsConfig()
 
     @property
     def max_upload_bytes(self) -> int:
