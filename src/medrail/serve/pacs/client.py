@@ -33,7 +33,6 @@ Got = TypeVar("Got")
 _JSON = "application/dicom+json"
 _OBJECTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # as they are stored: every codec is read
 _JSON_BYTES = 32 * MEBIBYTE
-_CHUNK_BYTES = 64 * 1024
 _FIRST_PAUSE_S = 0.5
 _PASSING = frozenset({"pacs-unreachable", "pacs-incomplete"})
 _PASSING_STATUS = frozenset({429, 502, 503, 504})
@@ -213,7 +212,7 @@ def _not_connected(error: httpx.ConnectError) -> Refusal:
 
 def _chunks(answer: httpx.Response, until: float) -> Iterator[bytes]:
     """The body as it comes, until the time is over: a server that sends a byte now and then would go on for ever."""
-    for chunk in answer.iter_raw(_CHUNK_BYTES):
+    for chunk in answer.iter_raw():  # as it comes: with a size, httpx would wait until so much is there
         if time.monotonic() > until:
             raise Refusal("pacs-slow", "The answer took too long to arrive.")
         yield chunk

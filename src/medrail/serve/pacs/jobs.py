@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from medrail.serve.pacs.schemas import PacsAnswer
 from medrail.serve.pacs.work import Told
 from medrail.serve.problems import Refusal, document, respond
 
-Job = Callable[[Path, Told], PacsAnswer]
+Job = Callable[[str, Path, Told], PacsAnswer]
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -45,18 +45,18 @@ async def start_job(request: Request, work: Job) -> Response:
     job_id = str(uuid.uuid4())
     jobs[job_id] = one
     request.state.record["job_id"] = job_id
-    one.future = service.workers.submit(lambda: work(one.folder, one.tell))
+    one.future = service.workers.submit(lambda: work(job_id, one.folder, one.tell))
     return _json(_state(job_id, one), 202)
 
 
 @router.get("/{job_id}")
 async def state(request: Request, job_id: str) -> Response:
-    return _json(_state(job_id, _job(request, job_id)), 200)
+    return _json(_state(job_id, find_job(request, job_id)), 200)
 
 
 @router.get("/{job_id}/result")
 async def result(request: Request, job_id: str) -> Response:
-    one = _job(request, job_id)
+    one = find_job(request, job_id)
     if one.future is None or not one.future.done():
         raise Refusal("not-found")
     error = one.future.exception()
@@ -65,21 +65,15 @@ async def result(request: Request, job_id: str) -> Response:
     return Response(one.future.result().model_dump_json(), 200, media_type="application/json")
 
 
-@router.get("/{job_id}/files/{name}")
-async def file(request: Request, job_id: str, name: str) -> Response:
-    path = _job(request, job_id).folder / {"seg": "seg.dcm", "sr": "sr.dcm"}[name]
-    return FileResponse(path, media_type="application/dicom")
-
-
 @router.delete("/{job_id}")
 async def cancel(request: Request, job_id: str) -> Response:
-    one = _job(request, job_id)
+    one = find_job(request, job_id)
     one.cancelled = True
     shutil.rmtree(one.folder, ignore_errors=True)
     return Response(status_code=204)
 
 
-def _job(request: Request, job_id: str) -> _Job:
+def find_job(request: Request, job_id: str) -> _Job:
     one: _Job | None = getattr(request.app.state, "jobs", {}).get(job_id)
     if one is None:
         raise Refusal("not-found")

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.params import Depends
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from medrail import dicom_out
 from medrail.bundle import NetworkSpec
@@ -22,7 +22,7 @@ from medrail.errors import ServeError
 from medrail.serve.openapi import problems
 from medrail.serve.pacs.attributes import LONGEST_UID, UID
 from medrail.serve.pacs.client import Pacs
-from medrail.serve.pacs.jobs import start_job
+from medrail.serve.pacs.jobs import find_job, start_job
 from medrail.serve.pacs.listing import list_series, list_studies
 from medrail.serve.pacs.schemas import (
     PacsAnswer,
@@ -158,9 +158,25 @@ async def predict(request: Request, wanted: PacsRequest) -> Response:
     return await start_job(request, partial(_do, _attached(request).pacs, model, wanted, service.settings.max_values))
 
 
-def _do(pacs: Pacs, model: ServedModel, wanted: PacsRequest, max_values: int, folder: Path, tell: Told) -> PacsAnswer:
-    work = Work(pacs, model, wanted.study_uid, wanted.series_uid, wanted.item, wanted.store, folder, max_values)
-    return answer_series(work, tell)
+@router.get(
+    "/jobs/{job_id}/{kind}.dcm",
+    summary="A DICOM object that a job made",
+    response_class=Response,
+    responses={200: {"content": {"application/dicom": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def made(request: Request, job_id: str, kind: Literal["seg", "sr"]) -> Response:
+    """As long as the job is kept; whether or not the PACS has it."""
+    path = find_job(request, job_id).folder / f"{kind}.dcm"
+    if not path.is_file():
+        raise Refusal("not-found")
+    return FileResponse(path, media_type="application/dicom")
+
+
+def _do(
+    pacs: Pacs, model: ServedModel, wanted: PacsRequest, max_values: int, job_id: str, folder: Path, tell: Told
+) -> PacsAnswer:
+    of = (wanted.study_uid, wanted.series_uid, wanted.item, wanted.store)
+    return answer_series(Work(pacs, model, *of, job_id, folder, max_values), tell)
 
 
 def _studies(request: Request, model: str, query: dict[str, str], limit: int, offset: int = 0) -> PacsStudyList:

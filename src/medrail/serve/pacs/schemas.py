@@ -97,6 +97,7 @@ class StoredObject(BaseModel):
     series_uid: str
     stored: bool
     reason: str | None = Field(description="why not, as far as the PACS says")
+    file: str = Field(description="where it can be had while the job is kept")
 
 
 class PacsAnswer(BaseModel):

@@ -13,7 +13,7 @@ _NO_IMAGES = frozenset(
     ]
 )
 _SLIDES = frozenset(["SM"])
-_UNITS = {"CT": ("HU", "arbitrary"), "PT": ("SUV", "Bq/ml", "arbitrary")}
+_UNITS = {"CT": ("HU",), "PT": ("SUV",)}
 _OTHER_UNITS = ("arbitrary", "uint8", "uint16")
 # A file without units may be CT, and is taken for such a model; here it is known what it is.
 _ONLY = {"HU": "CT", "SUV": "PT", "Bq/ml": "PT"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from medrail import dicom_out
 from medrail.errors import GeometryError, MedrailError
-from medrail.read import read, sniff, sources_of
+from medrail.read import is_dicom, read, sources_of
 from medrail.read.guard import Guard
 from medrail.serve.pacs.client import Pacs
 from medrail.serve.pacs.listing import one_series
@@ -47,6 +47,7 @@ class Work:
     series_uid: str
     item: str
     store: bool
+    job_id: str
     folder: Path
     max_values: int
 
@@ -131,7 +132,7 @@ def _check(files: Sequence[Path], work: Work) -> None:
 
     total, patients = 0, set()
     for path in files:
-        if sniff(path) != "dicom":
+        if not is_dicom(path):
             raise Refusal("pacs-answer", "The PACS sent something else than DICOM objects.")
         with Guard(path, "DICOM"):
             total += SCREENS["dicom"](path, work.max_values)
@@ -209,6 +210,7 @@ def _stored(work: Work, answered: _Answered) -> tuple[list[StoredObject], str]:
             series_uid=series,
             stored=reasons[kind] is None,
             reason=reasons[kind],
+            file=f"/v1/pacs/jobs/{work.job_id}/{kind}.dcm",
         )
         for kind, (uid, series) in made.items()
     ]
