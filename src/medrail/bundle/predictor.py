@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +17,11 @@ from medrail.bundle.calibration import FINDING_FROM, Calibration, Ood
 from medrail.bundle.evidence import Places, contrast, exact_evidence, on_grid
 from medrail.bundle.probability import as_probabilities, joined_label_logits, joined_logits
 from medrail.bundle.settle import Taken
-from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, sliding_window
+from medrail.bundle.sliding import OVERLAP, SLICES_A_BATCH, calls_of, sliding_window
 from medrail.bundle.spec import NetworkSpec
 from medrail.errors import BundleError, InputError, PrepareError
 from medrail.prepare import Pipeline
-from medrail.types import Applied, Evidence, Image, Prediction
+from medrail.types import Applied, Evidence, Image, Prediction, Progress
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -99,7 +101,9 @@ class Predictor:
         """Whether the network has exact maps of evidence."""
         return EVIDENCE in outputs_of(self.backend)
 
-    def __call__(self, image: Image, roi: Image | None = None, *, evidence: bool = False) -> Prediction:
+    def __call__(
+        self, image: Image, roi: Image | None = None, *, evidence: bool = False, progress: Progress | None = None
+    ) -> Prediction:
         """Predict for one raw image.
 
         Parameters
@@ -111,6 +115,8 @@ class Predictor:
         evidence:
             Whether the evidence for the decided class (of several labels the most probable) is wanted, where the
             network has it.
+        progress:
+            Called before each call of the network; what it raises ends the prediction.
 
         Returns
         -------
@@ -132,7 +138,7 @@ class Predictor:
         prepared = self.prepare(image, roi)
         after_prepare = time.perf_counter()
         wanted = (LOGITS, *((FEATURES,) if self._ood else ()), *((EVIDENCE,) if evidence else ()))
-        answers = self.answers(prepared, wanted)
+        answers = self.answers(prepared, wanted, progress)
         probabilities = self._probabilities(answers.logits)
         after_model = time.perf_counter()
         prediction = self._classified(probabilities) if self.spec.task == "classification" else self._unnamed()
@@ -178,13 +184,24 @@ class Predictor:
             raise InputError("the image has values that are not finite", where=image.source)
         return prepared
 
-    def answers(self, prepared: Image, wanted: tuple[str, ...] = (LOGITS, FEATURES, EVIDENCE)) -> Answers:
-        """What the network says of a prepared image, not calibrated; of the wanted outputs those that it has."""
+    def answers(
+        self,
+        prepared: Image,
+        wanted: tuple[str, ...] = (LOGITS, FEATURES, EVIDENCE),
+        progress: Progress | None = None,
+    ) -> Answers:
+        """What the network says of a prepared image, not calibrated; of the wanted outputs those that it has.
+
+        ``progress`` as in a call.
+        """
+        asked, calls = itertools.count(), self._calls(prepared.grid)
         voxels = np.asarray(prepared.voxels, dtype=np.float32)
         names = tuple(name for name in wanted if name in outputs_of(self.backend))
         more: dict[str, list[FloatArray]] = {name: [] for name in names if name != LOGITS}
 
         def run(batch: FloatArray) -> FloatArray:
+            if progress:
+                progress(next(asked), calls)
             found = fetch(self.backend, batch, (LOGITS, *more))
             for name, kept in more.items():
                 kept.append(found[name])
@@ -307,6 +324,12 @@ class Predictor:
         """The sliding window for a prepared grid, or () where the network takes the whole of it."""
         size = self.spec.patch or self.spec.grid
         return () if grid[-self.spec.dims :] == size else size
+
+    def _calls(self, grid: tuple[int, int, int]) -> int:
+        """How often the network is asked for a prepared grid."""
+        if self.spec.task == "segmentation" and (window := self._window(grid)):
+            return calls_of(grid, window, OVERLAP)
+        return 1 if self.spec.dims == 3 else math.ceil(grid[0] / SLICES_A_BATCH)
 
     def _mask(self, probabilities: FloatArray, prepared: Image, image: Image) -> Image:
         labels = np.argmax(self._inverted(probabilities, prepared, image), axis=0).astype(np.uint8)[np.newaxis]

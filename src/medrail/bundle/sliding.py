@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,11 +48,7 @@ def sliding_window(
     missing = [max(0, want - have) for want, have in zip(size, grid, strict=True)]
     before = [gap // 2 for gap in missing]
     padded = np.pad(voxels, [(0, 0), *((low, gap - low) for low, gap in zip(before, missing, strict=True))])
-    corners = list(
-        itertools.product(
-            *(_starts(length, want, overlap) for length, want in zip(padded.shape[1:], size, strict=True))
-        )
-    )
+    corners = list(itertools.product(*_starts_of(padded.shape[1:], size, overlap)))
     weight = gaussian_weight(size)
     blended: npt.NDArray[np.float32] | None = None
     weights = np.zeros(padded.shape[1:], dtype=np.float32)
@@ -73,6 +70,14 @@ def sliding_window(
     return np.ascontiguousarray(blended[(slice(None), *inner)])
 
 
+def calls_of(grid: Sequence[int], patch: Sequence[int], overlap: float) -> int:
+    """How often ``sliding_window`` asks the backend for an image of this grid (D, H, W)."""
+    size = (1, *patch) if len(patch) == 2 else tuple(patch)
+    padded = [max(want, have) for want, have in zip(size, grid, strict=True)]
+    batch = SLICES_A_BATCH if len(patch) == 2 else VOLUMES_A_BATCH
+    return math.ceil(math.prod(len(starts) for starts in _starts_of(padded, size, overlap)) / batch)
+
+
 @functools.lru_cache(maxsize=8)
 def gaussian_weight(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Weights of one patch: a separable Gaussian around its centre, 1 at the top and nowhere below 0.001."""
@@ -85,6 +90,10 @@ def gaussian_weight(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
     weight = np.maximum(weight, floor).astype(np.float32)
     weight.setflags(write=False)
     return weight
+
+
+def _starts_of(grid: Sequence[int], size: Sequence[int], overlap: float) -> list[list[int]]:
+    return [_starts(length, want, overlap) for length, want in zip(grid, size, strict=True)]
 
 
 def _starts(length: int, patch: int, overlap: float) -> list[int]:

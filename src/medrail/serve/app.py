@@ -80,10 +80,6 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
         from medrail.serve.pacs import attach as attach_pacs  # most services have none, and start the sooner
 
         attach_pacs(app, settings.pacs)
-    if settings.pacs.url:
-        from medrail.serve.pacs.jobs import router as jobs_router
-
-        app.include_router(jobs_router)
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app
@@ -106,4 +102,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         refusal = refusal_of_status(error.status_code if isinstance(error, HTTPException) else 500)
     request.state.record["problem"] = refusal.kind
-    return respond(refusal, request.state.request_id)
+    response = respond(refusal, request.state.request_id)
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})  # of a 405, Allow
+    return response

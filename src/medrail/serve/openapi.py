@@ -9,104 +9,51 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from medrail import __version__
+from medrail.serve.examples import A_BATCH, A_CANCELLED_JOB, A_JOB, ANSWERS, BY_SUMMARY, COMPARISONS, REQUEST_ID
 from medrail.serve.problems import MEDIA_TYPE, PROBLEMS, Refusal, document
-from medrail.serve.schemas import DISCLAIMER, ClassificationAnswer, ProblemDocument, SegmentationAnswer
+from medrail.serve.schemas import (
+    DISCLAIMER,
+    BatchAnswer,
+    ClassificationAnswer,
+    CompareAnswer,
+    JobAnswer,
+    ProblemDocument,
+    SegmentationAnswer,
+)
 
-_REQUEST_ID = "6f1c2a34-9d0e-4c57-8b7a-2f4e1d3c5b6a"
 _DESCRIPTION = f"""A medical image in, a model's answer out: a class with probabilities, or a mask on the image's grid.
 
 **{DISCLAIMER}**
 
 Errors are `application/problem+json` with a `remedy` and the `request_id` under which the service's log knows them."""
 
-_TIMINGS = {"upload": 2.1, "queue": 0.1, "decode": 3.4, "prepare": 1.9, "model": 8.2, "post": 0.3, "preview": 0.0}
-_COMMON = {
-    "bundle_id": "chest-xray/1@3f2a9c41d0e7",
-    "inference_time_ms": 13.8,
-    "timings_ms": _TIMINGS,
-    "unlike_training": False,
-    "ood_score": 1.07,
-    "preview_png": None,
-    "request_id": _REQUEST_ID,
-    "disclaimer": DISCLAIMER,
-}
-_CLASSIFICATION = {
-    "model_name": "chest-xray",
-    "model_version": "1",
-    **_COMMON,
-    "task": "classification",
-    "class_name": "pneumonia",
-    "confidence": 0.93,
-    "probabilities": {"normal": 0.07, "pneumonia": 0.93},
-    "conformal_set": ["pneumonia"],
-    "abstain": False,
-    "findings": None,
-    "thresholds": None,
-}
-_FINDINGS = {
-    **_CLASSIFICATION,
-    "model_name": "chest-findings",
-    "bundle_id": "chest-findings/1@0c7d52ab9f13",
-    "class_name": None,
-    "confidence": None,
-    "probabilities": {"effusion": 0.81, "mass": 0.12, "nodule": 0.56},
-    "findings": ["effusion", "nodule"],
-    "conformal_set": None,
-    "thresholds": {"effusion": 0.5, "mass": 0.5, "nodule": 0.5},
-}
-_SEGMENTATION = {
-    "model_name": "brain",
-    "model_version": "2",
-    **_COMMON,
-    "bundle_id": "brain/2@81d4c0b7aa12",
-    "task": "segmentation",
-    "mask": {
-        "shape": [91, 109, 91],
-        "axes": ["D", "H", "W"],
-        "spacing_mm": [2.0, 2.0, 2.0],
-        "classes": [
-            {"index": 0, "name": "background", "colour": None, "voxels": 673836, "volume_ml": 5390.688},
-            {"index": 1, "name": "brain", "colour": "#e69f00", "voxels": 228793, "volume_ml": 1830.344},
-        ],
-        "encoding": "nifti.gz;base64",
-        "data": "H4sIAAAAAAAA...",
-    },
-}
-
-_ANSWERS = {
-    "classification": {"summary": "A classifier", "value": _CLASSIFICATION},
-    "findings": {"summary": "A classifier of several labels", "value": _FINDINGS},
-    "segmentation": {"summary": "A segmenter", "value": _SEGMENTATION},
-}
+Responses = dict[int | str, dict[str, Any]]
 
 _BINARY = {"type": "string", "format": "binary"}
-FORM_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "additionalProperties": False,
-                "properties": {
-                    "file": {
-                        **_BINARY,
-                        "description": "PNG, JPEG, TIFF, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha)",
-                    },
-                    "roi": {
-                        **_BINARY,
-                        "description": "for models that crop to a region of interest: its mask, on the image's grid",
-                    },
-                },
-            }
-        }
-    },
+_IMAGE = {
+    **_BINARY,
+    "description": "PNG, JPEG, TIFF, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha); where volumes are"
+    " taken, also a zip of one DICOM series",
 }
+_ROI = {**_BINARY, "description": "for models that crop to a region of interest: its mask, on the image's grid"}
 
 
-def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
+def _form(**fields: Any) -> dict[str, Any]:
+    schema = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": fields}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+FORM_BODY = _form(file=_IMAGE, roi=_ROI)
+SEVERAL_BODY = _form(file={"type": "array", "items": _IMAGE, "minItems": 1})
+
+
+_RETRY = {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}}
+_TO_TRY_AGAIN = (409, 429)
+
+
+def problems(*kinds: str) -> Responses:
     """The OpenAPI responses of these kinds of problem, by status, each with an example."""
-    responses: dict[int | str, dict[str, Any]] = {}
+    responses: Responses = {}
     for name in kinds:
         kind = PROBLEMS[name]
         response = responses.setdefault(
@@ -115,29 +62,83 @@ def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
         )
         response["content"][MEDIA_TYPE]["examples"][name] = {
             "summary": kind.title,
-            "value": document(Refusal(name), _REQUEST_ID),
+            "value": document(Refusal(name), REQUEST_ID),
         }
+        if kind.status in _TO_TRY_AGAIN:
+            response["headers"] = _RETRY
     return responses
 
 
-_OF_THE_ADDRESS = {"not-found", "method-not-allowed"}
-PREDICTION_RESPONSES: dict[int | str, dict[str, Any]] = {
+_OF_FORMS = (
+    *("bad-form", "missing-file", "unknown-field", "unknown-model", "not-acceptable", "upload-timeout"),
+    *("too-large", "not-a-form", "bad-parameter", "busy"),
+)
+_OF_FILES = (
+    *("empty-file", "too-many-voxels", "archive-too-large", "unsupported-format", "corrupt-file", "unsafe-archive"),
+    *("unreadable-file", "unfitting-geometry", "unsuitable-image", "preparation-failed", "model-failed"),
+)
+EVERYWHERE = ("internal", "not-ready")
+"""Kinds of problem that every route but /healthz may answer with."""
+OF_POSTS = ("cross-site",)
+"""And every route that takes a form."""
+
+_TIMED = {"Server-Timing": {"description": "where the time went", "schema": {"type": "string"}}}
+_FILES: dict[str, Any] = {
+    name: {"schema": _BINARY} for name in ("application/x-nifti", "application/gzip", "image/png", "application/dicom")
+}
+_ANSWERED: Responses = {
     200: {
         "model": ClassificationAnswer | SegmentationAnswer,
         "description": "The model's answer",
-        "content": {
-            "application/json": {"examples": _ANSWERS},
-            "application/x-nifti": {"schema": _BINARY},
-            "application/gzip": {"schema": _BINARY},
-            "image/png": {"schema": _BINARY},
+        "content": {"application/json": {"examples": ANSWERS}, **_FILES},
+        "headers": _TIMED,
+    }
+}
+PREDICTION_RESPONSES = _ANSWERED | problems(*_OF_FORMS, *_OF_FILES)
+COMPARE_RESPONSES: Responses = {
+    200: {
+        "model": CompareAnswer,
+        "description": "Both answers and the difference",
+        "content": {"application/json": {"examples": COMPARISONS}},
+        "headers": _TIMED,
+    }
+} | problems(*_OF_FORMS, *_OF_FILES, "not-comparable")
+BATCH_RESPONSES: Responses = {
+    200: {
+        "model": BatchAnswer,
+        "description": "An item for each file: its answer or its problem",
+        "content": {"application/json": {"examples": A_BATCH}},
+    }
+} | problems(*_OF_FORMS, "too-many-files")
+OR_A_JOB: Responses = {
+    202: {
+        "model": JobAnswer,
+        "description": "The work goes on as a job",
+        "content": {"application/json": {"examples": A_JOB}},
+        "headers": {
+            "Location": {"description": "of the job", "schema": {"type": "string"}},
+            **_RETRY,
+            "Preference-Applied": {"description": "`respond-async`", "schema": {"type": "string"}},
         },
-        "headers": {"Server-Timing": {"description": "where the time went", "schema": {"type": "string"}}},
+    }
+} | problems("busy", "too-many-jobs")
+JOB_RESPONSES: Responses = {200: {"content": {"application/json": {"examples": A_JOB}}}} | problems("unknown-job")
+CANCEL_RESPONSES: Responses = {
+    200: {
+        "model": JobAnswer,
+        "description": "It is cancelled",
+        "content": {"application/json": {"examples": A_CANCELLED_JOB}},
     },
-    **problems(*(name for name in PROBLEMS if name not in _OF_THE_ADDRESS and not name.startswith("pacs-"))),
+    204: {"description": "It had ended, and is gone"},
+} | problems("unknown-job")
+RESULT_RESPONSES = _ANSWERED | problems("unknown-job", "job-not-done", "job-cancelled", "not-acceptable", *_OF_FILES)
+RESULT_RESPONSES[200] = _ANSWERED[200] | {
+    "model": ClassificationAnswer | SegmentationAnswer | CompareAnswer,
+    "headers": {},
 }
-PREDICTION_RESPONSES[429]["headers"] = {
-    "Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}
-}
+CARD_RESPONSES: Responses = {200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}} | problems(
+    "unknown-model"
+)
 
 
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -153,17 +154,43 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
                 tags=[
                     {"name": "prediction", "description": "Ask a model"},
+                    {"name": "jobs", "description": "What goes on after the answer 202"},
                     {"name": "models", "description": "What is served"},
                     {"name": "health", "description": "For orchestrators"},
                 ],
             )
+            _add_common(schema)
             _problems_are_problem_json(schema)
-            answered = schema["paths"]["/v1/predict/image"]["post"]["responses"]["200"]["content"]
-            answered["application/json"]["examples"] = _ANSWERS  # FastAPI leaves out what is null in them
+            _restore_nulls(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     return openapi
+
+
+def _add_common(schema: dict[str, Any]) -> None:
+    """What may happen everywhere needs to be said at no route."""
+    for address, path in schema["paths"].items():
+        if address == "/healthz":
+            continue
+        for method, operation in path.items():
+            kinds = (*EVERYWHERE, *(OF_POSTS if method == "post" else ()))
+            for status, response in problems(*kinds).items():
+                there = operation["responses"].setdefault(str(status), {"description": response["description"]})
+                content = there.setdefault("content", {}).setdefault(MEDIA_TYPE, {})
+                content.setdefault("examples", {}).update(response["content"][MEDIA_TYPE]["examples"])
+                if "headers" in response:
+                    there["headers"] = response["headers"]
+
+
+def _restore_nulls(schema: dict[str, Any]) -> None:
+    """FastAPI leaves out of examples what is null in them."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for response in operation["responses"].values():
+                examples = response.get("content", {}).get("application/json", {}).get("examples", {})
+                for example in examples.values():
+                    example["value"] = BY_SUMMARY.get(example["summary"], example["value"])
 
 
 def _problems_are_problem_json(schema: dict[str, Any]) -> None:
@@ -171,13 +198,11 @@ def _problems_are_problem_json(schema: dict[str, Any]) -> None:
     reference = {"$ref": "#/components/schemas/ProblemDocument"}
     for path in schema["paths"].values():
         for operation in path.values():
+            if not operation["responses"].get("422", {}).get("content", {}).get(MEDIA_TYPE):
+                operation["responses"].pop("422", None)  # FastAPI adds it where a parameter is a plain text
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     examples = response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
-                    if not examples:
-                        ours = problems("bad-parameter")[422]
-                        examples = ours["content"][MEDIA_TYPE]["examples"]
-                        response["description"] = ours["description"]
                     response["content"] = {MEDIA_TYPE: {"schema": reference, "examples": examples}}
     for unused in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(unused, None)

@@ -50,22 +50,36 @@ PROBLEMS: Mapping[str, Kind] = {
     "cross-site": Kind(403, "Requests from other web sites are refused", "Use the service's own page or a program."),
     "not-found": Kind(404, "There is nothing at this address", "The routes are listed at /docs."),
     "unknown-model": Kind(404, "There is no such model", "GET /v1/models lists the models."),
+    "unknown-job": Kind(
+        404, "There is no such job", "It may have been kept long enough and be gone; send the image again."
+    ),
     "method-not-allowed": Kind(405, "This address does not take that method", "The routes are listed at /docs."),
     "not-acceptable": Kind(
         406, "The answer does not exist in the form asked for", "Ask for application/json, which always works."
     ),
+    "job-not-done": Kind(409, "The job is not done", "Ask again after the seconds in Retry-After."),
+    "job-cancelled": Kind(410, "The job was cancelled", "Send the image again."),
     "upload-timeout": Kind(408, "The upload took too long", "Send the file again over a faster connection."),
     "too-large": Kind(413, "The upload is too large", "Send a smaller file, or have the limit raised."),
     "too-many-voxels": Kind(413, "The image is too large", "Send a smaller image, or have the limit raised."),
+    "archive-too-large": Kind(413, "The archive is too large", "Send one series an archive, or have the limit raised."),
+    "too-many-files": Kind(413, "There are too many files", "Send them in several requests."),
     "not-a-form": Kind(415, "The request is not a form", _FORM),
     "unsupported-format": Kind(415, "The file is of no kind that is read here", f"Send {_FORMATS}."),
     "corrupt-file": Kind(422, "The file is damaged", "Export or copy the file again; it may be incomplete."),
+    "unsafe-archive": Kind(
+        422, "The archive is not taken apart", "Pack the DICOM files of one series again, as a plain zip."
+    ),
     "unreadable-file": Kind(422, "The file cannot be read", f"Send it as {_FORMATS}."),
     "unfitting-geometry": Kind(422, "Grids or geometry do not fit", "Send images whose geometry is complete."),
     "unsuitable-image": Kind(422, "The image is of another kind than the model was trained on"),
     "preparation-failed": Kind(422, "The image cannot be prepared for the model"),
+    "not-comparable": Kind(
+        422, "The two answers cannot be compared", "Compare versions that answer the same question."
+    ),
     "bad-parameter": Kind(422, "A parameter is wrong", "The parameters are described at /docs."),
     "busy": Kind(429, "The service is busy", "Send the request again after the seconds in Retry-After."),
+    "too-many-jobs": Kind(429, "There are too many jobs", "Wait for one of them, or cancel it."),
     "internal": Kind(
         500,
         "The service failed on this request",

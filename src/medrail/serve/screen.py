@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -53,6 +53,26 @@ def screen(path: Path, max_values: int) -> str:
             f"The file declares {values / 1e6:,.1f} million values; the limit is {max_values / 1e6:,.1f} million.",
         )
     return kind
+
+
+def screen_slices(paths: Sequence[Path], max_values: int) -> None:
+    """The same for the files of an archive (``archive.unpacked``), which together make one image.
+
+    Raises
+    ------
+    Refusal
+        "too-many-voxels" for all of them together.
+    DataError
+        If a header is broken.
+    """
+    values = 0
+    for path in paths:
+        with Guard(path, "DICOM"):
+            values += _dicom(path, max_values)
+        if values > max_values:
+            raise Refusal(
+                "too-many-voxels", f"The archive declares more than {max_values / 1e6:,.1f} million values, the limit."
+            )
 
 
 def _picture(path: Path, max_values: int) -> int:

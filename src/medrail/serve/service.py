@@ -9,16 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from medrail.errors import ServeError
-from medrail.serve.answers import Answer
+from medrail.serve.jobs import Jobs
 from medrail.serve.log import ServiceLog
 from medrail.serve.registry import Registry
 from medrail.serve.settings import Settings
 from medrail.serve.workers import Workers
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Service:
     workers: Workers
     log: ServiceLog
     uploads: Path
+    jobs: Jobs
 
     @staticmethod
     def open(settings: Settings, registry: Registry, log: ServiceLog) -> Service:
@@ -42,10 +45,12 @@ class Service:
                 where=str(settings.temp_dir or tempfile.gettempdir()),
                 remedy="Choose a folder that the service may write to.",
             ) from None
-        return Service(settings, registry, Workers(settings), log, uploads)
+        jobs = Jobs(settings, settings.jobs_dir or uploads / "jobs", log)
+        return Service(settings, registry, Workers(settings), log, uploads, jobs)
 
     async def close(self) -> None:
         """Finish the work at hand, then remove every upload."""
+        await asyncio.to_thread(self.jobs.close, self.settings.drain_s)
         await self.workers.close()
         shutil.rmtree(self.uploads, ignore_errors=True)
 
@@ -68,6 +73,7 @@ class Service:
             return answering.result()
         finally:
             leaving.cancel()
+            answering.cancel()
             future.cancel()
             _remove_after(future, folder)
 

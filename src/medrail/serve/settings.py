@@ -40,7 +40,29 @@ class Settings(BaseModel):
         None, description="folder below which uploads lie while they are answered; none: the system's"
     )
 
-    # the PACS (serve/pacs)
+    # Safety
+    max_archive_files: Annotated[int, Field(ge=1)] = Field(10_000, description="most files of a zip of DICOM")
+    max_archive_mb: Megabytes = Field(2048, description="largest zip of DICOM, unpacked, MiB")
+
+    # Jobs, and several files in one request
+    job_workers: Count = Field(0, description="jobs in work at a time; 0: one for two cores")
+    jobs: Annotated[int, Field(ge=1)] = Field(
+        16, description="jobs in work or waiting; the next one is told to come back"
+    )
+    jobs_per_key: Count = Field(0, description="of them by one API key; 0: as many as there may be")
+    jobs_kept: Annotated[int, Field(ge=1)] = Field(
+        64, description="ended jobs that are kept; the oldest one goes first"
+    )
+    job_keep_s: Seconds = Field(900, description="how long an ended job and its result are kept")
+    job_wait_s: Annotated[float, Field(ge=0)] = Field(
+        10, description="how long a request for a volume waits for its answer before it gets a job instead"
+    )
+    jobs_dir: Path | None = Field(
+        None, description="folder of jobs that several processes of one service share; none: each its own"
+    )
+    max_batch_files: Annotated[int, Field(ge=1)] = Field(64, description="most files of one request for several")
+
+    # The PACS
     pacs: PacsConfig = PacsConfig()
 
     @property

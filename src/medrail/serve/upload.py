@@ -47,10 +47,44 @@ async def receive(
     ClientDisconnect
         If the sender went away.
     """
+    form = _Form(_boundary(request), folder, (*required, *optional))
+    await _received(request, form, settings)
+    missing = [name for name in required if name not in form.files]
+    if missing:
+        raise Refusal("missing-file", f"The form has no field `{missing[0]}`.")
+    return {name: part.received() for name, part in form.files.items()}
+
+
+async def receive_several(request: Request, folder: Path, settings: Settings) -> list[Received | Refusal]:
+    """Stream a form whose every part is a field ``file``.
+
+    Returns
+    -------
+    In the order of the form, each file, whose path is ``folder/NUMBER/file``, or why it counts as none ("empty-file").
+
+    Raises
+    ------
+    As ``receive``, and Refusal ("too-many-files").
+    """
+    form = _Form(_boundary(request), folder, ("file",), settings.max_batch_files)
+    await _received(request, form, settings)
+    if not form.files:
+        raise Refusal("missing-file", "The form has no field `file`.")
+    return [_or_refusal(part) for part in form.files.values()]
+
+
+def _or_refusal(part: _Part) -> Received | Refusal:
+    try:
+        return part.received()
+    except Refusal as refusal:
+        return refusal
+
+
+async def _received(request: Request, form: _Form, settings: Settings) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > settings.max_upload_bytes:
+        form.close()
         raise _too_large(settings)
-    form = _Form(_boundary(request), folder, (*required, *optional))
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
             await _stream(request, form, settings)
@@ -58,10 +92,6 @@ async def receive(
         raise Refusal("upload-timeout") from None
     finally:
         form.close()
-    missing = [name for name in required if name not in form.files]
-    if missing:
-        raise Refusal("missing-file", f"The form has no field `{missing[0]}`.")
-    return {name: part.received() for name, part in form.files.items()}
 
 
 async def _stream(request: Request, form: _Form, settings: Settings) -> None:
@@ -119,9 +149,13 @@ class _Part:
 
 
 class _Form:
-    """The parser's callbacks: which part a byte belongs to. Writing is separate, so that it can leave the loop."""
+    """The parser's callbacks: which part a byte belongs to. Writing is separate, so that it can leave the loop.
 
-    def __init__(self, boundary: bytes, folder: Path, fields: Sequence[str]) -> None:
+    ``several``: how often a field may come; its files are then numbered. 0: once, and the field is its key.
+    """
+
+    def __init__(self, boundary: bytes, folder: Path, fields: Sequence[str], several: int = 0) -> None:
+        self._several = several
         self.files: dict[str, _Part] = {}
         self.waiting_bytes = 0
         self._folder = folder
@@ -185,10 +219,20 @@ class _Form:
         name = options.get(b"name", b"").decode("ascii", "replace")
         if name not in self._fields:
             raise Refusal("unknown-field", f"Known fields: {', '.join(self._fields)}.")
+        if self._several:
+            self._current = self._numbered(name)
+            return
         if name in self.files:
             raise Refusal("bad-form", f"The field `{name}` comes twice.", "Send one image a request.")
-        self.files[name] = _Part(self._folder / name)
-        self._current = self.files[name]
+        self.files[name] = self._current = _Part(self._folder / name)
+
+    def _numbered(self, name: str) -> _Part:
+        if len(self.files) >= self._several:
+            raise Refusal("too-many-files", f"At most {self._several} files are accepted.")
+        number = f"{len(self.files):04d}"
+        (self._folder / number).mkdir()
+        self.files[number] = _Part(self._folder / number / name)
+        return self.files[number]
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         self._waiting.append((self._current, data[start:end]))

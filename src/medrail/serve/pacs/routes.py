@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.params import Depends
-from starlette.responses import FileResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from medrail import dicom_out
 from medrail.bundle import NetworkSpec
 from medrail.config import PacsConfig
 from medrail.errors import ServeError
+from medrail.serve.asked import job_answer, name_model, saved_as, service_of
 from medrail.serve.openapi import problems
 from medrail.serve.pacs.attributes import LONGEST_UID, UID
 from medrail.serve.pacs.client import Pacs
-from medrail.serve.pacs.jobs import find_job, start_job
 from medrail.serve.pacs.listing import list_series, list_studies
 from medrail.serve.pacs.schemas import (
-    PacsAnswer,
     PacsRequest,
     PacsSearch,
     PacsSeriesList,
     PacsStatus,
     PacsStudyList,
 )
-from medrail.serve.pacs.work import Told, Work, answer_series
+from medrail.serve.pacs.work import Work, answer_series
 from medrail.serve.problems import PROBLEMS, Refusal
-from medrail.serve.registry import ServedModel
-from medrail.serve.service import Service
+from medrail.serve.schemas import JobAnswer
 
 SCOPE = "pacs"
 """What a key must be allowed beyond predictions: these routes list and change what belongs to patients."""
@@ -44,6 +42,10 @@ router = APIRouter(prefix="/v1/pacs", tags=["pacs"])
 
 _KINDS = tuple(kind for kind in PROBLEMS if kind.startswith("pacs-") and kind != "pacs-too-large")
 _PROBLEMS = problems("bad-parameter", "unknown-model", "internal", "not-ready", *_KINDS)
+_A_JOB: dict[int | str, dict[str, Any]] = {
+    202: {"model": JobAnswer, "description": "The work goes on as a job"},
+    **problems("bad-parameter", "unknown-model", "too-many-jobs"),
+}
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _Model = Annotated[str, Query(description="NAME or NAME/VERSION that `takes` is said of; empty: the default")]
 _Date = Annotated[str | None, Query(pattern=_DATE, examples=["2026-01-31"])]
@@ -139,44 +141,54 @@ def series(
         return list_series(pacs, spec, study_uid)
 
 
-@router.post(
-    "/predict",
-    summary="Answer a series and store the answer",
-    status_code=202,
-    responses={**_PROBLEMS, **problems("busy")},
-    response_class=Response,
-)
-async def predict(request: Request, wanted: PacsRequest) -> Response:
+@router.post("/predict", summary="Answer a series and store the answer", status_code=202, responses=_A_JOB)
+async def predict(request: Request, wanted: PacsRequest) -> JSONResponse:
     """A job: the series is pulled and answered, and the answer stored in its study as new series: of a segmenter a
-    DICOM-SEG and a structured report, of a classifier a report. Its result is a PacsAnswer. Each call stores anew.
+    DICOM-SEG and a structured report, of a classifier a report. The job's result is a `PacsAnswer`, in JSON. Asked
+    again, it stores again.
     """
-    service = _service(request)
+    service = service_of(request)
     model = service.registry.find(wanted.model)
-    request.state.record.update(
-        model=model.name, version=model.version, bundle_id=model.predictor.bundle_id, pacs_store=wanted.store
-    )
-    return await start_job(request, partial(_do, _attached(request).pacs, model, wanted, service.settings.max_values))
+    name_model(request, model)
+    owner, request_id = _owner(request), request.state.request_id
+    job = await asyncio.to_thread(service.jobs.open, owner, request_id, model.name, model.version)
+    try:
+        pacs, gate, most = _attached(request).pacs, service.registry.gate, service.settings.max_values
+        work = Work(pacs, model, gate, wanted, job, most)
+        service.jobs.start(job, partial(answer_series, work), dict(request.state.record))
+        state = service.jobs.accept(job)
+    except BaseException:
+        service.jobs.forget(job)
+        raise
+    request.state.record.update(job_id=state.job_id)
+    answer = job_answer(request, state)
+    headers = {"Location": answer.links.self, "Retry-After": "1"}
+    return JSONResponse(answer.model_dump(mode="json"), 202, headers)
 
 
 @router.get(
     "/jobs/{job_id}/{kind}.dcm",
     summary="A DICOM object that a job made",
     response_class=Response,
-    responses={200: {"content": {"application/dicom": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={
+        200: {"content": {"application/dicom": {"schema": {"type": "string", "format": "binary"}}}},
+        **problems("unknown-job", "bad-parameter"),
+    },
 )
 async def made(request: Request, job_id: str, kind: Literal["seg", "sr"]) -> Response:
     """As long as the job is kept; whether or not the PACS has it."""
-    path = find_job(request, job_id).folder / f"{kind}.dcm"
-    if not path.is_file():
-        raise Refusal("not-found")
-    return FileResponse(path, media_type="application/dicom")
+    service = service_of(request)
+    state = await asyncio.to_thread(service.jobs.find, job_id, _owner(request))
+    path = service.jobs.folder / state.job_id / f"{kind}.dcm"
+    try:
+        content = await asyncio.to_thread(path.read_bytes)
+    except OSError:
+        raise Refusal("unknown-job", "The job made no such object.") from None
+    return Response(content, headers=saved_as(f"{kind}.dcm"), media_type="application/dicom")
 
 
-def _do(
-    pacs: Pacs, model: ServedModel, wanted: PacsRequest, max_values: int, job_id: str, folder: Path, tell: Told
-) -> PacsAnswer:
-    of = (wanted.study_uid, wanted.series_uid, wanted.item, wanted.store)
-    return answer_series(Work(pacs, model, *of, job_id, folder, max_values), tell)
+def _owner(request: Request) -> str:
+    return str(request.state.record.get("key_id", ""))
 
 
 def _studies(request: Request, model: str, query: dict[str, str], limit: int, offset: int = 0) -> PacsStudyList:
@@ -190,16 +202,9 @@ def _day(date: str | None) -> str:
 
 
 def _spec(request: Request, model: str) -> NetworkSpec:
-    return _service(request).registry.find(model).predictor.spec
+    return service_of(request).registry.find(model).predictor.spec
 
 
 def _attached(request: Request) -> Attached:
     attached: Attached = request.app.state.pacs
     return attached
-
-
-def _service(request: Request) -> Service:
-    service: Service | None = request.app.state.service
-    if service is None:
-        raise Refusal("not-ready")
-    return service

@@ -1,0 +1,113 @@
+"""One job: how it stands, and the folder in which it does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from medrail.serve.answers import Answer
+from medrail.serve.problems import Refusal
+from medrail.serve.watch import Watch
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+ENDED = frozenset({"done", "failed", "cancelled"})
+STATE, UPLOAD, RESULT, CANCEL = "job.json", "in", "result", "cancel"
+"""What may lie in a job's folder: how it stands; what was sent; what came out; a mark that it shall end."""
+_TELL_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class State:
+    """How a job stands.
+
+    owner:
+        The id of the API key that it was made with; "" without keys. Nobody else learns that it is there.
+    created, ended_s:
+        When it was accepted (UTC, ISO 8601); when it ended (seconds of ``time.monotonic``, which no new time moves).
+    media_type, file_name:
+        Of the result.
+    problem:
+        Of a failed one: kind, detail, remedy of its ``Refusal``.
+    record:
+        What the audit keeps of it.
+    """
+
+    job_id: str
+    owner: str
+    request_id: str
+    model: str
+    version: str
+    created: str
+    status: Status = "queued"
+    progress: float = 0.0
+    ended_s: float | None = None
+    media_type: str = ""
+    file_name: str = ""
+    problem: tuple[str, str, str] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why it failed."""
+        return Refusal(*self.problem) if self.problem else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to: how it stands, and the answer where there is one."""
+
+    state: State
+    answer: Answer | None = None
+
+
+class Job:
+    """A job of this process, from before its upload until it has ended."""
+
+    def __init__(self, state: State, folder: Path) -> None:
+        self.state = state
+        self.folder = folder
+        self.upload = folder / UPLOAD
+        self.watch = Watch(self._tell, (folder / CANCEL).exists)
+        self.future: Future[Outcome] | None = None
+        self.accepted = False
+        self._told_s = 0.0
+
+    @property
+    def now(self) -> State:
+        """How it stands; one that was told to end counts as cancelled before it has."""
+        state = self.state
+        return replace(state, status="cancelled") if state.status not in ENDED and self.watch.stopped else state
+
+    def write(self, **changes: Any) -> State:
+        """Change how it stands, in memory and, where that can be written, in its folder."""
+        self.state = replace(self.state, **changes)
+        temporary = self.folder / f".{STATE}"
+        try:
+            temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+            temporary.replace(self.folder / STATE)
+        except OSError:  # its folder is gone or the disk is full: this process knows it all the same
+            pass
+        return self.state
+
+    def _tell(self, share: float) -> None:
+        if time.monotonic() - self._told_s > _TELL_EVERY_S:
+            self._told_s = time.monotonic()
+            self.write(progress=round(share, 3))
+
+
+def read_state(folder: Path) -> State | None:
+    """How the job of a folder stands; None where it is gone."""
+    try:
+        values = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    problem = values.pop("problem")
+    state = State(**values, problem=tuple(problem) if problem else None)
+    if state.status not in ENDED and (folder / CANCEL).exists():
+        return replace(state, status="cancelled")
+    return state
