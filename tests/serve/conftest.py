@@ -147,6 +147,61 @@ def roi_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("bundles"), "lesion", classifier_network(2), spec)
 
 
+@pytest.fixture(scope="session")
+def other_volume_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 2 of ``volume_segmenter``: it draws the borders elsewhere."""
+    spec = NetworkSpec(
+        task="segmentation",
+        classes=("background", "brain", "ventricle"),
+        dims=3,
+        channels=1,
+        pipeline=(
+            {"kind": "orient", "axes": "RAS"},
+            {"kind": "resample", "spacing_mm": [2.0, 2.0, 2.0]},
+            {"kind": "normalise", "method": "zscore"},
+        ),
+        input_kind=InputKind(picture=False, channels=1, unit="arbitrary"),
+        patch=(16, 16, 16),
+    )
+    root = tmp_path_factory.mktemp("bundles")
+    return write_bundle(root, "brain", segmenter_network(3, (0.5, 1.8)), spec, version="2")
+
+
+@pytest.fixture(scope="session")
+def other_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 2 of ``classifier``, which knows two of its classes and counts the colours the other way round."""
+    spec = NetworkSpec(
+        task="classification",
+        classes=("viral pneumonia", "normal"),
+        dims=2,
+        channels=3,
+        pipeline=(
+            {"kind": "grey_to_rgb"},
+            {"kind": "resize", "size": [32, 32]},
+            {"kind": "normalise", "method": "custom", "mean": [128], "std": [64]},
+        ),
+        input_kind=InputKind(picture=None, channels=0, unit=""),
+        grid=(32, 32),
+    )
+    root = tmp_path_factory.mktemp("bundles")
+    return write_bundle(root, "chest", classifier_network(2), spec, version="2")
+
+
+@pytest.fixture(scope="session")
+def ct_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is dense in CT, a slice or a volume, slice by slice."""
+    spec = NetworkSpec(
+        task="segmentation",
+        classes=("background", "dense"),
+        dims=2,
+        channels=1,
+        pipeline=({"kind": "normalise", "method": "minmax"},),
+        input_kind=InputKind(picture=None, channels=1, unit="HU"),
+        patch=(16, 16),
+    )
+    return write_bundle(tmp_path_factory.mktemp("bundles"), "dense", segmenter_network(2, (0.5,)), spec)
+
+
 def encoded(array: np.ndarray, form: str = "PNG") -> bytes:
     """(H, W[, 3]) uint8 as the bytes of a picture file."""
     buffer = io.BytesIO()
@@ -228,7 +283,9 @@ class Served:
     def left_over(self) -> list[Path]:
         """What lies in the folder for uploads once no request is in work."""
         deadline = time.monotonic() + 5
-        while (found := list(self.uploads.glob("*/*"))) and time.monotonic() < deadline:
+        while (
+            found := [path for path in self.uploads.glob("*/*") if path.name != "jobs"]
+        ) and time.monotonic() < deadline:
             time.sleep(0.02)
         return found
 
@@ -236,21 +293,35 @@ class Served:
 StartService = Callable[..., Served]
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[StartService]:
-    """(bundles, settings fields) -> Served; several may run in one test."""
+@contextmanager
+def starting(folder: Path) -> Iterator[StartService]:
+    """(bundles, settings fields) -> Served; several may run at a time, each below ``folder``."""
     with ExitStack() as stack:
 
         def begin(*bundles: Path, **settings: Any) -> Served:
-            folder = tmp_path / f"service-{len(list(tmp_path.glob('service-*')))}"
-            uploads = folder / "uploads"
+            own = folder / f"service-{len(list(folder.glob('service-*')))}"
+            uploads = own / "uploads"
             uploads.mkdir(parents=True)
-            values = {"temp_dir": uploads, "log_dir": folder / "logs", "log_to_stderr": False, "threads": 1}
+            values = {"temp_dir": uploads, "log_dir": own / "logs", "log_to_stderr": False, "threads": 1}
             app = create_app(bundles, Settings(**(values | settings)))
             url = stack.enter_context(running(app))
             client = stack.enter_context(httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False))
-            return Served(app, client, uploads, folder / "logs" / "service.jsonl")
+            return Served(app, client, uploads, own / "logs" / "service.jsonl")
 
+        yield begin
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartService]:
+    """A service of one test."""
+    with starting(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def start_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
+    """A service that the tests of a file share."""
+    with starting(tmp_path_factory.mktemp("services")) as begin:
         yield begin
 
 

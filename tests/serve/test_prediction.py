@@ -14,7 +14,7 @@ from PIL import Image as Picture
 import rois
 from medrail.bundle import load_bundle, overlay_png
 from medrail.read import read, read_mask, write_nifti
-from medrail.types import Geometry, Image
+from medrail.types import Image
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "BMP"])
@@ -254,16 +254,6 @@ def test_dicom(start, classifier, tmp_path, make_dicom: Callable[..., bytes]) ->
     answer = start(classifier).predict(content)
     assert answer.status_code == 200, answer.text
     assert answer.json()["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-4)
-
-
-def test_volume_without_geometry_has_no_volume_in_ml() -> None:
-    from medrail.serve.answers import _mask_answer
-
-    mask = Image(np.ones((1, 2, 3, 4), np.uint8), None, unit="label")
-    path = Path(__file__)
-    assert _mask_answer(mask, ("a", "b"), path).classes[1].volume_ml is None
-    spaced = Image(mask.voxels, Geometry.from_spacing((5.0, 0.7, 0.9)), unit="label")
-    assert _mask_answer(spaced, ("a", "b"), path).classes[1].volume_ml == pytest.approx(24 * 5 * 0.7 * 0.9 / 1000)
 
 
 @pytest.mark.shared

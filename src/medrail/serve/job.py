@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -29,6 +30,8 @@ class State:
         The id of the API key that it was made with; "" without keys. Nobody else learns that it is there.
     created, ended_s:
         When it was accepted (UTC, ISO 8601); when it ended (seconds of ``time.monotonic``, which no new time moves).
+    process:
+        The id of the process that works on it.
     media_type, file_name:
         Of the result.
     problem:
@@ -43,6 +46,7 @@ class State:
     model: str
     version: str
     created: str
+    process: int
     status: Status = "queued"
     progress: float = 0.0
     ended_s: float | None = None
@@ -101,13 +105,30 @@ class Job:
 
 
 def read_state(folder: Path) -> State | None:
-    """How the job of a folder stands; None where it is gone."""
+    """How the job of a folder stands; None where it is gone. One whose process has died has failed."""
     try:
         values = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        age_s = max(time.time() - (folder / STATE).stat().st_mtime, 0.0)
     except (OSError, ValueError):
         return None
     problem = values.pop("problem")
     state = State(**values, problem=tuple(problem) if problem else None)
+    if state.ended_s is None and not _lives(state.process):
+        problem = ("not-ready", "The process that did the job ended before the job did.", "Send the image again.")
+        return replace(state, status="failed", problem=problem, ended_s=time.monotonic() - age_s)
     if state.status not in ENDED and (folder / CANCEL).exists():
         return replace(state, status="cancelled")
     return state
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; where the system cannot be asked without harm, True."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

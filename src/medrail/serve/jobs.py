@@ -6,6 +6,7 @@ processes that share the folder know of each other's jobs, and nothing of a job 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -66,14 +67,14 @@ class Jobs:
             "too-many-jobs", in all or of this owner.
         """
         with self._lock:
-            going = [state for state in self._states() if state.status not in ENDED]
+            going = [state for state in self._states() if state.ended_s is None]
             mine = sum(state.owner == owner for state in going)
             most = self._settings.jobs_per_key or self._settings.jobs
             if len(going) >= self._settings.jobs or mine >= most:
                 raise Refusal("too-many-jobs", f"{mine} jobs are in work or waiting.", retry_after_s=5)
             job_id = secrets.token_hex(16)
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            job = Job(State(job_id, owner, request_id, model, version, now), self.folder / job_id)
+            job = Job(State(job_id, owner, request_id, model, version, now, os.getpid()), self.folder / job_id)
             job.upload.mkdir(parents=True)
             job.write()
             self._mine[job_id] = job
@@ -128,7 +129,7 @@ class Jobs:
     def cancel(self, job_id: str, owner: str) -> State | None:
         """End a job that goes on, wherever it runs; drop one that has ended: then None. Errors as ``find``."""
         state = self.find(job_id, owner)
-        if state.status in ENDED:
+        if state.ended_s is not None:
             shutil.rmtree(self.folder / job_id, ignore_errors=True)
             return None
         (self.folder / job_id / CANCEL).touch()

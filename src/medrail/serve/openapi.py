@@ -101,15 +101,17 @@ COMPARE_RESPONSES: Responses = {
         "description": "Both answers and the difference",
         "content": {"application/json": {"examples": COMPARISONS}},
         "headers": _TIMED,
-    }
-} | problems(*_OF_FORMS, *_OF_FILES, "not-comparable")
+    },
+    **problems(*_OF_FORMS, *_OF_FILES, "not-comparable"),
+}
 BATCH_RESPONSES: Responses = {
     200: {
         "model": BatchAnswer,
         "description": "An item for each file: its answer or its problem",
         "content": {"application/json": {"examples": A_BATCH}},
-    }
-} | problems(*_OF_FORMS, "too-many-files")
+    },
+    **problems(*_OF_FORMS, "too-many-files"),
+}
 OR_A_JOB: Responses = {
     202: {
         "model": JobAnswer,
@@ -120,9 +122,13 @@ OR_A_JOB: Responses = {
             **_RETRY,
             "Preference-Applied": {"description": "`respond-async`", "schema": {"type": "string"}},
         },
-    }
-} | problems("busy", "too-many-jobs")
-JOB_RESPONSES: Responses = {200: {"content": {"application/json": {"examples": A_JOB}}}} | problems("unknown-job")
+    },
+    **problems("busy", "too-many-jobs"),
+}
+JOB_RESPONSES: Responses = {
+    200: {"content": {"application/json": {"examples": A_JOB}}},
+    **problems("unknown-job"),
+}
 CANCEL_RESPONSES: Responses = {
     200: {
         "model": JobAnswer,
@@ -130,15 +136,17 @@ CANCEL_RESPONSES: Responses = {
         "content": {"application/json": {"examples": A_CANCELLED_JOB}},
     },
     204: {"description": "It had ended, and is gone"},
-} | problems("unknown-job")
+    **problems("unknown-job"),
+}
 RESULT_RESPONSES = _ANSWERED | problems("unknown-job", "job-not-done", "job-cancelled", "not-acceptable", *_OF_FILES)
 RESULT_RESPONSES[200] = _ANSWERED[200] | {
     "model": ClassificationAnswer | SegmentationAnswer | CompareAnswer,
     "headers": {},
 }
-CARD_RESPONSES: Responses = {200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}} | problems(
-    "unknown-model"
-)
+CARD_RESPONSES: Responses = {
+    200: {"content": {"text/markdown": {"schema": {"type": "string"}}}},
+    **problems("unknown-model"),
+}
 
 
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
