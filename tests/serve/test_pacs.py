@@ -6,6 +6,9 @@ import hashlib
 import io
 import json
 import logging
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from pydicom.uid import RLELossless, generate_uid
 from dicom_objects import said, seg_voxels
 from faults import good_series
 from medrail.bundle import InputKind, NetworkSpec, load_bundle
+from medrail.cli import main
 from medrail.config import PacsConfig
 from medrail.read import read, write_nifti
 from orthanc_server import PASSWORD, USER, Orthanc, orthanc
@@ -321,6 +325,43 @@ def test_a_series_that_is_too_large(start: Any, segmenter: Path, pacs: Orthanc) 
     assert small["problem"]["type"] == "urn:medrail:problem:pacs-too-large"
     voxels = done(start(segmenter, pacs=PacsConfig(url=pacs.root), max_megavoxels=1e-4).client, slices)
     assert voxels["problem"]["type"] == "urn:medrail:problem:too-many-voxels"
+
+
+@pytest.mark.slow
+def test_the_command_line_serves_with_a_pacs(segmenter: Path, pacs: Orthanc, tmp_path: Path) -> None:
+    slices = ct_series(pacs)
+    command = [Path(sys.executable).parent / "medrail", "serve", segmenter, "--pacs", pacs.root, "--port", "0"]
+    options = ["--threads", "1", "--log-dir", tmp_path / "logs"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            lines = iter(running.stdout.readline, "")
+            url = next(found[1] for line in lines if (found := re.search(r"PACS +(http://\S+)/v1/pacs$", line.strip())))
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                assert client.get("/v1/pacs").json()["answers"] is True
+                assert result(client, slices)["stored"] is True
+        finally:
+            running.terminate()
+            printed = "".join(running.communicate(timeout=60))
+    assert len(kept(pacs, "SEG")) == 1
+    logged = printed + "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
+    assert PASSWORD not in logged
+    assert slices[0].StudyInstanceUID not in logged
+
+
+def test_a_wrong_address_is_told_before_anything_is_served(
+    segmenter: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("USER", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"MEDRAIL_PACS_{name}", raising=False)
+    for url, words in (
+        ("http://sally:ge-heim@127.0.0.1/dicom-web", "user or a password"),
+        ("http://pacs.example.org/dicom-web", "https://"),
+    ):
+        assert main(["serve", str(segmenter), "--pacs", url, "--port", "0"]) == 2
+        said = capsys.readouterr()
+        assert words in said.err
+        assert "ge-heim" not in said.err + said.out
 
 
 @pytest.mark.shared

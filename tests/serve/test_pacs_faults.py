@@ -46,7 +46,7 @@ def fake() -> Iterator[FakePacs]:
 def client(fake: FakePacs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pacs]:
     """Of the fake; its pauses between tries take no time."""
     monkeypatch.setattr("medrail.serve.pacs.client._FIRST_PAUSE_S", 0.001)
-    pacs = Pacs(PacsConfig(url=fake.root, timeout_s=0.3, list_s=1.5, pull_s=1.5, max_series_mb=0.01))
+    pacs = Pacs(PacsConfig(url=fake.root, max_series_mb=0.01))
     yield pacs
     pacs.close()
 
@@ -80,11 +80,14 @@ def pulled(client: Pacs, folder: Path, expected: int | None = None) -> list[byte
 def test_each_status_has_its_name(fake: FakePacs, client: Pacs, tmp_path: Path, status: int, kind: str, tries: int):
     elsewhere = {"Location": f"{fake.root}/elsewhere"}
     fake.answering = lambda asked: Reply(status, "text/plain", SECRET, elsewhere)
-    assert refusal(lambda: client.studies({})).kind == kind
+    listing = "pacs-answer" if kind == "pacs-not-found" else kind  # of all studies: then the address is wrong
+    assert refusal(lambda: client.studies({})).kind == listing
+    assert refusal(lambda: client.series(STUDY, {})).kind == kind
     assert refusal(lambda: pulled(client, tmp_path / "in")).kind == kind
     assert refusal(lambda: client.store(STUDY, {"1.2": b"x"})).kind == kind
     assert [one.path.removeprefix("/dicom-web") for one in fake.asked] == [
         *["/studies"] * tries,
+        *[f"/studies/{STUDY}/series"] * tries,
         *[f"/studies/{STUDY}/series/{SERIES}"] * tries,
         *[f"/studies/{STUDY}"] * tries,
     ]
@@ -107,12 +110,14 @@ def test_nobody_there(tmp_path: Path) -> None:
     pacs.close()
 
 
-def test_silence_has_an_end(fake: FakePacs, client: Pacs, tmp_path: Path) -> None:
+def test_silence_has_an_end(fake: FakePacs, tmp_path: Path) -> None:
     released = threading.Event()
     fake.answering = lambda asked: Reply(wait=released)
-    assert refusal(lambda: client.studies({})).kind == "pacs-slow"
-    assert refusal(lambda: pulled(client, tmp_path / "in")).kind == "pacs-slow"
+    hasty = Pacs(PacsConfig(url=fake.root, timeout_s=0.2))
+    assert refusal(lambda: hasty.studies({})).kind == "pacs-slow"
+    assert refusal(lambda: pulled(hasty, tmp_path / "in")).kind == "pacs-slow"
     released.set()
+    hasty.close()
     assert len(fake.asked) == 2
 
 
@@ -403,7 +408,7 @@ def test_more_listings_than_there_are_places_are_told_to_come_back(start: Any, s
     first.start()
     assert entered.wait(30)
     second = service.client.get("/v1/pacs/studies")
-    assert (second.status_code, second.headers["retry-after"]) == (503, "1")
+    assert (second.status_code, second.headers["retry-after"]) == (429, "1")
     assert service.client.get("/healthz").status_code == 200
     released.set()
     first.join(30)
@@ -585,3 +590,25 @@ def test_a_model_takes_as_many_as_it_was_trained_on(
     picture: bool | None, images: int | None, frames: int | None, fits: bool
 ) -> None:
     assert (not why_not_so_many(_spec("HU", picture), images, frames, 100)) is fits
+
+
+# What is said of the routes
+
+
+def test_the_routes_are_described_and_there_only_with_a_pacs(start: Any, segmenter: Path, fake: FakePacs) -> None:
+    with_one = start(segmenter, pacs=PacsConfig(url=fake.root)).client.get("/openapi.json").json()
+    without = start(segmenter).client
+    assert not [path for path in without.get("/openapi.json").json()["paths"] if "pacs" in path]
+    assert without.get("/v1/pacs/studies").status_code == 404
+    ours = {path: said for path, said in with_one["paths"].items() if path.startswith("/v1/pacs")}
+    assert len(ours) == 6
+    told = set()
+    for said in ours.values():
+        for operation in said.values():
+            assert operation["summary"]
+            assert operation["description"]
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    told |= set(response["content"]["application/problem+json"]["examples"])
+    of_jobs = {"pacs-too-large", "pacs-incomplete"}  # what a job failed of stands in its state
+    assert told >= {kind for kind in PROBLEMS if kind.startswith("pacs-")} - of_jobs

@@ -104,7 +104,6 @@ PROBLEMS: Mapping[str, Kind] = {
         502, "The PACS's answer cannot be used", "Report the request id to whoever runs the service and the PACS."
     ),
     "pacs-incomplete": Kind(502, "The series did not arrive whole", "Try again when the PACS has all of it."),
-    "pacs-busy": Kind(503, "Too many listings at a time", "Try again in a moment."),
     "pacs-slow": Kind(504, "The PACS did not answer in time", "Try again later, or ask for less."),
     "not-ready": Kind(503, "The service is not ready", "Try again in a moment."),
 }

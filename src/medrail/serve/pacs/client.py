@@ -76,7 +76,14 @@ class Pacs:
 
     def studies(self, query: Query) -> list[Entry]:
         """Studies by QIDO-RS, as the PACS gives them."""
-        return self._listed("/studies", query)
+        try:
+            return self._listed("/studies", query)
+        except Refusal as refusal:
+            if refusal.kind != "pacs-not-found":
+                raise
+            raise Refusal(
+                "pacs-answer", "It has no DICOMweb there.", "Whoever runs it looks at serve.pacs.url."
+            ) from None
 
     def series(self, study_uid: str, query: Query) -> list[Entry]:
         """The series of one study."""

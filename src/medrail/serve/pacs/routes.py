@@ -40,8 +40,7 @@ SCOPE = "pacs"
 
 router = APIRouter(prefix="/v1/pacs", tags=["pacs"])
 
-_KINDS = tuple(kind for kind in PROBLEMS if kind.startswith("pacs-") and kind != "pacs-too-large")
-_PROBLEMS = problems("bad-parameter", "unknown-model", "internal", "not-ready", *_KINDS)
+_ASKED = ("unknown-model", "bad-parameter", "busy", "pacs-unreachable", "pacs-denied", "pacs-answer", "pacs-slow")
 _A_JOB: dict[int | str, dict[str, Any]] = {
     202: {"model": JobAnswer, "description": "The work goes on as a job"},
     **problems("bad-parameter", "unknown-model", "too-many-jobs"),
@@ -61,9 +60,9 @@ class Attached:
 
     @contextmanager
     def listing(self) -> Iterator[Pacs]:
-        """Raises Refusal "pacs-busy": a slow PACS shall not take all of the service's threads."""
+        """Raises Refusal "busy": a slow PACS shall not take all of the service's threads."""
         if not self.places.acquire(blocking=False):
-            raise Refusal("pacs-busy", retry_after_s=1)
+            raise Refusal("busy", "As many lists are asked of the PACS as may be at a time.", retry_after_s=1)
         try:
             yield self.pacs
         finally:
@@ -89,20 +88,20 @@ def attach(app: FastAPI, config: PacsConfig, dependencies: Sequence[Depends] = (
     app.include_router(router, dependencies=list(dependencies))
 
 
-@router.get("", summary="Whether the PACS answers", responses=_PROBLEMS)
+@router.get("", summary="Whether the PACS answers", responses=problems("busy"))
 def status(request: Request) -> PacsStatus:
     """Asks it for one study. For whoever runs the service; nothing of the study is told."""
     try:
         with _attached(request).listing() as pacs:
             pacs.studies({"limit": "1"})
     except Refusal as refusal:
-        if refusal.kind == "pacs-busy":
+        if refusal.kind == "busy":
             raise
         return PacsStatus(answers=False, problem=refusal.kind, detail=refusal.detail or PROBLEMS[refusal.kind].title)
     return PacsStatus(answers=True, problem=None, detail=None)
 
 
-@router.get("/studies", summary="Studies in the PACS", responses=_PROBLEMS)
+@router.get("/studies", summary="Studies in the PACS", responses=problems(*_ASKED))
 def studies(
     request: Request,
     modality: Annotated[str | None, Query(pattern=r"^[A-Z0-9_]{1,16}$", examples=["CT"])] = None,
@@ -119,7 +118,7 @@ def studies(
     return _studies(request, model, query, limit, offset)
 
 
-@router.post("/search", summary="Studies of one patient or order", responses=_PROBLEMS)
+@router.post("/search", summary="Studies of one patient or order", responses=problems(*_ASKED))
 def search(request: Request, wanted: PacsSearch, limit: _Limit = 50, model: _Model = "") -> PacsStudyList:
     """By accession number or patient ID: in the body, since addresses are written into logs on the way."""
     named = {"AccessionNumber": wanted.accession_number, "PatientID": wanted.patient_id}
@@ -129,7 +128,11 @@ def search(request: Request, wanted: PacsSearch, limit: _Limit = 50, model: _Mod
     return _studies(request, model, query | ({"ModalitiesInStudy": wanted.modality} if wanted.modality else {}), limit)
 
 
-@router.get("/studies/{study_uid}/series", summary="The series of a study", responses=_PROBLEMS)
+@router.get(
+    "/studies/{study_uid}/series",
+    summary="The series of a study",
+    responses=problems(*_ASKED, "pacs-not-found"),
+)
 def series(
     request: Request,
     study_uid: Annotated[str, InPath(pattern=rf"^{UID}$", max_length=LONGEST_UID)],
