@@ -22,7 +22,7 @@ from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, 
 from medrail.errors import ConfigError, MedrailError
 
 if TYPE_CHECKING:
-    from medrail.config import ServeConfig
+    from medrail.config import PacsConfig, ServeConfig
     from medrail.console import Console
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -191,10 +191,17 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     settable = ("host", "port", "threads", "engine", "max_upload_mb")
     given = {name: getattr(arguments, name) for name in settable}
     options = configured.model_copy(update={name: value for name, value in given.items() if value is not None})
-    if arguments.pacs:
-        options = options.model_copy(update={"pacs": options.pacs.model_copy(update={"url": arguments.pacs})})
+    pacs = _pacs(options.pacs, project if is_project else Path(), arguments.pacs)
+    options = options.model_copy(update={"pacs": pacs})
     log_dir = Path(arguments.log_dir) if arguments.log_dir else project / "logs" if is_project else None
     return _serve(bundle, options, log_dir, console)
+
+
+def _pacs(configured: PacsConfig, folder: Path, url: str | None) -> PacsConfig:
+    """With the address of the command line; its files are relative to the project, as all of a medrail.yaml's."""
+    files = {name: getattr(configured, name) for name in ("credentials_file", "ca_file", "client_certificate")}
+    found = {name: str(folder / file) for name, file in files.items() if file}
+    return configured.model_copy(update=found | ({"url": url} if url else {}))
 
 
 def _serve(
