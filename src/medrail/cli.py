@@ -227,10 +227,7 @@ def _serve(
             webbrowser.open(url)  # without a browser it answers False, and the address stands above
 
     settings = Settings(
-        threads=options.threads,
-        engine=options.engine,
-        max_upload_mb=options.max_upload_mb,
-        pacs=options.pacs,
+        **{name: value for name, value in options if name in Settings.model_fields},
         log_dir=log_dir,
         log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON
     )

@@ -563,6 +563,13 @@ class ServeConfig(_Stage):
         description="what runs the network. auto: what `medrail slim` chose, if this machine can do it and it answers"
         " as the reference in the bundle, else the quickest of the installed ones that does",
     )
+    job_wait_s: Annotated[float, Field(ge=0)] = Field(
+        10, description="how long a request for a volume waits for its answer before it gets a job instead"
+    )
+    job_keep_s: Positive = Field(900, description="how long an ended job and its result are kept")
+    jobs: Annotated[int, Field(ge=1)] = Field(16, description="jobs in work or waiting; the next one is told 429")
+    job_workers: Annotated[int, Field(ge=0)] = Field(0, description="jobs in work at a time; 0: one for two cores")
+    max_batch_files: Annotated[int, Field(ge=1)] = Field(64, description="most files of one request for several")
     pacs: PacsConfig = PacsConfig()
 
 

@@ -151,7 +151,7 @@ def test_the_job_of_a_process_that_died_has_failed(make_jobs) -> None:
 
 
 def test_jobs_are_bounded_in_all_and_for_each_key(make_jobs) -> None:
-    jobs = make_jobs(jobs=3, jobs_per_key=2, job_workers=1)
+    jobs = make_jobs(jobs=3, max_jobs_per_key=2, job_workers=1)
     tasks = [Held(), Held(), Held()]
     begin(jobs, tasks[0], "anna")
     second = begin(jobs, tasks[1], "anna")

@@ -131,8 +131,8 @@ def fuzz() -> Any:
 @pytest.mark.slow
 def test_what_schemathesis_thinks_of_is_answered_as_documented(served, fuzz) -> None:
     """A few generated requests a route; ``benchmarks/serving/fuzz.py`` makes thousands."""
-    report = fuzz(str(served.client.base_url), examples=8, seed=7)
-    assert report.requests > 100
+    report = fuzz(str(served.client.base_url), examples=3, seed=7)
+    assert report.requests > 40
     assert not report.failures, report.failures
     assert {status // 100 for status in report.statuses} <= {2, 4}
     assert {200, 404} <= set(report.statuses)

@@ -69,9 +69,9 @@ class Jobs:
         with self._lock:
             going = [state for state in self._states() if state.ended_s is None]
             mine = sum(state.owner == owner for state in going)
-            most = self._settings.jobs_per_key or self._settings.jobs
-            if len(going) >= self._settings.jobs or mine >= most:
-                raise Refusal("too-many-jobs", f"{mine} jobs are in work or waiting.", retry_after_s=5)
+            most = self._settings.max_jobs_per_key if owner else 0
+            if len(going) >= self._settings.jobs or 0 < most <= mine:
+                raise Refusal("too-many-jobs", f"{mine} of your jobs have not ended.", retry_after_s=5)
             job_id = secrets.token_hex(16)
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             job = Job(State(job_id, owner, request_id, model, version, now, os.getpid()), self.folder / job_id)

@@ -49,7 +49,7 @@ class Settings(BaseModel):
     jobs: Annotated[int, Field(ge=1)] = Field(
         16, description="jobs in work or waiting; the next one is told to come back"
     )
-    jobs_per_key: Count = Field(0, description="of them by one API key; 0: as many as there may be")
+    max_jobs_per_key: Count = Field(8, description="jobs of one key that have not ended; 0: any number")
     jobs_kept: Annotated[int, Field(ge=1)] = Field(
         64, description="ended jobs that are kept; the oldest one goes first"
     )

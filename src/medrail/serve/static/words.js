@@ -162,6 +162,8 @@ export const PROBLEMS_ZH = {
   "upload-timeout": ["上传用时过长", "请在更快的网络下重试。"],
   "too-large": ["上传的文件过大", "请上传较小的文件，或请管理员提高上限。"],
   "too-many-voxels": ["图像过大", "请上传较小的图像，或请管理员提高上限。"],
+  "archive-too-large": ["压缩包过大", "请每个压缩包只放一个序列，或请管理员提高上限。"],
+  "unsafe-archive": ["压缩包未被解开", "请将一个序列的 DICOM 文件重新打包为普通 zip。"],
   "too-many-files": ["文件过多", "请分几次发送。"],
   "unsupported-format": ["不支持的文件类型", "请上传 PNG、JPEG、TIFF、BMP、DICOM、NIfTI、NRRD 或 MetaImage（.mha）文件。"],
   "corrupt-file": ["文件已损坏", "请重新导出或复制该文件；它可能不完整。"],
