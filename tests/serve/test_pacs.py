@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -325,6 +327,41 @@ def test_a_series_that_is_too_large(start: Any, segmenter: Path, pacs: Orthanc) 
     assert small["problem"]["type"] == "urn:medrail:problem:pacs-too-large"
     voxels = done(start(segmenter, pacs=PacsConfig(url=pacs.root), max_megavoxels=1e-4).client, slices)
     assert voxels["problem"]["type"] == "urn:medrail:problem:too-many-voxels"
+
+
+def test_the_commands_of_the_page_are_those_that_work(start: Any, segmenter: Path, pacs: Orthanc) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    slices = ct_series(pacs, AccessionNumber="A4711")
+    client = serving(start, segmenter, pacs).client
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "pacs.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S) for line in block.split("\ncurl")]
+    answers = []
+    for line in lines:
+        words = shlex.split("curl " + line.replace("\\\n", " ").removeprefix("curl"))
+        for said, meant in (
+            ("http://127.0.0.1:8000", str(client.base_url).rstrip("/")),
+            ("STUDY_UID", slices[0].StudyInstanceUID),
+            ("SERIES_UID", slices[0].SeriesInstanceUID),
+        ):
+            words = [word.replace(said, meant) for word in words]
+        done = subprocess.run([*words, "-sS", "--noproxy", "*"], capture_output=True, text=True, check=True, timeout=60)
+        answers.append(json.loads(done.stdout))
+    found, searched, series, state = answers
+    assert [one["studies"][0]["study_uid"] for one in (found, searched)] == [slices[0].StudyInstanceUID] * 2
+    assert series["series"][0]["series_uid"] == slices[0].SeriesInstanceUID
+    assert state["status"] in ("queued", "running", "done")
+    last = time.monotonic() + 60
+    while client.get(state["links"]["self"]).json()["status"] in ("queued", "running") and time.monotonic() < last:
+        time.sleep(0.02)
+    told = client.get(state["links"]["result"]).json()
+    (example,) = re.findall(r"^```json\n(.*?)^```", page, re.M | re.S)
+    shown = json.loads(example)
+    assert shown.keys() <= told.keys()
+    assert all(shown["objects"][0].keys() == one.keys() for one in told["objects"])
+    assert shown["timings_ms"].keys() <= told["timings_ms"].keys()
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "service.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in reference for key in {*told, *told["timings_ms"]} - {"disclaimer"})
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from medrail.serve.pacs.multipart import Bounds, Parts, body_of, boundary_of
 from medrail.serve.pacs.stored import Stored, stored_of
 from medrail.serve.pacs.takes import why_not, why_not_so_many
 from medrail.serve.problems import PROBLEMS, Refusal
-from small_bundles import segmenter_network, write_bundle
+from small_bundles import classifier_network, segmenter_network, write_bundle
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 SECRET = b"Secretive^Sally"
@@ -74,7 +74,7 @@ def pulled(client: Pacs, folder: Path, expected: int | None = None) -> list[byte
         *((status, "pacs-denied", 1) for status in (401, 403)),
         *((status, "pacs-not-found", 1) for status in (404, 410)),
         *((status, "pacs-unreachable", 3) for status in (429, 502, 503, 504)),
-        *((status, "pacs-answer", 1) for status in (302, 307, 400, 406, 500)),
+        *((status, "pacs-answer", 1) for status in (302, 307, 400, 500)),
     ],
 )
 def test_each_status_has_its_name(fake: FakePacs, client: Pacs, tmp_path: Path, status: int, kind: str, tries: int):
@@ -99,6 +99,22 @@ def test_what_passes_by_itself_is_asked_again(fake: FakePacs, client: Pacs, tmp_
     fake.answering = lambda asked: next(answers)
     assert pulled(client, tmp_path / "in", 2) == [b"one", b"two"]
     assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["000001.dcm", "000002.dcm"]
+
+
+def test_a_pacs_without_the_asterisk_sends_as_it_likes(fake: FakePacs, client: Pacs, tmp_path: Path) -> None:
+    fake.answering = lambda asked: Reply(406) if "=*" in asked.headers["accept"] else objects([b"one"])
+    assert pulled(client, tmp_path / "in") == [b"one"]
+    fake.answering = lambda asked: Reply(406)
+    assert refusal(lambda: pulled(client, tmp_path / "in")).kind == "pacs-answer"
+
+
+def test_a_full_disk_has_a_name(fake: FakePacs, client: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device: Sally")
+
+    fake.answering = lambda asked: objects([b"one"])
+    monkeypatch.setattr(Path, "open", full)
+    assert "may be full" in refusal(lambda: pulled(client, tmp_path / "in")).detail
 
 
 def test_nobody_there(tmp_path: Path) -> None:
@@ -363,6 +379,15 @@ def test_an_answer_that_is_not_stored_is_kept_and_said(start: Any, segmenter: Pa
             file = service.client.get(one["file"])
             assert file.headers["content-type"] == "application/dicom"
             assert pydicom.dcmread(io.BytesIO(file.content)).SOPInstanceUID == one["sop_instance_uid"]
+
+
+def test_an_answer_that_is_no_number_is_not_stored(start: Any, fake: FakePacs, tmp_path: Path) -> None:
+    spec = NetworkSpec("classification", ("a", "b"), 3, 1, (), InputKind(False, 1, "HU"))
+    bundle = write_bundle(tmp_path, "nan", classifier_network(2, 1, 3, scale=np.nan), spec)
+    fake.answering = answering(slices_of(), accepted)
+    state, problem = job(start(bundle, pacs=PacsConfig(url=fake.root)))
+    assert (state["status"], problem["type"]) == ("failed", "urn:medrail:problem:model-failed")
+    assert not [one for one in fake.asked if one.method == "POST"]
 
 
 def _other(keyword: str, value: str) -> Callable[[int, pydicom.Dataset], None]:

@@ -31,7 +31,11 @@ Query = Mapping[str, str | Sequence[str]]
 Got = TypeVar("Got")
 
 _JSON = "application/dicom+json"
-_OBJECTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # as they are stored: every codec is read
+# As they are stored, since every codec is read; where a server knows no "*", as it likes.
+_OBJECTS = (
+    'multipart/related; type="application/dicom"; transfer-syntax=*',
+    'multipart/related; type="application/dicom"',
+)
 _JSON_BYTES = 32 * MEBIBYTE
 _FIRST_PAUSE_S = 0.5
 _PASSING = frozenset({"pacs-unreachable", "pacs-incomplete"})
@@ -111,10 +115,14 @@ class Pacs:
         bounds = Bounds(int(self.config.max_series_mb * MEBIBYTE), self.config.max_series_files)
         path = f"/studies/{study_uid}/series/{series_uid}"
 
-        def once() -> list[Path]:
+        def once(accept: str = _OBJECTS[0]) -> list[Path]:
             for file in folder.iterdir():
                 file.unlink()
-            with self._asked("GET", path, headers={"Accept": _OBJECTS}) as answer:
+            with self._asked("GET", path, {"Accept": accept}, good=frozenset({HTTPStatus.NOT_ACCEPTABLE})) as answer:
+                if answer.status_code == HTTPStatus.NOT_ACCEPTABLE:
+                    if accept == _OBJECTS[1]:
+                        raise Refusal("pacs-answer", "It does not send series as DICOM objects.")
+                    return once(_OBJECTS[1])
                 if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
                     raise Refusal("pacs-incomplete", "The PACS said that it sent a part of the series only.")
                 with Parts(boundary_of(answer.headers.get("content-type", "")), folder, bounds) as parts:

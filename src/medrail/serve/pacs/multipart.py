@@ -83,6 +83,9 @@ class Parts:
             self._parser.write(chunk)
         except FormParserError:
             raise Refusal("pacs-answer", "The PACS's answer does not follow the multipart format.") from None
+        except OSError:
+            found = "The series cannot be written into the service's folder for temporary files: it may be full."
+            raise Refusal("pacs-too-large", found, "Whoever runs the service makes room there.") from None
 
     def finish(self) -> None:
         """Raises Refusal "pacs-incomplete" where the stream ended before its last boundary."""

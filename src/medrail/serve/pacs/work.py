@@ -13,8 +13,10 @@ from medrail import dicom_out
 from medrail.errors import GeometryError, MedrailError
 from medrail.read import is_dicom, read, sources_of
 from medrail.read.guard import Guard
-from medrail.serve.answers import Answer
+from medrail.serve.answers import Answer, Question, Said, say
+from medrail.serve.decode import Decoded, Upload
 from medrail.serve.documents import said_shortly
+from medrail.serve.forms import Wishes
 from medrail.serve.job import Job
 from medrail.serve.pacs.answer import document_of, stored_objects, timings_of
 from medrail.serve.pacs.client import Pacs
@@ -25,7 +27,7 @@ from medrail.serve.registry import ServedModel
 from medrail.serve.screen import screen_slices
 from medrail.serve.watch import Watch
 from medrail.serve.workers import Gate
-from medrail.types import Image, Prediction, ReadOptions
+from medrail.types import Prediction, ReadOptions
 
 _LOST = ("truncated_pixel_data", "undecodable_pixel_data")
 _OF_THE_SERIES = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID")
@@ -84,6 +86,14 @@ class Clock:
         self.ms[name] = round((now - self._last) * 1e3, 3)
         self._last = now
 
+    def predicted(self, said: Said) -> None:
+        """Tell the lap "predict" as its parts."""
+        del self.ms["predict"]
+        parts = said.prediction.timings_ms
+        model_ms = max(parts["model"] - said.waited_ms, 0.0)
+        self.ms |= {"queue": round(said.waited_ms, 3), "model": round(model_ms, 3)}
+        self.ms |= {name: round(parts[name], 3) for name in ("prepare", "post")}
+
 
 def answer_series(work: Work, watch: Watch) -> Answer:
     """Do all of it; the body is a ``PacsAnswer``.
@@ -97,7 +107,6 @@ def answer_series(work: Work, watch: Watch) -> Answer:
         If the watch ends the work, which it does not while the answer is being stored.
     """
     clock = Clock()
-    work.gate.take_waited_ms()
     folder = work.job.upload / "series"
     folder.mkdir()
     try:
@@ -123,18 +132,15 @@ def _answered(work: Work, folder: Path, watch: Watch, clock: Clock) -> Answered:
     work.job.write(record={**work.job.state.record, "input_sha256": digest, "input_bytes": size})
     clock.lap("pull")
     _check(files, work)
-    image = read(folder, work.wanted.item, work.options)
+    decoded = Decoded(read(folder, work.wanted.item, work.options), None, folder)
     clock.lap("decode")
-    prediction = work.model.predictor(image, progress=watch.part(_PULLED, _PREDICTED).network)
+    question = Question(Upload({}, folder, work.max_values), work.model, Wishes(), work.job.state.request_id)
+    said = say(question, work.gate, watch.part(_PULLED, _PREDICTED), decoded)
     clock.lap("predict")
-    waited_ms = work.gate.take_waited_ms()
-    clock.ms |= {name: round(value, 3) for name, value in prediction.timings_ms.items()}
-    clock.ms |= {"queue": round(waited_ms, 3), "model": round(max(clock.ms["model"] - waited_ms, 0.0), 3)}
-    del clock.ms["predict"]
-    watch.at(_PREDICTED)
-    objects, note = _made(image, prediction, folder, work)
+    clock.predicted(said)
+    objects, note = _made(said, folder, work)
     clock.lap("make")
-    return Answered(prediction, len(files), digest, objects, note)
+    return Answered(said.prediction, len(files), digest, objects, note)
 
 
 def _pulled(work: Work, folder: Path, watch: Watch) -> list[Path]:
@@ -183,16 +189,16 @@ def _check(files: Sequence[Path], work: Work) -> None:
         raise Refusal(refusal.kind, most) from None
 
 
-def _made(image: Image, prediction: Prediction, folder: Path, work: Work) -> tuple[dict[str, bytes], str]:
+def _made(said: Said, folder: Path, work: Work) -> tuple[dict[str, bytes], str]:
     """The DICOM objects, kept in the job's folder too; or none, and why."""
     try:
-        lost = [defect.name for defect in image.defects if defect.name in _LOST]
+        lost = [defect.name for defect in said.decoded.image.defects if defect.name in _LOST]
         if lost:
             raise GeometryError(f"some slices could not be decoded ({lost[0]})", needed="all slices")
         sources = sources_of(folder, work.wanted.item, work.options)
         if sources is None:
             raise GeometryError("the image's slices are not those of its files")
-        objects = dict(dicom_out.objects(prediction, sources).files())
+        objects = dict(dicom_out.objects(said.prediction, sources).files())
     except MedrailError as error:
         return {}, f"No DICOM objects could be made: {refusal_of(error, folder).detail}"
     for kind, content in objects.items():
