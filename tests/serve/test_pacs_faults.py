@@ -108,6 +108,24 @@ def test_a_pacs_without_the_asterisk_sends_as_it_likes(fake: FakePacs, client: P
     assert refusal(lambda: pulled(client, tmp_path / "in")).kind == "pacs-answer"
 
 
+def test_nothing_comes_from_the_environment_but_what_is_ours(
+    fake: FakePacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login sally password geheim\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    pacs = Pacs(PacsConfig(url=fake.root, retries=0))
+    assert pacs.studies({}) == []
+    pacs.close()
+    (asked,) = fake.asked
+    assert "authorization" not in asked.headers
+    assert asked.headers["accept-encoding"] == "identity"
+    assert asked.headers["accept"] == "application/dicom+json"
+
+
 def test_a_full_disk_has_a_name(fake: FakePacs, client: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device: Sally")
@@ -417,6 +435,41 @@ def test_what_is_not_the_series_is_not_answered(
     assert "Sally" not in json.dumps([state, problem]) + service.log.read_text()
     assert not list(service.uploads.rglob("*.dcm"))
     assert not [one for one in fake.asked if one.method == "POST"]
+
+
+def test_a_job_that_is_cancelled_stores_nothing(start: Any, segmenter: Path, fake: FakePacs) -> None:
+    released, entered = threading.Event(), threading.Event()
+    contents = slices_of()
+    usual = answering(contents, accepted)
+
+    def slow(asked: Asked) -> Reply:
+        if asked.method == "POST" or "?" in asked.path:
+            return usual(asked)
+        entered.set()
+        return _with(objects(contents), wait=released)
+
+    fake.answering = slow
+    service = start(segmenter, pacs=PacsConfig(url=fake.root))
+    state = service.client.post("/v1/pacs/predict", json={"study_uid": STUDY, "series_uid": SERIES}).json()
+    assert entered.wait(30)
+    service.client.delete(state["links"]["self"])
+    released.set()
+    last = time.monotonic() + 30
+    while list(service.uploads.rglob("series")) and time.monotonic() < last:
+        time.sleep(0.02)
+    assert service.client.get(state["links"]["self"]).json()["status"] == "cancelled"
+    assert not list(service.uploads.rglob("*.dcm"))
+    assert not [one for one in fake.asked if one.method == "POST"]
+
+
+def test_nobody_leafs_through_patients(start: Any, segmenter: Path, fake: FakePacs) -> None:
+    client = start(segmenter, pacs=PacsConfig(url=fake.root)).client
+    for text in ("*", "SALLY*", "SALL?", "SALLY\\B", "SALLY,B", "SALLY\n", "", "SALLY" * 13):
+        for name in ("patient_id", "accession_number"):
+            refused = client.post("/v1/pacs/search", json={name: text})
+            assert refused.status_code == 422, text
+            assert "SALL" not in refused.text
+    assert fake.asked == []
 
 
 def test_more_listings_than_there_are_places_are_told_to_come_back(start: Any, segmenter: Path, fake: FakePacs) -> None:
