@@ -193,7 +193,7 @@ def test_a_byte_now_and_then_has_an_end(tmp_path: Path) -> None:
         Reply(content=b'["Secretive^Sally"]'),
         Reply(content=b"[" * 100_000),
         Reply(content=b"[]", headers={"Content-Encoding": "gzip"}),
-        Reply(content=b"[" + b" " * (33 << 20)),
+        Reply(content=b"[" + b" " * (33 << 20) + b"]"),
     ],
     ids=["html", "broken", "no list", "no entries", "deep", "compressed", "large"],
 )
@@ -378,8 +378,14 @@ def job(service: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_an_answer_that_is_not_stored_is_kept_and_said(start: Any, segmenter: Path, fake: FakePacs) -> None:
     contents = slices_of()
     service = start(segmenter, pacs=PacsConfig(url=fake.root, retries=0))
+    lying: list[Path] = []
+
+    def looked(asked: Asked) -> Reply:
+        lying.extend(service.uploads.rglob("series"))
+        return accepted(asked)
+
     ways: list[tuple[Callable[[Asked], Reply], bool, str]] = [
-        (accepted, True, ""),
+        (looked, True, ""),
         (lambda asked: Reply(403, "text/plain", SECRET), False, "It answered with the status 403."),
         (lambda asked: Reply(409, "text/plain", SECRET), False, "The PACS sent something else than DICOM JSON."),
         (lambda asked: stow({"9.9": 0xA700}, []), False, "it has no room left (code A700)"),
@@ -397,6 +403,7 @@ def test_an_answer_that_is_not_stored_is_kept_and_said(start: Any, segmenter: Pa
             file = service.client.get(one["file"])
             assert file.headers["content-type"] == "application/dicom"
             assert pydicom.dcmread(io.BytesIO(file.content)).SOPInstanceUID == one["sop_instance_uid"]
+    assert not lying  # the patient's images are gone before the answer is on its way
 
 
 def test_an_answer_that_is_no_number_is_not_stored(start: Any, fake: FakePacs, tmp_path: Path) -> None:
