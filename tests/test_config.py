@@ -112,6 +112,18 @@ def test_a_set_that_cannot_be_applied_is_a_problem(tmp_path, entry):
         load(path, [entry])
 
 
+def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(tmp_path):
+    path = write(tmp_path, "task: classification\ndata: {kind: csv, path: t.csv}\nmodel: {name: resnet18, dims: 2}\n")
+    for entry in ("slim.margin=0", "train.lr", "prepare.steps.5.kind=x"):
+        with pytest.raises(ConfigError) as caught:
+            load(path, [entry])
+        assert caught.value.where == "the command line", entry
+    write(tmp_path, "task: classification\ndata: {kind: csv, path: t.csv}\nmodel: {name: resnet, dims: 2}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["slim.margin=0"])
+    assert caught.value.where == str(path), "there is one in the file, too"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("task: [", "line"), ("- a\n- b\n", "keys and values"), ("", "keys and values"), ("a: 1\na: 2\n", "duplicate")],

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -79,37 +80,56 @@ def real_files() -> list[bytes]:
 def fuzz(url: str, examples: int, seed: int = 0) -> Report:
     """Send ``examples`` right and as many wrong requests to each route of a running service."""
     schema = schemathesis.openapi.from_url(f"{url.rstrip('/')}/openapi.json")
-    report, files, jobs = Report(), real_files(), [""]
+    known = Known(real_files(), served_models(url), ["none"])
+    report = Report()
     for found in schema.get_all_operations():
         operation = found.ok()
         can_be_wrong = len(operation.query) + len(operation.body) > 0  # a text in a path is never wrong
         for mode in GenerationMode if can_be_wrong else (GenerationMode.POSITIVE,):
-            _fuzz_one(operation, mode, examples, seed, files, jobs, report)
+            _fuzz_one(operation, mode, examples, seed, known, report)
     return report
 
 
-def _fuzz_one(
-    operation: Any,
-    mode: GenerationMode,
-    examples: int,
-    seed: int,
-    files: Sequence[bytes],
-    jobs: list[str],
-    report: Report,
-) -> None:
-    route = f"{operation.method.upper()} {operation.path}"
+@dataclass(frozen=True)
+class Known:
+    """What is right where the document can only say that it is a text: files, served models, jobs that were made."""
 
-    def once(case: Any, content: bytes | None, job: int, accept: str) -> None:
+    files: Sequence[bytes]
+    models: Sequence[tuple[str, str]]
+    jobs: list[str]
+
+    def put_into(self, case: Any, content: bytes | None, number: int) -> None:
+        """A file into the form (None: none), names of the served into the address (below 0: none)."""
         if content is not None and isinstance(case.body, dict) and "file" in case.body:
             several = isinstance(case.body["file"], list)
             case.body = {**case.body, "file": [content] * max(1, len(case.body["file"])) if several else content}
-        if "job_id" in (case.path_parameters or {}) and job >= 0:
-            case.path_parameters = {**case.path_parameters, "job_id": jobs[job % len(jobs)] or "none"}
+        if number < 0:
+            return
+        (name, version), other = (self.models[(number + more) % len(self.models)] for more in (0, 1))
+        right = {"job_id": self.jobs[number % len(self.jobs)], "name": name, "version": version}
+        case.path_parameters = {**case.path_parameters, **{k: right[k] for k in right if k in case.path_parameters}}
+        asked = {"model": name, "first": f"{name}/{version}", "second": "/".join(other)}
+        if case.operation.query and isinstance(case.query, dict):
+            there = {parameter.name for parameter in case.operation.query}
+            case.query = {**case.query, **{key: value for key, value in asked.items() if key in there}}
+
+
+def served_models(url: str) -> list[tuple[str, str]]:
+    """Name and version of each."""
+    with urllib.request.urlopen(f"{url.rstrip('/')}/v1/models", timeout=LIMIT_S) as answer:
+        return [(model["name"], model["version"]) for model in json.load(answer)["models"]]
+
+
+def _fuzz_one(operation: Any, mode: GenerationMode, examples: int, seed: int, known: Known, report: Report) -> None:
+    route = f"{operation.method.upper()} {operation.path}"
+
+    def once(case: Any, content: bytes | None, number: int, accept: str) -> None:
+        known.put_into(case, content, number)
         begin = time.perf_counter()
         response = case.call(timeout=LIMIT_S, headers={"Accept": accept} if accept else None)
         report.add(route, response.status_code, time.perf_counter() - begin)
         if response.status_code == 202:
-            jobs.append(response.json()["job_id"])
+            known.jobs.append(response.json()["job_id"])
         try:
             case.validate_response(response, checks=CHECKS)
         except Exception as error:  # noqa: BLE001 - schemathesis groups its failures; the report tells them all
@@ -119,7 +139,7 @@ def _fuzz_one(
     accepts = ("", "*/*", "application/json", "application/x-nifti", "image/png", "application/dicom", "text/html")
     given = hypothesis.given(
         operation.as_strategy(generation_mode=mode),
-        st.none() | st.sampled_from(files),
+        st.none() | st.sampled_from(known.files),
         st.integers(-1, 9),
         st.sampled_from(accepts),
     )

@@ -176,7 +176,7 @@ def draw_marks(
         axes = figure.add_subplot()
         for height, label in levels:
             axes.axhline(height, color="#555555", linewidth=1, linestyle="--")
-            axes.annotate(label, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+            axes.annotate(label, (1.005, height), xycoords=("axes fraction", "data"), fontsize=7, va="center")
         for place, (name, marks) in enumerate(groups.items()):
             colour = COLOURS[place % len(COLOURS)]
             for mark in marks:
@@ -184,8 +184,6 @@ def draw_marks(
                     axes.plot([mark.x, mark.x], [mark.low, mark.high], color=colour, linewidth=1.4, alpha=0.7)
                 if mark.ring:
                     axes.plot([mark.x], [mark.y], marker="o", markersize=14, markerfacecolor="none", color="#000000")
-                if mark.label:
-                    axes.annotate(mark.label, (mark.x, mark.y), textcoords="offset points", xytext=(6, 4), fontsize=7)
             axes.plot(
                 [mark.x for mark in marks],
                 [mark.y for mark in marks],
@@ -206,7 +204,32 @@ def draw_marks(
         axes.set_ylabel(y)
         if len(groups) > 1:
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        _label_apart(axes, [mark for marks in groups.values() for mark in marks])
     return path
+
+
+_LABEL_POINTS = (18.0, 8.0)
+"""Size of a label of three characters."""
+_PLACES = tuple((right, up) for up in (4, -11, 13, -20, 22, -29, 31) for right in (6, -22))
+
+
+def _label_apart(axes: Any, marks: Sequence[Mark]) -> None:
+    """Write each label beside its point where no other label or point is; where there is no such place, not at all."""
+    scale = axes.figure.dpi / 72
+    points = [axes.transData.transform((mark.x, mark.y)) / scale for mark in marks]
+    taken = [(at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4) for at in points]
+    for mark, at in zip(marks, points, strict=True):
+        boxes = ((at[0] + right, at[1] + up, *_LABEL_POINTS) for right, up in _PLACES if mark.label)
+        for place, (left, bottom, width, height) in zip(_PLACES, boxes, strict=False):
+            box = (left, bottom, left + width, bottom + height)
+            if not any(_overlap(box, other) for other in taken):
+                axes.annotate(mark.label, (mark.x, mark.y), textcoords="offset points", xytext=place, fontsize=7)
+                taken.append(box)
+                break
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _panel(axes: Any, panel: Panel) -> None:

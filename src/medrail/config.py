@@ -673,7 +673,18 @@ def load(path: str | Path, sets: Sequence[str] = (), step_check: StepCheck | Non
         ) from None
     values = _parse_yaml(text, str(path))
     problems = _apply_sets(values, sets)
-    return parse(values, where=str(path), step_check=step_check, problems=problems)
+    try:
+        return parse(values, where=str(path), step_check=step_check, problems=problems)
+    except ConfigError as error:
+        if all(_is_set(problem, sets) for problem in error.problems):  # the file is as it should be
+            error.where = "the command line"
+        raise
+
+
+def _is_set(problem: Problem, sets: Sequence[str]) -> bool:
+    """Whether a problem lies in what was overridden."""
+    keys = [entry.partition("=")[0] for entry in sets]
+    return problem.key.startswith("--set ") or any(f"{problem.key}.".startswith(f"{key}.") for key in keys)
 
 
 def parse(

@@ -19,6 +19,7 @@ import pytest
 from medrail.read import read_mask
 from medrail.stages import open_run
 from medrail.types import Case
+from only_extra import hidden_modules, run_with_only
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,10 @@ AIM = {"segment": ("dice", 0.93), "classify": ("accuracy", 0.97)}
 def demo(request, tmp_path_factory):
     """The task's name, its workspace, what --json printed, and what was told on the way."""
     workspace = tmp_path_factory.mktemp(request.param)
-    command = [MEDRAIL, "demo", "--task", request.param, "--no-serve", "--json", "--workspace", str(workspace)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    arguments = ["demo", "--task", request.param, "--no-serve", "--json", "--workspace", str(workspace)]
+    assert {"pytest", "SimpleITK", "sklearn"} <= hidden_modules("train"), "the demo needs no more than that extra"
+    answer = run_with_only("train", arguments, tmp_path_factory.mktemp("elsewhere"))
+    assert answer.returncode == 0, answer.stderr
     return request.param, workspace, json.loads(answer.stdout), answer.stderr
 
 

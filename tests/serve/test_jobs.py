@@ -25,7 +25,7 @@ from medrail.serve.jobs import Jobs
 from medrail.serve.log import ServiceLog
 from medrail.serve.problems import Refusal
 from medrail.serve.schemas import Timings
-from medrail.serve.watch import Unwanted, Watch
+from medrail.serve.wanted import Unwanted, Watch
 
 AT_MOST_S = 60
 TIMINGS = Timings(upload=0, queue=0, decode=0, prepare=0, model=0, post=0, preview=0)
@@ -414,4 +414,18 @@ def test_a_client_that_leaves_while_it_waits_takes_its_work_along(served, volume
     )
     held.go.set()
     until(lambda: not served.app.state.service.jobs._mine)
+    assert held.calls == 1
+
+
+def test_a_client_that_leaves_ends_its_work_without_a_job_too(served, volume, held) -> None:
+    def gone() -> int:
+        lines = [json.loads(line) for line in served.log.read_text().splitlines()]
+        return sum(line.get("status") == 499 and line["route"] == "/v1/predict/image" for line in lines)
+
+    with pytest.raises(httpx.ReadTimeout):
+        served.predict(volume, timeout=0.5)
+    held.begun.wait(AT_MOST_S)
+    until(lambda: gone() == 1)
+    held.go.set()
+    assert not served.left_over()
     assert held.calls == 1

@@ -34,6 +34,7 @@ def test_one_line_a_request(start, classifier, blob_png) -> None:
     assert first["input_sha256"] == hashlib.sha256(blob_png).hexdigest()
     assert first["input_bytes"] == len(blob_png)
     assert first["timings_ms"] == answer["timings_ms"]
+    assert first["result"] == {name: answer[name] for name in ("class_name", "confidence", "abstain")}
     assert first["time"].endswith("Z")
     assert (second["route"], second["status"], second["problem"]) == ("/v1/models/{name}/card", 404, "unknown-model")
 

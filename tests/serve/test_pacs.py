@@ -339,12 +339,12 @@ def test_the_commands_of_the_page_are_those_that_work(start: Any, segmenter: Pat
     answers = []
     for line in lines:
         words = shlex.split("curl " + line.replace("\\\n", " ").removeprefix("curl"))
-        for said, meant in (
+        for placeholder, meant in (
             ("http://127.0.0.1:8000", str(client.base_url).rstrip("/")),
             ("STUDY_UID", slices[0].StudyInstanceUID),
             ("SERIES_UID", slices[0].SeriesInstanceUID),
         ):
-            words = [word.replace(said, meant) for word in words]
+            words = [word.replace(placeholder, meant) for word in words]
         done = subprocess.run([*words, "-sS", "--noproxy", "*"], capture_output=True, text=True, check=True, timeout=60)
         answers.append(json.loads(done.stdout))
     found, searched, series, state = answers

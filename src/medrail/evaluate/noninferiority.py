@@ -89,9 +89,9 @@ class NonInferiority:
         name = title or self.metric
         if not math.isfinite(self.low):
             return f"{name}: non-inferiority cannot be shown ({self.why})"
-        form = "+.4g" if has_unit(self.metric) else "+.3f"
+        form = "+z.4g" if has_unit(self.metric) else "+z.3f"
         if abs(self.margin) < 0.005 and not has_unit(self.metric):
-            form = "+.4f"
+            form = "+z.4f"
         numbers = [format(one, form) for one in (self.difference, self.low, self.high)]
         verdict = "non-inferior" if self.passed else "not shown to be non-inferior"
         return f"{name} difference {numbers[0]} [{numbers[1]}, {numbers[2]}], {verdict} at {self.margin:g}"

@@ -19,7 +19,7 @@ from medrail.serve.forms import Wishes
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import ClassificationAnswer, SegmentationAnswer, Timings
-from medrail.serve.watch import Watch
+from medrail.serve.wanted import Watch
 from medrail.serve.workers import Gate
 from medrail.types import Image, Prediction
 

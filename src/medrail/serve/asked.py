@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
+from fastapi import Path as InPath
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
@@ -29,7 +30,7 @@ from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import JobAnswer, JobLinks, ProblemDocument
 from medrail.serve.service import Service
 from medrail.serve.upload import Received, receive
-from medrail.serve.watch import Unwanted, Watch
+from medrail.serve.wanted import Unwanted, Watch
 
 _RETRY_AFTER_S = 1
 _WAIT = re.compile(r"wait=(\d{1,6})")
@@ -69,6 +70,8 @@ def wishes_of(
     return Wishes(preview=preview, evidence=evidence, evidence_map=evidence_map, mask=mask)
 
 
+Name = Annotated[str, InPath(description="of a served model", examples=["chest"])]
+Version = Annotated[str, InPath(description="of that model", examples=["1"])]
 Prefer = Annotated[
     str,
     Header(

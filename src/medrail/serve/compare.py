@@ -21,7 +21,7 @@ from medrail.serve.openapi import COMPARE_RESPONSES, FORM_BODY, OR_A_JOB
 from medrail.serve.problems import Refusal
 from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import CompareAnswer, Timings
-from medrail.serve.watch import Watch
+from medrail.serve.wanted import Watch
 from medrail.serve.workers import Gate
 
 router = APIRouter(tags=["prediction"])

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from medrail.serve.answers import Answer
 from medrail.serve.problems import Refusal
-from medrail.serve.watch import Watch
+from medrail.serve.wanted import Watch
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = frozenset({"done", "failed", "cancelled"})

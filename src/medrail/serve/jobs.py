@@ -23,7 +23,7 @@ from medrail.serve.job import CANCEL, ENDED, RESULT, Job, Outcome, State, read_s
 from medrail.serve.log import ServiceLog
 from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
-from medrail.serve.watch import Unwanted, Watch
+from medrail.serve.wanted import Unwanted, Watch
 from medrail.serve.workers import usable_cores
 
 Task = Callable[[Watch], Answer]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
-from medrail.serve.asked import service_of
+from medrail.serve.asked import Name, Version, service_of
 from medrail.serve.decode import ZIP
 from medrail.serve.openapi import CARD_RESPONSES, problems
 from medrail.serve.problems import Refusal
@@ -28,7 +28,7 @@ async def list_models(request: Request) -> ModelList:
 
 
 @router.get("/v1/models/{name}", summary="The served versions of a model", responses=problems("unknown-model"))
-async def model_versions(request: Request, name: str) -> ModelVersions:
+async def model_versions(request: Request, name: Name) -> ModelVersions:
     """The first one is the one that answers where only the model's name is given."""
     registry = service_of(request).registry
     found = [model for model in registry.models if model.name == name]
@@ -40,7 +40,7 @@ async def model_versions(request: Request, name: str) -> ModelVersions:
 @router.get(
     "/v1/models/{name}/versions/{version}", summary="One version of a model", responses=problems("unknown-model")
 )
-async def model_version(request: Request, name: str, version: str) -> ModelCard:
+async def model_version(request: Request, name: Name, version: Version) -> ModelCard:
     """What is known of it."""
     registry = service_of(request).registry
     return _card(registry.find(f"{name}/{version}"), registry)
@@ -49,7 +49,7 @@ async def model_version(request: Request, name: str, version: str) -> ModelCard:
 @router.get(
     "/v1/models/{name}/card", summary="A model's card", response_class=PlainTextResponse, responses=CARD_RESPONSES
 )
-async def model_card(request: Request, name: str) -> Response:
+async def model_card(request: Request, name: Name) -> Response:
     """What the model is for, what it was trained and tested on, and how well it did; Markdown."""
     return _markdown(service_of(request).registry.find(name))
 
@@ -60,7 +60,7 @@ async def model_card(request: Request, name: str) -> Response:
     response_class=PlainTextResponse,
     responses=CARD_RESPONSES,
 )
-async def version_card(request: Request, name: str, version: str) -> Response:
+async def version_card(request: Request, name: Name, version: Version) -> Response:
     """As the model's card."""
     return _markdown(service_of(request).registry.find(f"{name}/{version}"))
 

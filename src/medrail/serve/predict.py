@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from medrail.serve.answers import Question, answer
-from medrail.serve.asked import Arrived, Prefer, as_job, at_once, name_model, service_of, wishes_of
+from medrail.serve.asked import Arrived, Name, Prefer, Version, as_job, at_once, name_model, service_of, wishes_of
 from medrail.serve.decode import ANYTHING, VOLUMES
 from medrail.serve.forms import Wishes, negotiate
 from medrail.serve.jobs import Task
@@ -75,7 +75,7 @@ async def predict_volume(
     response_class=Response,
 )
 async def predict_version(
-    request: Request, name: str, version: str, wishes: Annotated[Wishes, Depends(wishes_of)], prefer: Prefer = ""
+    request: Request, name: Name, version: Version, wishes: Annotated[Wishes, Depends(wishes_of)], prefer: Prefer = ""
 ) -> Response:
     """As `/v1/predict/volume` where the model was trained on volumes or `Prefer: respond-async` is given, else as
     `/v1/predict/image`; any kind of file.

@@ -28,7 +28,7 @@ from medrail.serve.registry import ServedModel
 from medrail.serve.schemas import BatchAnswer, BatchItem, ClassificationAnswer, ProblemDocument, SegmentationAnswer
 from medrail.serve.service import Service
 from medrail.serve.upload import Received, receive_several
-from medrail.serve.watch import Unwanted, Watch
+from medrail.serve.wanted import Unwanted, Watch
 from medrail.serve.workers import Gate, usable_cores
 
 router = APIRouter(tags=["prediction"])

@@ -152,9 +152,13 @@ def with_engine(source: Run, choice: Choice, place: Run, workspace: Workspace) -
         return place
     filled = Run(place.folder.with_name(f".{place.name}.new"))
     shutil.rmtree(filled.folder, ignore_errors=True)
-    copy_run(source, filled, workspace)
-    if choice != PLAIN or described.get("engine"):
-        choose_engine(filled.folder, choice)
+    try:
+        copy_run(source, filled, workspace)
+        if choice != PLAIN or described.get("engine"):
+            choose_engine(filled.folder, choice)
+    except BaseException:
+        shutil.rmtree(filled.folder, ignore_errors=True)
+        raise
     whose = passport.get("parent") or {"run": source.name, "fingerprint": passport.get("fingerprint", "")}
     slim = {"method": "engine", "ratio": 0.0, **(passport.get("slim") or {}), "engine": choice.to_dict()}
     said = (passport.get("slim") or {}).get("said", "not pruned")

@@ -70,6 +70,8 @@ def _mark(row: Row, *, chosen: bool) -> Mark:
     judged, label = row.judged, f"{row.ratio:.0%}" if row.ratio else ""
     if judged is None:
         return Mark(row.latency_ms, 0.0, math.nan, math.nan)
+    if not judged.changed:  # nothing is known of what a change costs: an interval of that would hide all others
+        return Mark(row.latency_ms, judged.difference, math.nan, math.nan, label, ring=chosen)
     return Mark(row.latency_ms, judged.difference, judged.low, judged.high, label, ring=chosen)
 
 
@@ -141,14 +143,21 @@ def _table(outcome: Outcome) -> str:
     head = "".join(f'<th scope="col" class="name">{_both(word)}</th>' for word in HEADER)
     rows = []
     for row in outcome.rows:
-        *cells, _ = _cells(row, outcome)
+        told, *cells, _ = _cells(row, outcome)
         verdict = safe_both(verdict_of(row, outcome))
         muted = ' class="muted"' if row.kind == "candidate" and not row.accepted else ""
-        inside = "".join(f'<td class="name">{safe(cell)}</td>' for cell in cells)
-        rows.append(f'<tr{muted}>{inside}<td class="text">{verdict}</td></tr>')
+        inside = "".join(_cell(word, cell) for word, cell in zip(HEADER[1:-1], cells, strict=True))
+        rows.append(f'<tr{muted}><td class="name text">{safe(told)}</td>{inside}<td class="text">{verdict}</td></tr>')
     note = _note("table_means", n=outcome.n, patients=outcome.patients)
-    body = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    return _card("table", note + body)
+    body = f'<table class="operating"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return _card("table", f'{note}<div class="scroll">{body}</div>')
+
+
+def _cell(word: str, cell: str) -> str:
+    """With its name, for screens that are too narrow for a table; an interval stands below its value."""
+    value, bracket, interval = cell.partition(" [")
+    below = f' <span class="n interval">{safe(bracket[1:] + interval)}</span>' if bracket else ""
+    return f'<td class="name"><span class="label">{_both(word)}</span> {safe(value)}{below}</td>'
 
 
 def _confirmed(outcome: Outcome) -> str:

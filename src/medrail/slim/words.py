@@ -22,9 +22,9 @@ WORDS: Mapping[str, Both] = {
     "picture_means": (
         "Left is faster. Height is the difference to the run as it was evaluated, with its 90 % interval. A candidate "
         "is non-inferior if its whole interval lies above the margin. The grey line joins those that nothing beats in "
-        "both.",
+        "both. Where no answer changed, nothing is known of what a change would cost, and no interval is drawn.",
         "越靠左越快。纵轴为与评估时模型的差值及其 90% 区间；整个区间在界值之上者为非劣效。"
-        "灰线连接在速度与精度上均不被超越者。",
+        "灰线连接在速度与精度上均不被超越者。若无任何回答改变，则无从估计改变的代价，故不画区间。",
     ),
     "table": ("All candidates", "全部候选"),
     "table_means": (

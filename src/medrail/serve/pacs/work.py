@@ -25,7 +25,7 @@ from medrail.serve.pacs.schemas import PacsRequest
 from medrail.serve.problems import Refusal, refusal_of
 from medrail.serve.registry import ServedModel
 from medrail.serve.screen import screen_slices
-from medrail.serve.watch import Watch
+from medrail.serve.wanted import Watch
 from medrail.serve.workers import Gate
 from medrail.types import Prediction, ReadOptions
 
