@@ -28,8 +28,8 @@ def _network(nodes: list[Any], weights: dict[str, np.ndarray], channels: int, di
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
 
 
-def classifier_network(classes: int, channels: int = 3, dims: int = 2) -> bytes:
-    """Logits from the mean of each colour (of each channel)."""
+def classifier_network(classes: int, channels: int = 3, dims: int = 2, scale: float = 1.0) -> bytes:
+    """Logits from the mean of each colour (of each channel); of a scale that is no number, none are."""
     from onnx import helper
 
     nodes = [
@@ -37,8 +37,8 @@ def classifier_network(classes: int, channels: int = 3, dims: int = 2) -> bytes:
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weight"], ["y"]),
     ]
-    weight = np.random.default_rng(7).normal(size=(channels, classes)).astype(np.float32)
-    return _network(nodes, {"weight": weight}, channels, dims)
+    weight = scale * np.random.default_rng(7).normal(size=(channels, classes))
+    return _network(nodes, {"weight": weight.astype(np.float32)}, channels, dims)
 
 
 def evidence_network(classes: int = 2, channels: int = 1, dims: int = 2) -> bytes:

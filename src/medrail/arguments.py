@@ -436,6 +436,7 @@ the route at POST /v1/predict/image. Never imports torch. On another host than t
 
   medrail serve my-project
   medrail serve my-project --set serve.port=8001 --set serve.engine=onnxruntime
+  medrail serve my-project --pacs http://127.0.0.1:8042/dicom-web
   curl -F file=@scan.nii.gz http://127.0.0.1:8000/v1/predict/image
 """
     parser = _add_verb(verbs, "serve", "answers over HTTP, with a page for a person", text)
@@ -457,6 +458,11 @@ the route at POST /v1/predict/image. Never imports torch. On another host than t
     parser.add_argument("--keys", metavar="FILE", dest="key_file", help=_KEYS)
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM: HTTPS instead of HTTP")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key, PEM, without a password")
+    parser.add_argument(
+        "--pacs",
+        metavar="URL",
+        help="DICOMweb root of a PACS, to list, pull and store: adds the routes /v1/pacs (needs medrail[dicom-out])",
+    )
 
 
 _KEYS = "file of keys (default: $MEDRAIL_KEYS, or medrail/keys.json of this user's configuration)"

@@ -24,7 +24,7 @@ from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, 
 from medrail.errors import ConfigError, MedrailError
 
 if TYPE_CHECKING:
-    from medrail.config import ServeConfig
+    from medrail.config import PacsConfig, ServeConfig
     from medrail.console import Console
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -197,8 +197,17 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     typed = {name: getattr(arguments, name) for name in SERVE_FILES}
     chosen = {name: value for name, value in ((files if is_project else {}) | given).items() if value is not None}
     options = configured.model_copy(update=chosen | {name: value for name, value in typed.items() if value})
+    pacs = _pacs(options.pacs, project if is_project else Path(), arguments.pacs)
+    options = options.model_copy(update={"pacs": pacs})
     log_dir = Path(arguments.log_dir) if arguments.log_dir else project / "logs" if is_project else None
     return _serve(bundle, options, log_dir, console)
+
+
+def _pacs(configured: PacsConfig, folder: Path, url: str | None) -> PacsConfig:
+    """With the address of the command line; its files are relative to the project, as all of a medrail.yaml's."""
+    files = {name: getattr(configured, name) for name in ("credentials_file", "ca_file", "client_certificate")}
+    found = {name: str(folder / file) for name, file in files.items() if file}
+    return configured.model_copy(update=found | ({"url": url} if url else {}))
 
 
 def _serve(
@@ -215,6 +224,8 @@ def _serve(
         console.line(f"  page         {url}")
         console.line(f"  description  {url}docs")
         console.line(f"  try          curl -F file=@IMAGE {url}v1/predict/image")
+        if options.pacs.url:
+            console.line(f"  PACS         {url}v1/pacs")
         if log_dir:
             console.line(f"  log          {shown(log_dir)}")
         console.line("Ctrl-C ends it.")

@@ -516,6 +516,41 @@ class ExportConfig(_Stage):
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+class PacsConfig(_Stage):
+    """The PACS that the service lists, pulls from and stores into, by DICOMweb. Passwords do not stand here: see
+    credentials_file.
+    """
+
+    url: str = Field("", description="its DICOMweb root, as https://pacs.example.org/dicom-web; empty: none")
+    credentials_file: str = Field(
+        "",
+        description="file of one line, USER:PASSWORD or `Bearer TOKEN`; empty: the variables MEDRAIL_PACS_USER and"
+        " MEDRAIL_PACS_PASSWORD, or MEDRAIL_PACS_TOKEN",
+    )
+    ca_file: str = Field(
+        "", description="PEM file of the authorities that its certificate is from; empty: the system's"
+    )
+    client_certificate: str = Field("", description="PEM file with certificate and key, where it asks for one")
+    plain_http: bool = Field(
+        False, description="http:// to another machine, too: images and passwords can be read on the way"
+    )
+    timeout_s: Positive = Field(20, description="longest wait for a connection, and for the next part of an answer")
+    list_s: Positive = Field(60, description="longest time that a listing, or storing an answer, may take")
+    pull_s: Positive = Field(600, description="longest time that a series may take to arrive, all tries together")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        2, description="how often it is asked again after a broken connection or a 429, 502, 503 or 504"
+    )
+    max_series_mb: Positive = Field(2048, description="largest series, MiB")
+    max_series_files: Annotated[int, Field(ge=1)] = Field(5000, description="most files of a series")
+    max_listed: Annotated[int, Field(ge=1, le=1000)] = Field(100, description="most studies, or series, in one listing")
+    listings: Annotated[int, Field(ge=1)] = Field(
+        4, description="listings at a time; the next one is told to come back"
+    )
+    descriptions: bool = Field(
+        False, description="list the series' descriptions, too: free text, which may hold a patient's name"
+    )
+
+
 class ServeConfig(_Stage):
     """The service."""
 
@@ -571,6 +606,7 @@ class ServeConfig(_Stage):
     allowed_hosts: tuple[str, ...] = Field((), description="host names by which it may be called; empty: any")
     tls_cert: str = Field("", description="certificate chain, PEM: HTTPS instead of HTTP")
     tls_key: str = Field("", description="its private key, PEM, without a password")
+    pacs: PacsConfig = PacsConfig()
 
 
 # Keys of ``serve`` that are paths.

@@ -12,7 +12,7 @@ from medrail.bundle.load import choose_engine, load_bundle, load_network, unlist
 from medrail.bundle.manifest import FileEntry, Manifest
 from medrail.bundle.maskfile import write_mask
 from medrail.bundle.overlay import overlay_png
-from medrail.bundle.predictor import Answers, Predictor
+from medrail.bundle.predictor import Answers, Predictor, unit_fits
 from medrail.bundle.reference import Reference
 from medrail.bundle.settle import Taken
 from medrail.bundle.sliding import sliding_window
@@ -38,6 +38,7 @@ __all__ = [
     "onnx_backend",
     "overlay_png",
     "sliding_window",
+    "unit_fits",
     "unlisted",
     "verify_bundle",
     "write_mask",

@@ -377,7 +377,7 @@ def check_input(spec: NetworkSpec, image: Image, roi: Image | None = None) -> No
             where=image.source,
             remedy=_SHAPE_REMEDY[kind.picture],
         )
-    if image.unit == "label" or not _unit_fits(spec, image.unit):
+    if image.unit == "label" or not unit_fits(spec, image.unit):
         raise InputError(
             f"the image is {arrived}", needed=trained, where=image.source, remedy=_UNIT_REMEDY.get(kind.unit, "")
         )
@@ -413,7 +413,7 @@ _UNIT_REMEDY = {
 }
 
 
-def _unit_fits(spec: NetworkSpec, unit: str) -> bool:
+def unit_fits(spec: NetworkSpec, unit: str) -> bool:
     """Whether numbers of this unit mean to the pipeline what the training images' did."""
     trained = spec.input_kind.unit
     accepts = _UNIT_ACCEPTS.get(trained, {unit})

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from medrail import __version__
 from medrail.errors import MedrailError
+from medrail.serve.access import needs
 from medrail.serve.admin import router as admin
 from medrail.serve.log import ServiceLog
 from medrail.serve.metrics import Telemetry
@@ -67,11 +68,13 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
         finally:
             app.state.service = None
             await service.close()
+            if app.state.pacs is not None:
+                app.state.pacs.pacs.close()
             log.event("stop")
             log.close()
 
     app = FastAPI(title="medrail", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.service = app.state.failure = None
+    app.state.service = app.state.failure = app.state.pacs = None
     app.state.telemetry = telemetry
     protect(app, settings, log)
     for kind in (Refusal, MedrailError, RequestValidationError, HTTPException, OSError):
@@ -79,6 +82,10 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     app.include_router(router)
     app.include_router(admin)
     app.include_router(monitoring)
+    if settings.pacs.url:
+        from medrail.serve.pacs import attach as attach_pacs  # most services have none, and start the sooner
+
+        attach_pacs(app, settings.pacs, [Depends(needs("admin"))])
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     add_protocol(app)

@@ -107,6 +107,25 @@ PROBLEMS: Mapping[str, Kind] = {
     ),
     "no-space": Kind(507, "The service has no space left for the upload", "Tell whoever runs the service; try later."),
     "timed-out": Kind(503, "The request took too long", "Send a smaller image, or send it as a job."),
+    "pacs-not-found": Kind(
+        404, "The PACS has no such study or series", "GET /v1/pacs/studies lists the studies that it has."
+    ),
+    "pacs-too-large": Kind(
+        413, "The series is too large", "Have serve.pacs.max_series_mb or serve.pacs.max_series_files raised."
+    ),
+    "pacs-unreachable": Kind(
+        502,
+        "The PACS cannot be reached",
+        "Try again; if it stays so, whoever runs the service looks at serve.pacs.url.",
+    ),
+    "pacs-denied": Kind(
+        502, "The PACS refuses this service", "Whoever runs the service looks at its credentials for the PACS."
+    ),
+    "pacs-answer": Kind(
+        502, "The PACS's answer cannot be used", "Report the request id to whoever runs the service and the PACS."
+    ),
+    "pacs-incomplete": Kind(502, "The series did not arrive whole", "Try again when the PACS has all of it."),
+    "pacs-slow": Kind(504, "The PACS did not answer in time", "Try again later, or ask for less."),
     "not-ready": Kind(503, "The service is not ready", "Try again in a moment."),
 }
 

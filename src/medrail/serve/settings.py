@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medrail.config import EngineName
+from medrail.config import EngineName, PacsConfig
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -113,6 +113,9 @@ class Settings(BaseModel):
     max_connections_per_address: Count = Field(256, description="of one other address; 0: any number")
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; with it the service speaks HTTPS")
     tls_key: Path | None = Field(None, description="its private key, PEM, without a password")
+
+    # The PACS
+    pacs: PacsConfig = PacsConfig()
 
     @property
     def max_upload_bytes(self) -> int:

@@ -128,7 +128,7 @@ def _metadata(request: Request, name: str, version: str = "") -> ModelMetadata:
 
 async def _infer(request: Request, name: str, version: str = "") -> Response:
     service = service_of(request)
-    signature = _signature(request, name, version)
+    signature = _signature(request, name, version, answers=True)
     json_bytes = _json_bytes(request)
     record = request.state.record
     name_model(request, signature.model)
@@ -163,7 +163,9 @@ def _json_bytes(request: Request) -> int | None:
     return int(text)
 
 
-def _signature(request: Request, name: str, version: str = "") -> Signature:
+def _signature(request: Request, name: str, version: str = "", *, answers: bool = False) -> Signature:
+    """Of the version that is named, else of the one that stands for the name, or for this request by canary."""
     known, whole = split_name(name)
-    model = service_of(request).registry.find(f"{known}/{version}" if version else known)
+    registry, wanted = service_of(request).registry, f"{known}/{version}" if version else known
+    model = registry.choose(wanted).model if answers else registry.find(wanted)
     return Signature.of(model, whole=whole)
