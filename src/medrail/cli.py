@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from medrail.arguments import build_parser
 from medrail.cli_bundle import bundle
 from medrail.cli_data import check, convert, deidentify, inspect
+from medrail.cli_load import loadtest
 from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, train, tune
 from medrail.errors import ConfigError, MedrailError
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _missing_package(error: ModuleNotFoundError) -> str:
     name = (error.name or "").partition(".")[0]
     serve = {"fastapi", "uvicorn", "multipart", "onnxruntime"}
-    extra = "serve" if name in serve else "train,serve"
+    extra = "serve" if name in serve else "loadtest" if name in {"locust", "psutil"} else "train,serve"
     return f"the package {name!r} is not installed. Install it with: pip install 'medrail[{extra}]'"
 
 
@@ -293,6 +294,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "bundle": bundle,
     "predict": predict,
     "serve": serve,
+    "loadtest": loadtest,
     "run": run,
     "demo": demo,
 }

@@ -18,7 +18,8 @@
     │   └── OtherRunError            the run of that name was made from something else
     ├── ExportError              the exported network does not answer as the trained one
     ├── BundleError              a bundle is missing, tampered with, truncated or from another version
-    └── ServeError               the service cannot start
+    ├── ServeError               the service cannot start
+    └── LoadTestError            the service under test does not answer, or cannot be asked
 
 The library raises these; only the command line turns them into exit codes.
 """
@@ -170,3 +171,7 @@ class BundleError(MedrailError):
 
 class ServeError(MedrailError):
     """The service cannot start."""
+
+
+class LoadTestError(MedrailError):
+    """The service under test does not answer, or cannot be asked."""
