@@ -50,10 +50,14 @@ def version(place: Path, package: str) -> str:
     return subprocess.run([place / "bin" / "python", "-c", code], capture_output=True, text=True).stdout.strip()
 
 
-def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "/tmp/peers")
+def make_all(folder: Path) -> None:
+    """Every environment, and a line for each."""
     for name in wanted():
         print(f"{name}: {make(name, folder) or 'ready'}")
+
+
+def main() -> None:
+    make_all(Path(sys.argv[1] if len(sys.argv) > 1 else "/tmp/peers"))
 
 
 if __name__ == "__main__":
