@@ -151,5 +151,8 @@ def test_the_server_is_watched_by_its_process_or_by_its_metrics(pretended, monke
     assert by_metrics.how == "the service's /metrics"
     sample = by_metrics._measured()
     assert (sample.cpu_s, sample.rss_mb) == (12.5, 2.0)
+    pretended.metrics = b"medrail_process_cpu_seconds_total 3\nmedrail_process_resident_bytes 2097152\n"
+    sample = Watch(target)._measured()
+    assert (sample.cpu_s, sample.rss_mb) == (3.0, 2.0)
     with pytest.raises(ConfigError, match="no such process"):
         Watch(target, 2**22 + 1)

@@ -22,8 +22,11 @@ _PAUSE_S = 0.25
 _METRICS_PAUSE_S = 1.0
 _METRICS = "/metrics"
 _SAMPLE = re.compile(
-    r"^(process_cpu_seconds_total|process_resident_memory_bytes)(?:\{[^}]*\})?\s+([-+.\deE]+)", re.MULTILINE
+    r"^((?:medrail_)?process_(?:cpu_seconds_total|resident(?:_memory)?_bytes))(?:\{[^}]*\})?\s+([-+.\deE]+)",
+    re.MULTILINE,
 )
+_CPU = ("process_cpu_seconds_total", "medrail_process_cpu_seconds_total")
+_RESIDENT = ("process_resident_memory_bytes", "medrail_process_resident_memory_bytes", "medrail_process_resident_bytes")
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,8 @@ class Watch:
         for name, value in _SAMPLE.findall(answered.body.decode("utf-8", "replace")):
             with suppress(ValueError):
                 values[name] = values.get(name, 0.0) + float(value)
-        if len(values) < 2:
-            return None
-        cpu_s, rss = values["process_cpu_seconds_total"], values["process_resident_memory_bytes"]
-        return Sample(time.time(), cpu_s, rss / 2**20)
+        cpu_s, rss = (next((values[name] for name in names if name in values), None) for names in (_CPU, _RESIDENT))
+        return None if cpu_s is None or rss is None else Sample(time.time(), cpu_s, rss / 2**20)
 
 
 def listening(port: int) -> list[int]:
