@@ -49,6 +49,7 @@ class Found:
     rounds: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     engines: dict[str, str] = field(default_factory=dict)
+    client_cores: list[float] = field(default_factory=list)
 
     def add(self, name: str, value: float) -> None:
         self.rounds.setdefault(name, []).append(value)
@@ -71,7 +72,7 @@ def measure(contender: Contender, place: Place, found: Found, arguments: argpars
                 )
             found.add(f"{name}/c{clients}/rps", told["rps"])
             found.add(f"{name}/c{clients}/errors", errors)
-            found.add(f"{name}/c{clients}/client", told["client"])
+            found.client_cores.append(told["client"])
             for percentile, share in _PERCENTILES.items():
                 found.add(f"{name}/c{clients}/{percentile}", ordered[min(len(ordered) - 1, int(share * len(ordered)))])
             print(f"{contender.name} at {clients}: {told['rps']:.1f}/s, {errors} errors", flush=True)
@@ -182,7 +183,7 @@ def measures(found: Found, clients: Sequence[int]) -> Iterator[record.Measure]:
                 f"serve/{name}", values, unit, f"ResNet-18 in fp32, {told}; {AIMS[f'serve/{name}']}"
             )
     told = {one.name: one.told for one in CONTENDERS}
-    units = {"rps": "requests/s", "errors": "errors", "client": "cores", "ready_s": "s"}
+    units = {"rps": "requests/s", "errors": "errors", "ready_s": "s"}
     for name, values in found.rounds.items():
         who, what = _who(name), name.rpartition("/")[2]
         if who in found.absent:
@@ -204,9 +205,8 @@ def notes(found: Found, place: Place, arguments: argparse.Namespace, slimmed: st
         f"fp32: {found.engines.get('fp32', '')}. slim: {found.engines.get('slim', '')}; {slimmed}.",
         f"Peers: {', '.join(there)}.",
     ]
-    busy = [max(values) for name, values in found.rounds.items() if name.endswith("/client")]
-    if busy:
-        said.append(f"The client took at most {max(busy):.2f} of its core.")
+    if found.client_cores:
+        said.append(f"The client took at most {max(found.client_cores):.2f} of its core.")
     return said + [f"{name} was not measured: {reason}" for name, reason in found.absent.items()]
 
 
