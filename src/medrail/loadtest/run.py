@@ -136,6 +136,9 @@ class _Test:
         for step in self._steps():
             try:
                 sent = sender.run(step)
+            except KeyboardInterrupt:
+                self.ended = "it was interrupted"
+                return
             except LoadTestError as error:
                 self.ended = f"{error.found} in the step with {step.users} users"
                 return
