@@ -99,8 +99,8 @@ def with_table(text: str, result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    if not PAGE.is_file():
-        print(f"{PAGE} is not there: no table of what serving reached is written")
+    if not PAGE.is_file() or BEGIN not in PAGE.read_text(encoding="utf-8"):
+        print(f"{PAGE} is not there, or has no {BEGIN.strip()} ... {END}: no table of what serving reached is written")
         return
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
