@@ -180,7 +180,7 @@ def main() -> None:
     for readme in READMES:
         readme.write_text(with_speed(readme.name, readme.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"wrote the table of {readme}")
-    for name in ("paired", "noninferiority", "slim"):
+    for name in ("paired", "noninferiority", "slim", "serving"):
         runpy.run_path(str(HERE / name / "table.py"), run_name="__main__")
     STATISTICS.write_text(with_coverage(STATISTICS.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"wrote the table of {STATISTICS}")

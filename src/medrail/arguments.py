@@ -18,6 +18,7 @@ from raw images to a served model:
   medrail slim RUN                          faster and smaller, shown to be no worse
   medrail predict my-project scan.nii.gz    answers as files
   medrail serve my-project                  answers over HTTP, with a page at /
+  medrail loadtest URL                      how many users it serves, and how fast
 
 `medrail VERB --help` explains each verb. Not a medical device: for research and education only.
 """
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(verbs)
     _add_key(verbs)
     _add_audit(verbs)
+    _add_loadtest(verbs)
     running = _add_stage(verbs, "run", "check, prepare, train, evaluate, export; skips what is up to date", _RUN)
     for parser_of_verb in (preparing, training, tuning, evaluating, slimming, exporting, running):
         parser_of_verb.add_argument("--accept-leak", action="store_true", help=_ACCEPT_LEAK)
@@ -523,6 +525,58 @@ class, refusals by kind. -o writes audit.html, a page with pictures, and audit.j
     inner.add_argument("--json", action="store_true", help="one JSON object on stdout, the tables on stderr")
 
 
+# As medrail.loadtest.SCENARIOS, which is not imported here: help is quick.
+_SCENARIOS = ("images", "volumes", "mixed", "bad", "ramp")
+
+
+def _add_loadtest(verbs: Any) -> None:
+    text = """\
+URL is a running service. Sends images, measures, and says how many users are served within a limit, with intervals.
+
+Scenarios: images (1 to 8 users), volumes, mixed (also volumes, lists, and files that must be refused), bad (only what
+must be refused), ramp (1, 2, 4, ... users until the service is full, then Poisson arrivals at 50 to 110 % of that).
+A user sends, waits for the answer and sends again (closed loop). With --every, or --rate, arrivals are a Poisson
+process that waits for nobody (open loop), and latency counts from the planned time of sending.
+Writes loadtest.json, loadtest.csv and index.html. Exit code 1 if the service stopped answering. Load is sent to the URL
+for minutes: only to a service that is yours.
+
+  medrail loadtest http://127.0.0.1:8000
+  medrail loadtest http://127.0.0.1:8000 --scenario ramp --input scans/
+  medrail loadtest http://127.0.0.1:8000 --users 50,100,200 --every 10
+  medrail loadtest https://lab.example --key-file key.txt --rate 5,10,20 --seconds 30
+"""
+    parser = _add_verb(verbs, "loadtest", "put a running service under load: how many users, how fast", text)
+    parser.add_argument("url", metavar="URL", help="of a running service, as http://127.0.0.1:8000")
+    parser.add_argument("--scenario", choices=_SCENARIOS, default="images", help="default: images")
+    parser.add_argument(
+        "--input", metavar="PATH", nargs="+", default=[], help="files or folders to send (default: invented images)"
+    )
+    parser.add_argument("--users", metavar="N,N", type=_counts, help="users of each step (default: by scenario)")
+    parser.add_argument("--rate", metavar="R,R", type=_rates, help="instead: arrivals a second of each step")
+    parser.add_argument(
+        "--every", metavar="S", type=_seconds, help="with --users: each sends one in S seconds on average"
+    )
+    parser.add_argument("--think", metavar="S", type=_seconds, default=0.0, help="mean pause of a user after an answer")
+    parser.add_argument("--seconds", metavar="S", type=_seconds, default=10.0, help="of each step (default: 10)")
+    parser.add_argument(
+        "--limit-ms", metavar="T", type=_seconds, default=1000.0, help="p95 must be below it (default: 1000)"
+    )
+    parser.add_argument(
+        "--max-errors", metavar="X", type=_share, default=0.01, help="share of errors that is borne (default: 0.01)"
+    )
+    parser.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="of one request (default: 30)")
+    parser.add_argument("--model", metavar="NAME", default="", help="NAME or NAME/VERSION (default: the service's)")
+    parser.add_argument(
+        "--pid", metavar="N", type=_count, help="the server's process here (default: who listens there)"
+    )
+    parser.add_argument("--key-file", metavar="FILE", help="file with the API key (default: MEDRAIL_API_KEY)")
+    parser.add_argument("--ca-file", metavar="PEM", help="certificates to trust, for https")
+    parser.add_argument("--insecure", action="store_true", help="trust any certificate")
+    parser.add_argument("-o", "--out", metavar="DIR", default="loadtest", help="folder to write (default: loadtest)")
+    parser.add_argument("--seed", type=int, default=0, help="of arrivals and invented images (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
+
+
 # As medrail.adopt.LAYOUTS and SCALES, which are not imported here: help is quick.
 _LAYOUTS = ("NCHW", "NHWC", "NCDHW", "NDHWC")
 _SCALES = ("0..255", "0..1", "-1..1", "imagenet", "caffe", "zscore")
@@ -637,6 +691,24 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no count: 1 or more")
     return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part.strip()) for part in text.split(","))
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    return tuple(_seconds(part) for part in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def _share(text: str) -> float:

@@ -20,6 +20,7 @@ from medrail.cli_audit import audit
 from medrail.cli_bundle import bundle
 from medrail.cli_data import check, convert, deidentify, inspect
 from medrail.cli_key import key
+from medrail.cli_load import loadtest
 from medrail.cli_runs import compare, evaluate, export, leaky, reproduce, slim, train, tune
 from medrail.errors import ConfigError, MedrailError
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _missing_package(error: ModuleNotFoundError) -> str:
     name = (error.name or "").partition(".")[0]
     serve = {"fastapi", "uvicorn", "multipart", "onnxruntime"}
-    extra = "serve" if name in serve else "train,serve"
+    extra = "serve" if name in serve else "loadtest" if name in {"locust", "psutil"} else "train,serve"
     return f"the package {name!r} is not installed. Install it with: pip install 'medrail[{extra}]'"
 
 
@@ -316,6 +317,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "serve": serve,
     "key": key,
     "audit": audit,
+    "loadtest": loadtest,
     "run": run,
     "demo": demo,
 }

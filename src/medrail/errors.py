@@ -19,6 +19,7 @@
     ├── ExportError              the exported network does not answer as the trained one
     ├── BundleError              a bundle is missing, tampered with, truncated or from another version
     ├── ServeError               the service cannot start
+    ├── LoadTestError            the service under test does not answer, or cannot be asked
     └── ServiceError             a service that was asked refuses, or answers with an error
         ├── ServiceBusy              it has no time now, and had none until the end of our patience
         └── ServiceUnreachable       it does not answer
@@ -173,6 +174,10 @@ class BundleError(MedrailError):
 
 class ServeError(MedrailError):
     """The service cannot start."""
+
+
+class LoadTestError(MedrailError):
+    """The service under test does not answer, or cannot be asked."""
 
 
 class ServiceError(MedrailError):

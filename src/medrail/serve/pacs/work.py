@@ -14,8 +14,8 @@ from medrail.errors import GeometryError, MedrailError
 from medrail.read import is_dicom, read, sources_of
 from medrail.read.guard import Guard
 from medrail.serve.answers import Answer, Question, Said, say
-from medrail.serve.decode import Decoded, Upload
 from medrail.serve.audit import result_of
+from medrail.serve.decode import Decoded, Upload
 from medrail.serve.forms import Wishes
 from medrail.serve.job import Job
 from medrail.serve.pacs.answer import document_of, stored_objects, timings_of
