@@ -59,7 +59,7 @@ def parsed(text: str) -> Any:
 def _model_config() -> Any:
     try:
         from tritonclient.grpc.model_config_pb2 import ModelConfig
-    except ImportError:
+    except (ImportError, RuntimeError):  # the latter of tritonclient[http], which has no gRPC
         return _own()
     return ModelConfig
 

@@ -141,7 +141,7 @@ def test_two_segmenters(served, head_nifti) -> None:
     assert np.array_equal(where > 0, masks[0] != masks[1])
     assert said["voxels"] == np.count_nonzero(where) > 0
     assert said["volume_ml"] == pytest.approx(said["voxels"] * 4.0 * 2.5 * 3.0 / 1000, rel=1e-4)
-    line = served.log.read_text().splitlines()
+    line = served.audit.read_text().splitlines()
     assert '"second_version": "2"' in next(text for text in line if "/v1/compare" in text and "brain" in text)
 
 

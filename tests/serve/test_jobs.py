@@ -102,8 +102,8 @@ def test_a_job_from_its_beginning_to_its_end(make_jobs, tmp_path) -> None:
     assert jobs.cancel(job_id, "") is None
     assert not list((tmp_path / "jobs").iterdir())
     assert kind_of(lambda: jobs.find(job_id, "")) == "unknown-job"
-    (line,) = [json.loads(text) for text in (tmp_path / "logs" / "service.jsonl").read_text().splitlines()]
-    assert (line["event"], line["status"], line["job_id"], line["input_sha256"]) == ("job", "done", job_id, "ab")
+    (line,) = [json.loads(text) for text in (tmp_path / "logs" / "audit.jsonl").read_text().splitlines()]
+    assert (line["event"], line["job_status"], line["job_id"], line["input_sha256"]) == ("job", "done", job_id, "ab")
     assert line["result"] == {"class_name": "a"}
 
 

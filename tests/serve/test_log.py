@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import time
 from pathlib import Path
 
@@ -86,8 +87,9 @@ def test_what_a_call_held_is_told() -> None:
 
     memory = ProcessMemory()
     call = memory.begin()
-    held = b"\1" * (64 * 2**20)
-    del held
+    with mmap.mmap(-1, 64 * 2**20) as held:
+        for start in range(0, len(held), mmap.PAGESIZE):
+            held[start] = 1
     large = memory.end(call)
     small = memory.end(memory.begin())
     assert 60 < large["call_added_mb"] < 100

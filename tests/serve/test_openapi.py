@@ -40,7 +40,7 @@ ROUTES = {
 OF_LAYERS = {"401", "403", "429", "431", "503", "507"}
 """What the layers around the routes may add: keys, rates, headers, a full disk."""
 OF_V2 = {"bad-inference-request", "unsupported-encoding"}
-OF_NO_ROUTE = {"not-found", "method-not-allowed", "wrong-host"}
+OF_NO_ROUTE = {"method-not-allowed", "wrong-host"}
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_sigterm_drains_all(running, blob_png: bytes) -> None:
     temp = next(Path(argument) for argument in process.args if argument.endswith("/temp"))
     address = ("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
     body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + blob_png + b"\r\n--B--\r\n"
-    head = f"POST /v1/predict/image HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /v1/predict/image HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     head += "Content-Type: multipart/form-data; boundary=B\r\nConnection: close\r\n\r\n"
     with ExitStack() as stack:
         clients: list[socket.socket] = []

@@ -243,7 +243,11 @@ def describe_keys(schema: dict[str, Any], responses: Mapping[str, Any]) -> None:
         for operation in methods.values():
             operation["security"] = [{}, {"bearer": []}, {"apiKey": []}]
             for status, response in responses.items():
-                operation["responses"].setdefault(status, response)
+                there = operation["responses"].setdefault(status, {"description": response["description"]})
+                content = there.setdefault("content", {})
+                for media_type, said in response["content"].items():
+                    examples = {**content.get(media_type, {}).get("examples", {}), **said["examples"]}
+                    content[media_type] = {**said, "examples": examples}
 
 
 __all__ = ["Access", "Caller", "Key", "caller_of", "check_start", "describe_keys", "hold_job", "is_public", "needs"]

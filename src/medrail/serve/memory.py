@@ -7,6 +7,7 @@ set back first (proc_pid_clear_refs(5)). Where it cannot be set back, or others 
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import sys
 import threading
@@ -119,8 +120,8 @@ def _used_bytes() -> int:
 @functools.cache
 def _can_restart() -> bool:
     """Whether setting the highest value back works here: tried out, because some sandboxes take it and do nothing."""
-    probe = b"\1" * _PROBE_BYTES
-    del probe
+    with mmap.mmap(-1, _PROBE_BYTES) as probe:  # pages of its own, which go back at once
+        probe.write(b"\1" * _PROBE_BYTES)
     before = memory_of()
     restart_peak()
     after = memory_of()

@@ -163,7 +163,7 @@ def _problem_responses(*kinds: str) -> dict[str, Any]:
     }
 
 
-_OF_KEYS = ("unauthorised", "forbidden", "cross-site", "too-many-requests", "large-headers", "timed-out")
+OF_KEYS = ("unauthorised", "forbidden", "cross-site", "too-many-requests", "large-headers", "timed-out")
 
 
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -187,7 +187,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             _add_common(schema)
             _problems_are_problem_json(schema)
             _restore_nulls(schema)
-            describe_keys(schema, _problem_responses(*_OF_KEYS))
+            describe_keys(schema, _problem_responses(*OF_KEYS))
             app.openapi_schema = schema
         return app.openapi_schema
 

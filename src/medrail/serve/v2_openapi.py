@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from medrail.serve.access import describe_keys
+from medrail.serve.openapi import OF_KEYS
 from medrail.serve.problems import PROBLEMS
 from medrail.serve.v2_errors import sentence
 from medrail.serve.v2_schemas import InferenceRequest, InferenceResponse, ProtocolError
@@ -106,4 +108,14 @@ def _part(router: APIRouter) -> dict[str, Any]:
                 del operation["responses"]["422"]  # the parameters are text of the address: nothing can be wrong there
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    describe_keys(part, _of_keys())
     return part
+
+
+def _of_keys() -> dict[str, Any]:
+    """What the lack of a key answers, in the protocol's form."""
+    form = {"schema": {"$ref": _REFERENCE.format(model="ProtocolError")}}
+    return {
+        str(status): {"description": one["description"], "content": {_JSON: {**form, **one["content"][_JSON]}}}
+        for status, one in errors(*OF_KEYS).items()
+    }

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from medrail.serve.audit import result_of
+import numpy as np
+
+from medrail.serve.masks import voxel_ml
 from medrail.serve.pacs.client import Pacs
 from medrail.serve.pacs.schemas import PacsAnswer, PacsRequest, StoredObject
 from medrail.serve.problems import PROBLEMS, Refusal
 from medrail.serve.schemas import Timings
+from medrail.types import Prediction
 
 if TYPE_CHECKING:
     from medrail.serve.pacs.work import Answered, Work
@@ -72,12 +75,21 @@ def document_of(
         abstain=prediction.abstain,
         unlike_training=prediction.unlike_training,
         ood_score=prediction.ood_score,
-        volumes_ml=result_of(prediction).get("volumes_ml", {}),
+        volumes_ml=_volumes_ml(prediction),
         timings_ms=dict(timings_ms),
         objects=kept,
         stored=bool(kept) and all(one.stored for one in kept),
         note=note or None,
     )
+
+
+def _volumes_ml(prediction: Prediction) -> dict[str, float]:
+    """Of each class but the background; {} where there is no mask, or no place in space."""
+    each_ml = None if prediction.mask is None else voxel_ml(prediction.mask)
+    if prediction.mask is None or each_ml is None:
+        return {}
+    counts = np.bincount(prediction.mask.voxels.ravel(), minlength=len(prediction.classes))
+    return {name: round(int(counts[at]) * each_ml, 6) for at, name in enumerate(prediction.classes) if at}
 
 
 def timings_of(ms: Mapping[str, float]) -> Timings:
