@@ -6,6 +6,7 @@ what was evaluated. Here the precision is always said.
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -47,9 +48,22 @@ def openvino_runtime() -> Any:
     return openvino
 
 
-@cache
+INT8_ALLOWED = "MEDRAIL_OPENVINO_INT8"
+_INT8 = (
+    "OpenVINO (2025.2 to 2026.4) writes past its memory at many quantised networks, whose answers and process are then"
+    f" not to be trusted; {INT8_ALLOWED}=1 allows those at which that was not seen"
+)
+
+
 def openvino_problem(precision: str) -> str:
-    """Why OpenVINO cannot compute in a precision on this CPU; "" if it can. Imports it."""
+    """Why OpenVINO cannot, or must not, compute in a precision on this CPU; "" if it can. Imports it."""
+    if precision == "int8" and os.environ.get(INT8_ALLOWED) != "1":
+        return _INT8
+    return _cpu_problem(precision)
+
+
+@cache
+def _cpu_problem(precision: str) -> str:
     if precision != "bf16":
         return ""
     capable = openvino_runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
