@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,19 @@ def test_who_does_not_answer_is_named_with_the_reason(served) -> None:
     run.network.write_bytes(b"not a network")
     with pytest.raises(RunError, match="broken does not answer"):
         race([Runner("broken", run)], table, threads=1, rounds=5)
+
+
+def test_one_that_does_not_answer_is_lost_and_the_others_are_timed(served, tmp_path: Path) -> None:
+    run, table = served
+    broken = Run(tmp_path / "runs" / "broken")
+    shutil.copytree(run.folder, broken.folder)
+    broken.network.write_bytes(b"not a network")
+    lost: dict[str, RunError] = {}
+    runners = [Runner("base", run), Runner("broken", broken), Runner("same", run)]
+    found = race(runners, table, threads=1, rounds=5, lost=lost)
+    assert list(found) == ["base", "same"]
+    assert len(found["same"].rounds_ms) == 5
+    assert list(lost) == ["broken"]
+    assert "broken does not answer" in lost["broken"].found
+    with pytest.raises(RunError, match="base does not answer"):
+        race([Runner("base", broken), Runner("same", run)], table, threads=1, rounds=5, lost=lost)

@@ -13,7 +13,7 @@ from typing import Any
 from medrail.bundle import Choice
 from medrail.cases import write_table
 from medrail.config import Config
-from medrail.errors import MedrailError
+from medrail.errors import MedrailError, RunError
 from medrail.evaluate.answers import Answers
 from medrail.evaluate.bootstrap import point
 from medrail.evaluate.compare import DEFAULT_METRICS
@@ -61,7 +61,11 @@ def judge(making: Making) -> Outcome:
         except MedrailError as error:  # the base has answered
             unmade.setdefault(_first(error), []).append(candidate)
             del made[name]
-    timed = _timed(making, {name: place for name, (_, place) in made.items()})
+    lost: dict[str, RunError] = {}
+    timed = _timed(making, {name: place for name, (_, place) in made.items()}, lost)
+    for name, error in lost.items():
+        if name in made:
+            unmade.setdefault(_first(error), []).append(made.pop(name)[0])
     rows = [
         _row("as it was evaluated", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
         _eager(run, timed.get(EAGER_NAME)),
@@ -195,8 +199,11 @@ class _Asked:
     fingerprint: str
 
 
-def _timed(making: Making, runs: dict[str, Run]) -> dict[str, Timed]:
-    """The race of all of them; as it was, if the same ones have raced on the same cases on this machine undisturbed."""
+def _timed(making: Making, runs: dict[str, Run], lost: dict[str, RunError]) -> dict[str, Timed]:
+    """The race of all of them; as it was, if the same ones have raced on the same cases on this machine undisturbed.
+
+    ``lost`` gets those that did not answer in it; then it is not kept.
+    """
     asked = _asked(making, runs)
     place = making.run.slim / TIMES
     if place.is_file():
@@ -211,9 +218,13 @@ def _timed(making: Making, runs: dict[str, Run]) -> dict[str, Timed]:
         asked.table,
         threads=making.config.serve.threads,
         rounds=slim.timed_rounds,
+        lost=lost,
         progress=making.make_progress("Timing"),
     )
-    write_json(place, {"fingerprint": asked.fingerprint, "timed": {name: one.to_json() for name, one in found.items()}})
+    if not lost:
+        write_json(
+            place, {"fingerprint": asked.fingerprint, "timed": {name: one.to_json() for name, one in found.items()}}
+        )
     return found
 
 

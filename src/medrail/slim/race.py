@@ -106,7 +106,13 @@ class Timed:
 
 
 def race(
-    runners: Sequence[Runner], table: Path, *, threads: int, rounds: int, progress: Progress | None = None
+    runners: Sequence[Runner],
+    table: Path,
+    *,
+    threads: int,
+    rounds: int,
+    lost: dict[str, RunError] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Timed]:
     """Time everyone on the cases of a table (``medrail.cases.write_table``).
 
@@ -118,28 +124,50 @@ def race(
         Of the inference engines; 0: all cores.
     rounds:
         5 or more; fewer than asked for, but not fewer than 5, where they take more than ten minutes.
+    lost:
+        Gets who cannot answer, and why; those who raced with it race anew. None: nobody may be lost.
 
     Returns
     -------
-    Name -> what was measured, in the runners' order.
+    Name -> what was measured, in the runners' order, without the lost ones.
 
     Raises
     ------
     RunError
-        If one of the processes cannot answer.
+        If the base cannot answer, or one who may not be lost.
     """
     base, *others = runners
     size = MOST_TOGETHER - 1
     groups = [[base, *others[first : first + size]] for first in range(0, max(1, len(others)), size)]
     tallies: dict[str, _Tally] = {}
     begin, done, total = time.perf_counter(), 0, rounds * sum(map(len, groups))
-    for group in groups:
-        for name, tally in _group_raced(group, table, threads, rounds):
+    while groups:
+        group = groups.pop(0)
+        together: dict[str, _Tally] = {}
+        try:
+            for name, tally in _group_raced(group, table, threads, rounds):
+                together.setdefault(name, _Tally()).add(tally)
+                done += 1
+                if progress:
+                    progress(min(done, total), total, f"{name}, {time.perf_counter() - begin:.0f} s")
+        except _Lost as error:
+            if lost is None or error.runner is base:
+                raise error.reason from None
+            lost[error.runner.name] = error.reason
+            groups.insert(0, [runner for runner in group if runner is not error.runner])
+            continue
+        for name, tally in together.items():
             tallies.setdefault(name, _Tally()).add(tally)
-            done += 1
-            if progress:
-                progress(min(done, total), total, f"{name}, {time.perf_counter() - begin:.0f} s")
-    return {runner.name: tallies[runner.name].timed(is_base=runner is base) for runner in runners}
+    left = [runner for runner in runners if runner.name in tallies]
+    return {runner.name: tallies[runner.name].timed(is_base=runner is base) for runner in left}
+
+
+class _Lost(Exception):
+    """A runner that does not answer."""
+
+    def __init__(self, runner: Runner, reason: RunError) -> None:
+        super().__init__(runner.name)
+        self.runner, self.reason = runner, reason
 
 
 @dataclass
@@ -249,9 +277,8 @@ class _Asked:
             self.process.wait()
             self.errors.seek(0)
             reason = (self.errors.read().strip().splitlines() or ["no reason given"])[-1][:300]
-            raise RunError(
-                f"{self.runner.name} does not answer ({reason})", where=str(self.runner.run.folder)
-            ) from None
+            told = RunError(f"{self.runner.name} does not answer ({reason})", where=str(self.runner.run.folder))
+            raise _Lost(self.runner, told) from None
 
 
 @contextmanager
