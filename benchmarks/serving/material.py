@@ -73,8 +73,9 @@ def make_weights(folder: Path) -> Path:
 
 
 def make_slimmed(folder: Path) -> tuple[Path, str]:
-    """What `medrail slim` chose on this small set, pruned by 85 %, as a ResNet-18 bore it in benchmarks/slim: its bundle
-    and name. The margin lets the quickest win: speed is the subject here, not accuracy.
+    """What `medrail slim` chose on this small set: its bundle and name.
+
+    Pruned by 85 %, as a ResNet-18 bore it in benchmarks/slim. The margin lets the quickest win: speed is the subject.
     """
     bundle, note = folder / "bundles" / "resnet18" / "2", folder / "chosen.txt"
     if not (note.is_file() and bundle.is_dir()):
