@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup demo test test-quick test-all lint bench docs lock clean
+.PHONY: help setup demo test test-quick test-all test-nightly lint bench docs lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,14 +30,18 @@ demo: $(READY) ## the whole way on real images, then the page
 
 test: $(READY) ## what a developer runs before a commit (under 10 minutes on 2 cores)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow and not nightly" -n 2
 
 test-quick: $(READY) ## the quick tests of what you are working on: make test-quick ROOM=prepare
-	$(BIN)/python -m pytest -m "not slow" -x -q tests/$(ROOM)
+	$(BIN)/python -m pytest -m "not slow and not nightly" -x -q tests/$(ROOM)
 
-test-all: $(READY) ## everything, slow tests too (what CI runs)
+test-all: $(READY) ## the slow tests too (what CI runs)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -m "not nightly" -n 2 --dist worksteal
+
+test-nightly: $(READY) ## everything: also what repeats a slow test with more examples, or on larger networks
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY) ## formatting, style, types, import directions
 	$(BIN)/ruff format --check .

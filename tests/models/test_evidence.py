@@ -26,6 +26,8 @@ SIZES = {2: (64, 96), 3: (64, 32, 48)}
 DEEPER = {"densenet121", "efficientnet_b0"}  # /32 in all
 CLASSES = 3
 EVERY = [(name, dims) for name in MODELS for dims in (2, 3)]
+LARGE = {("densenet121", 3), ("efficientnet_b0", 3), ("resnet50", 3)}
+EACH_ENGINE = [pytest.param(*one, marks=pytest.mark.nightly if one in LARGE else pytest.mark.slow) for one in EVERY]
 EXACT = [(name, dims) for name, dims in EVERY if MODELS[name].ending == "pooled_linear"]
 
 
@@ -163,8 +165,7 @@ def test_no_hook_is_left_on_the_network_and_its_mode_is_kept() -> None:
     assert not any(module._forward_hooks for module in net.modules())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "dims"), EVERY)
+@pytest.mark.parametrize(("name", "dims"), EACH_ENGINE)
 def test_the_outputs_are_the_same_through_every_engine(
     name: ModelName, dims: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

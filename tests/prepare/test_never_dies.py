@@ -110,8 +110,15 @@ def _state(pid: int) -> str:
 
 
 @LINUX
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count", "runs"), [(make, 8, 12), (make_pictures, 24, 8)])
+@pytest.mark.parametrize(
+    ("kind", "count", "runs"),
+    [
+        pytest.param(make, 8, 4, marks=pytest.mark.slow),
+        pytest.param(make_pictures, 24, 4, marks=pytest.mark.slow),
+        pytest.param(make, 8, 20, marks=pytest.mark.nightly),
+        pytest.param(make_pictures, 24, 12, marks=pytest.mark.nightly),
+    ],
+)
 def test_kills_at_random_times_lose_nothing_for_good(tmp_path, kind, count, runs):
     """The final store is that of an undisturbed run: volumes in files of their own, pictures in rows."""
     names = [f"p{number:02}" for number in range(count)]

@@ -130,7 +130,7 @@ def test_each_fault_is_named(check, inject, seed):
     check(inject, good_series(np.random.default_rng(seed)), seed)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @by_name
 @settings(max_examples=100, deadline=None)
 @given(seed=SEEDS)

@@ -27,7 +27,11 @@ PRUNABLE: list[tuple[ModelName, Any]] = [(name, dims) for name in MODELS if name
 PLAIN: dict[str, Any] = {"by": "channels", "importance": "l2"}
 TINY: ModelName = "tiny_cnn"
 QUICK = (("tiny_cnn", 2), ("unet", 3))
-EACH = [one if one in QUICK else pytest.param(*one, marks=pytest.mark.slow) for one in PRUNABLE]
+LARGE = {("densenet121", 3), ("efficientnet_b0", 3), ("resnet50", 3), ("resenc_unet", 3)}
+EACH = [
+    one if one in QUICK else pytest.param(*one, marks=pytest.mark.nightly if one in LARGE else pytest.mark.slow)
+    for one in PRUNABLE
+]
 
 
 def shape(name: ModelName, dims: int) -> tuple[int, ...]:
