@@ -406,6 +406,21 @@ def test_an_answer_that_is_not_stored_is_kept_and_said(start: Any, segmenter: Pa
     assert not lying  # the patient's images are gone before the answer is on its way
 
 
+def test_a_series_has_a_shadow(start: Any, segmenter: Path, fake: FakePacs, tmp_path: Path) -> None:
+    spec = NetworkSpec("segmentation", ("background", "low"), 3, 1, (), InputKind(False, 1, "HU"))
+    other = write_bundle(tmp_path, "organ", segmenter_network(3, (-700.0,)), spec, "2")
+    fake.answering = answering(slices_of(), accepted)
+    service = start(segmenter, other, pacs=PacsConfig(url=fake.root, retries=0))
+    assert service.client.post("/v1/admin/models/organ/shadow", json={"version": "2"}).status_code == 200
+    state, _ = job(service)
+    assert state["status"] == "done"
+    last = time.monotonic() + 30
+    while '"shadow"' not in (log := service.log.read_text("utf-8")) and time.monotonic() < last:
+        time.sleep(0.02)
+    (found,) = [line for line in map(json.loads, log.splitlines()) if line["event"] == "shadow"]
+    assert (found["version"], found["shadow"], found["same"]) == ("1", "2", False)
+
+
 def test_an_answer_that_is_no_number_is_not_stored(start: Any, fake: FakePacs, tmp_path: Path) -> None:
     spec = NetworkSpec("classification", ("a", "b"), 3, 1, (), InputKind(False, 1, "HU"))
     bundle = write_bundle(tmp_path, "nan", classifier_network(2, 1, 3, scale=np.nan), spec)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +16,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 
 from medrail.errors import BundleError
 from medrail.serve import Settings, serve
+from medrail.serve.log import ServiceLog
+from medrail.serve.supervisor import _Slot, _start_all
 
 SERVICE = """
 import sys
@@ -93,6 +98,11 @@ def test_a_killed_process_is_started_again_and_costs_only_its_requests(running, 
     assert set(answered) == {200}
     assert len(lost) <= 4  # no more than were in work
     assert before[1] in children(process.pid)
+    log = Path(str(list(process.args)[-1])) / "service.jsonl"
+    (ended,) = [
+        line for line in map(json.loads, log.read_text("utf-8").splitlines()) if line["event"] == "process-ended"
+    ]
+    assert ended["code"] == -signal.SIGKILL
 
 
 def test_sigterm_drains_all(running, blob_png: bytes) -> None:
@@ -151,3 +161,26 @@ def test_a_bundle_that_cannot_be_loaded_is_told_as_in_one_process(tmp_path: Path
     with pytest.raises(BundleError):
         serve(tmp_path / "nothing", port=0, settings=Settings(processes=2, log_to_stderr=False, temp_dir=tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_to_stop_while_they_start_is_not_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes as one process is begun, which it does not reach: whoever waits for that one waits for ever."""
+    stop, done = threading.Event(), []
+    monkeypatch.setattr(_Slot, "start", lambda slot: (done.append("start"), stop.set()))
+    monkeypatch.setattr(_Slot, "go", lambda slot: done.append("go"))
+    monkeypatch.setattr(_Slot, "expect", lambda slot, said, stop: done.append(said))
+    _start_all([object.__new__(_Slot) for _ in range(2)], stop)
+    assert done == ["start"]
+
+
+@pytest.mark.parametrize("kind", ["models", "one"])
+def test_pins_lie_beside_the_models_where_there_is_a_folder_of_them(
+    classifier: Path, tmp_path: Path, kind: str
+) -> None:
+    """Where one process would have them; else the processes share a folder that goes with the service."""
+    models = tmp_path / "models"
+    shutil.copytree(classifier, models / "chest" / "1")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        folder = models if kind == "models" else classifier
+        slot = _Slot(0, [folder], listener, Settings(processes=2), tmp_path, cast(ServiceLog, None))
+    assert slot._order["settings"]["state_dir"] == (None if kind == "models" else str(tmp_path))

@@ -25,6 +25,7 @@ from medrail.errors import ServeError
 from medrail.serve import Settings
 from medrail.serve.gate import Gate
 from medrail.serve.loading import Loader
+from medrail.serve.problems import Refusal
 from medrail.serve.registry import Registry
 from medrail.serve.state import STATE_FILE, State
 from medrail.serve.versions import Traffic, version_key
@@ -433,6 +434,157 @@ def test_a_version_that_left_goes_when_the_last_request_has_let_go_of_it(start, 
     assert held.predictor(image).bundle_id == held.manifest.bundle_id
     del held
     until(lambda: gc.collect() is not None and gone() is None)
+
+
+def opened(models: Path, **settings: Any) -> Registry:
+    """Without HTTP; what is in the folder is looked at when ``watcher.look`` is called."""
+    return Registry.load([models], Settings(log_to_stderr=False, threads=1, **settings))
+
+
+def versions_of(registry: Registry, name: str = "chest") -> set[str]:
+    return {model.version for model in registry.models if model.name == name}
+
+
+def test_a_rollback_after_a_restart_goes_where_it_went_before_it(models: Path) -> None:
+    """Not to the canary, which is newer than the pinned version and is loaded, too, but was never pinned after it."""
+    add_version(models, "2")
+    add_version(models, "3")
+    first = opened(models)
+    first.pin("chest", "1")
+    first.pin("chest", "2")
+    before = first.canary("chest", "3", 0.5)
+    second = opened(models)
+    assert second.find("chest").version == "2"
+    assert second.traffic("chest") == State(models / STATE_FILE).read()["chest"] == before
+    assert second.rollback("chest").pinned == "1"
+
+
+def test_a_process_that_is_behind_does_not_rewrite_who_answered(models: Path) -> None:
+    """The other one has not loaded the pinned version yet, looks, and loads a newer one at the same time."""
+    add_version(models, "2")
+    first, second = opened(models), opened(models)
+    pinned = first.pin("chest", "1")
+    second.refresh()
+    assert second.find("chest").version == "2"
+    assert State(models / STATE_FILE).read()["chest"] == pinned
+    add_version(models, "3")
+    assert second.watcher is not None
+    second.watcher.look()
+    assert versions_of(second) == {"1", "2", "3"}
+    assert second.find("chest").version == "1"
+    assert State(models / STATE_FILE).read()["chest"] == pinned
+
+
+def test_latest_ends_the_canary_and_the_shadow_that_it_is(models: Path) -> None:
+    add_version(models, "2")
+    registry = opened(models)
+    registry.pin("chest", "1")
+    registry.canary("chest", "2", 0.5)
+    registry.shadow("chest", "2")
+    found = registry.pin("chest", "latest")
+    assert (found.canary, found.share, found.shadow) == ("", 0.0, "")
+
+
+def test_a_share_of_nothing_ends_a_canary_whoever_answers(models: Path) -> None:
+    add_version(models, "2")
+    registry = opened(models)
+    registry.canary("chest", "1", 0.5)
+    assert registry.canary("chest", "2", 0).canary == ""
+    registry.canary("chest", "1", 0.5)
+    assert registry.canary("chest", "7", 0).canary == ""
+
+
+def test_a_version_that_is_pinned_while_another_is_loaded_stays(models: Path) -> None:
+    registry = opened(models)
+    for version in ("2", "3"):
+        add_version(models, version)
+    assert registry.watcher is not None
+
+    def told(event: str, **values: Any) -> None:
+        if event == "model" and values["version"] == "3":
+            registry.pin("chest", "2")
+
+    registry.tell = told
+    registry.watcher.look()
+    assert registry.find("chest").version == "2"
+    assert versions_of(registry) == {"1", "2", "3"}
+
+
+def test_a_version_that_fails_in_any_way_when_it_is_loaded_is_not_pinned(models: Path, monkeypatch) -> None:
+    add_version(models, "2")
+    registry = opened(models)
+
+    def load(self: Loader, folder: Path) -> Any:
+        raise RuntimeError("Jane Doe")
+
+    monkeypatch.setattr(Loader, "load", load)
+    with pytest.raises(Refusal) as refused:
+        registry.pin("chest", "1")
+    assert refused.value.kind == "unknown-model"
+    assert "Jane" not in refused.value.detail
+    assert registry.find("chest").version == "2"
+    assert registry.traffic("chest").pinned == ""
+
+
+def test_a_model_without_any_folder_goes_when_that_is_asked_for(models: Path) -> None:
+    add_version(models, "1", name="aorta")
+    first, named = opened(models), opened(models, default_model="chest")
+    shutil.rmtree(models / "bundles" / "aorta")
+    first.reload()
+    assert {model.name for model in first.models} == {"chest"}
+    assert first.default.name == "chest"
+    add_version(models, "2", name="aorta")
+    _truncated(models / "bundles" / "chest" / "1")
+    named.reload()
+    assert versions_of(named) == {"1"}  # what cannot be read yet does not end what answers
+    shutil.rmtree(models / "bundles" / "chest")
+    named.reload()
+    assert {model.name for model in named.models} == {"aorta"}
+    assert not any(map(named.is_default, named.models))
+    with pytest.raises(Refusal, match="aorta/2"):
+        named.find("")
+
+
+def test_two_threads_lose_nothing_of_the_state(tmp_path: Path, monkeypatch) -> None:
+    """One has seen that the file is new and not read it yet, when the other changes it."""
+    path = tmp_path / STATE_FILE
+    State(path).change("chest", lambda traffic: traffic.took_over("1"))
+    state, entered, released = State(path), threading.Event(), threading.Event()
+    read_text = Path.read_text
+
+    def slow(self: Path, *rest: Any, **more: Any) -> str:
+        if threading.current_thread() is reader:
+            entered.set()
+            released.wait(30)
+        return read_text(self, *rest, **more)
+
+    reader = threading.Thread(target=state.read)
+    writer = threading.Thread(target=state.change, args=("brain", lambda traffic: traffic.took_over("2")))
+    monkeypatch.setattr(Path, "read_text", slow)
+    reader.start()
+    assert entered.wait(30)
+    writer.start()
+    writer.join(0.2)
+    released.set()
+    for thread in (reader, writer):
+        thread.join(30)
+    monkeypatch.undo()
+    found = State(path).read()
+    assert {name: traffic.active for name, traffic in found.items()} == {"chest": "1", "brain": "2"}
+
+
+def test_a_file_of_v2_has_a_shadow_and_a_tensor_none(start, models: Path, blob_png: bytes) -> None:
+    add_version(models, "2")
+    service = start(models, **QUICK)
+    order(service, "shadow", version="1")
+    headers = {"Inference-Header-Content-Length": "0"}
+    tensor = np.zeros((1, 1, 16, 16), np.float32).tobytes()
+    for name, content in (("chest", tensor), ("chest:file", blob_png)):
+        answer = service.client.post(f"/v2/models/{name}/infer", content=content, headers=headers)
+        assert (answer.status_code, answer.json()["model_version"]) == (200, "2"), answer.text
+    (found,) = until(lambda: events(service, "shadow"))
+    assert (found["version"], found["shadow"], found["same"]) == ("2", "1", True)
+    assert found["request_id"] == answer.headers["x-request-id"]
 
 
 def test_what_a_models_folder_is(models: Path, tmp_path: Path) -> None:

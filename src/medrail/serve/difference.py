@@ -22,14 +22,15 @@ def difference(first: Prediction, second: Prediction) -> ClassificationDifferenc
     Refusal
         "not-comparable": another task, no class in common, masks on other grids.
     """
-    if first.task != second.task:
-        raise Refusal("not-comparable", f"One answers with a {first.task}, the other with a {second.task}.")
     if first.mask is None or second.mask is None:
-        return _of_classes(first, second)
+        return classes_difference(first, second)
     return mask_difference(first.mask, first.classes, second.mask, second.classes)
 
 
-def _of_classes(first: Prediction, second: Prediction) -> ClassificationDifference:
+def classes_difference(first: Prediction, second: Prediction) -> ClassificationDifference:
+    """How the probabilities and the decisions of two classifiers differ; errors as ``difference``."""
+    if first.task != second.task:
+        raise Refusal("not-comparable", f"One answers with a {first.task}, the other with a {second.task}.")
     common = [name for name in first.classes if name in second.classes]
     if not common:
         raise Refusal("not-comparable", "The two models have no class in common.")
@@ -49,12 +50,7 @@ def mask_difference(
     first: Image, first_classes: tuple[str, ...], second: Image, second_classes: tuple[str, ...]
 ) -> MaskDifference:
     """Where two masks (1, D, H, W) of one image differ; errors as ``difference``."""
-    names = tuple(dict.fromkeys([*first_classes[1:], *second_classes[1:]]))
-    if set(first_classes[1:]).isdisjoint(second_classes[1:]):
-        raise Refusal("not-comparable", "The two models have no class in common.")
-    if first.grid != second.grid:
-        raise Refusal("not-comparable", "The two models read the image on different grids.")
-    ours, theirs = _renumbered(first, first_classes, names), _renumbered(second, second_classes, names)
+    names, ours, theirs = _alike(first, first_classes, second, second_classes)
     where = np.zeros(ours.shape, np.uint8)
     differs = ours != theirs
     where[differs & (theirs == 0)] = 1
@@ -69,6 +65,26 @@ def mask_difference(
         classes=[_of_class(name, ours == number, theirs == number, each_ml) for number, name in enumerate(names, 1)],
         map=mask_answer(shown, MAP_CLASSES, None, "rle"),
     )
+
+
+def share_differing(
+    first: Image, first_classes: tuple[str, ...], second: Image, second_classes: tuple[str, ...]
+) -> float:
+    """``mask_difference(...).share`` alone, without the map of it; errors as ``difference``."""
+    _, ours, theirs = _alike(first, first_classes, second, second_classes)
+    return int(np.count_nonzero(ours != theirs)) / ours.size
+
+
+def _alike(
+    first: Image, first_classes: tuple[str, ...], second: Image, second_classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], Voxels, Voxels]:
+    """The classes of either but the background, and both masks (D, H, W) in their numbers from 1 on."""
+    names = tuple(dict.fromkeys([*first_classes[1:], *second_classes[1:]]))
+    if set(first_classes[1:]).isdisjoint(second_classes[1:]):
+        raise Refusal("not-comparable", "The two models have no class in common.")
+    if first.grid != second.grid:
+        raise Refusal("not-comparable", "The two models read the image on different grids.")
+    return names, _renumbered(first, first_classes, names), _renumbered(second, second_classes, names)
 
 
 def _renumbered(mask: Image, classes: tuple[str, ...], names: tuple[str, ...]) -> Voxels:

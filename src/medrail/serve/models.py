@@ -81,7 +81,7 @@ def _card(model: ServedModel, registry: Registry) -> ModelCard:
         name=model.name,
         version=model.version,
         bundle_id=model.predictor.bundle_id,
-        default=model is registry.default,
+        default=registry.is_default(model),
         task=spec.task,
         classes=list(spec.classes),
         multi_label=spec.multi_label,

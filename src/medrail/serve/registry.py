@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,7 +90,8 @@ class Registry:
     gate:
         That all their inferences pass.
     default_name:
-        The model that answers requests which name none.
+        The model that answers requests which name none, and no other, even if it is gone; "": the first one, and when
+        that goes, the first one that is left.
     newest_first:
         None: versions are ordered by their numbers. Else the order in which they were given: the first one counts as
         the newest.
@@ -117,6 +119,7 @@ class Registry:
     watcher: Watcher | None = None
 
     def __post_init__(self) -> None:
+        self._wanted_default = self.default_name
         self._lock = threading.RLock()
         self._counts: dict[str, Iterator[int]] = {}
         self._table: Table = {}
@@ -155,8 +158,13 @@ class Registry:
 
     @property
     def default(self) -> ServedModel:
-        """The model that answers requests which name none."""
-        return self._active(self._table, self.default_name)
+        """The model that answers requests which name none; errors as ``find``."""
+        return self.find("")
+
+    def is_default(self, model: ServedModel) -> bool:
+        """Whether it answers requests which name none."""
+        versions = self._table.get(self.default_name)
+        return versions is not None and self._active(self._table, self.default_name) is model
 
     def find(self, wanted: str) -> ServedModel:
         """The model called ``NAME`` (the version that answers), ``NAME/VERSION`` or ``NAME/latest``; "": the default.
@@ -212,16 +220,37 @@ class Registry:
             by_name: dict[str, list[ServedModel]] = {}
             for model in models:
                 by_name.setdefault(model.name, []).append(model)
+            answering = self._answering()
             self.largest_batch = max((model.largest_batch for model in models), default=1)
             self._table = {name: tuple(sorted(each, key=self._order)) for name, each in by_name.items()}
-            self.default_name = self.default_name or (models[0].name if models else "")
-            self._settle()
+            if not self._wanted_default and self.default_name not in self._table:
+                self.default_name = next(iter(self._table), "")
+            self._settle(answering)
+
+    def add(self, models: Sequence[ServedModel]) -> None:
+        """Let these be loaded, too, all at once; each takes the place of one of its name and version."""
+        with self._lock:
+            new = {(model.name, model.version) for model in models}
+            others = [each for each in self._loaded if (each.name, each.version) not in new]
+            self.hold([*others, *models])
+
+    def let_go(self, kept: Callable[[Sequence[ServedModel], Traffic], Sequence[ServedModel]]) -> None:
+        """Give up what ``kept`` (all loaded versions of one model, how its requests are divided) leaves out.
+
+        Nothing is pinned, loaded or given up meanwhile.
+        """
+        with self._lock:
+            left = [model for name, each in self._table.items() for model in kept(each, self.traffic(name))]
+            if len(left) < len(self._loaded):
+                self.hold(left)
 
     def refresh(self) -> None:
-        """Read what another process, or a person, wrote into serving.json."""
+        """Read what another process, or a person, wrote into serving.json.
+
+        Nothing is written: who answered before is known to the process that made the change.
+        """
         with self._lock:
             self._traffic = dict(self.state.read())
-            self._settle()
 
     def reload(self) -> None:
         """Look at the models folder now, in every process: what was refused is tried again, and a loaded version goes
@@ -233,7 +262,7 @@ class Registry:
     def pin(self, name: str, version: str) -> Traffic:
         """Let one version answer until another is pinned; "" or "latest": the newest one, whichever that is.
 
-        A canary or a shadow that is the pinned version ends.
+        A canary or a shadow that is the version which answers then ends.
 
         Raises
         ------
@@ -241,27 +270,28 @@ class Registry:
             "unknown-model", also where the version cannot be loaded.
         """
         version = "" if version == LATEST else version
-        self._must_be_there(name, version)
+        with self._held(name, version):
+            answers = version or self._table[name][-1].version
 
-        def changed(traffic: Traffic) -> Traffic:
-            if version and version == traffic.canary:
-                traffic = replace(traffic, canary="", share=0.0)
-            return replace(traffic, pinned=version, shadow="" if version == traffic.shadow else traffic.shadow)
+            def changed(traffic: Traffic) -> Traffic:
+                if answers == traffic.canary:
+                    traffic = replace(traffic, canary="", share=0.0)
+                return replace(traffic, pinned=version, shadow="" if answers == traffic.shadow else traffic.shadow)
 
-        return self._change(name, "pin", changed)
+            return self._change(name, "pin", changed)
 
     def canary(self, name: str, version: str, share: float) -> Traffic:
-        """Let another version answer a share of the requests; a share of 0 ends it.
+        """Let another version answer a share of the requests; a share of 0 ends it, whatever version is named.
 
         Raises
         ------
         Refusal
             "unknown-model", or "version-conflict" where that version is the one that answers.
         """
-        self._must_be_there(name, version)
-        self._must_be_another(name, version)
         wanted = version if share > 0 else ""
-        return self._change(name, "canary", lambda traffic: replace(traffic, canary=wanted, share=share))
+        with self._held(name, wanted):
+            self._must_be_another(name, wanted)
+            return self._change(name, "canary", lambda traffic: replace(traffic, canary=wanted, share=share))
 
     def shadow(self, name: str, version: str) -> Traffic:
         """Let another version answer, too, without anyone seeing it; "" ends it.
@@ -271,9 +301,9 @@ class Registry:
         Refusal
             As ``canary``.
         """
-        self._must_be_there(name, version)
-        self._must_be_another(name, version)
-        return self._change(name, "shadow", lambda traffic: replace(traffic, shadow=version))
+        with self._held(name, version):
+            self._must_be_another(name, version)
+            return self._change(name, "shadow", lambda traffic: replace(traffic, shadow=version))
 
     def rollback(self, name: str) -> Traffic:
         """Pin the version that answered before the one that answers; canary and shadow end.
@@ -285,26 +315,36 @@ class Registry:
         """
         active = self.find(name).version
         before = (version for version in reversed(self.traffic(name).before) if version != active)
-        there = next((version for version in before if self._there(name, version)), None)
+        there = next((model for version in before if (model := self._there(name, version))), None)
         if there is None:
             raise Refusal("version-conflict", f"No version of {name} answered before {active} that is still there.")
-        return self._change(name, "rollback", lambda traffic: traffic.rolled_back(there))
+        with self._lock:
+            self._keep(there)
+            return self._change(name, "rollback", lambda traffic: traffic.rolled_back(there.version))
 
     def _change(self, name: str, order: str, change: Callable[[Traffic], Traffic]) -> Traffic:
         with self._lock:
+            answering = self._answering()
             after = self.state.change(name, change)
             self._traffic = {**self._traffic, name: after}
             values = {key: value for key, value in after.to_dict().items() if key != "before"}
             self.tell("traffic", order=order, model=name, **values)
-            self._settle()
+            self._settle(answering)
             return self.traffic(name)
 
-    def _settle(self) -> None:
-        """Write down which version answers now."""
-        for name in self._table:
-            version = self._active(self._table, name).version
+    def _answering(self) -> Mapping[str, str]:
+        """Name of the model -> the version that answers now."""
+        return {name: self._active(self._table, name).version for name in self._table}
+
+    def _settle(self, before: Mapping[str, str]) -> None:
+        """Write down which version answers now, of the models where it is another one than before the change.
+
+        What this process only has not loaded yet, as a version that is pinned elsewhere, took nothing over.
+        """
+        for name, version in self._answering().items():
             traffic = self.traffic(name)
-            if traffic.active == version:
+            is_waited_for = traffic.pinned not in ("", version)
+            if version in (before.get(name), traffic.active) or is_waited_for:
                 continue
             after = self.state.change(name, lambda traffic, version=version: traffic.took_over(version))  # type: ignore[misc]
             self._traffic = {**self._traffic, name: after}
@@ -320,10 +360,33 @@ class Registry:
             return version_key(model.version)
         return (-self.newest_first.index(f"{model.name}/{model.version}"),)
 
-    def _must_be_there(self, name: str, version: str) -> None:
+    @property
+    def _loaded(self) -> list[ServedModel]:
+        return list(itertools.chain.from_iterable(self._table.values()))
+
+    @contextmanager
+    def _held(self, name: str, version: str) -> Iterator[None]:
+        """Within it the version ("": none in particular) is loaded, and nobody else changes anything.
+
+        Raises
+        ------
+        Refusal
+            "unknown-model".
+        """
         self.find(name)
-        if version and not self._there(name, version):
+        model = self._there(name, version) if version else None
+        if version and model is None:
             raise Refusal("unknown-model", f"There is no version {version!r} of {name} that can be served.")
+        with self._lock:
+            if model is not None:
+                self._keep(model)
+            self.find(name)  # it may have gone since
+            yield
+
+    def _keep(self, model: ServedModel) -> None:
+        """Let it be loaded, whether it was, is new, or was given up a moment ago."""
+        if all(each.version != model.version for each in self._table.get(model.name, ())):
+            self.add([model])
 
     def _must_be_another(self, name: str, version: str) -> None:
         if version and version == self.find(name).version:
@@ -331,18 +394,15 @@ class Registry:
                 "version-conflict", f"{name}/{version} is the one that answers.", "Pin the other version first."
             )
 
-    def _there(self, name: str, version: str) -> bool:
-        if any(model.version == version for model in self._table.get(name, ())):
-            return True
+    def _there(self, name: str, version: str) -> ServedModel | None:
+        """The version if it is loaded, else loaded for this; without the lock, since that takes its time."""
+        for model in self._table.get(name, ()):
+            if model.version == version:
+                return model
         try:
-            model = self.fetch_version(name, version)
+            return self.fetch_version(name, version)
         except MedrailError:
-            return False
-        if model is None:
-            return False
-        with self._lock:
-            self.hold([*itertools.chain.from_iterable(self._table.values()), model])
-        return True
+            return None
 
 
 def must_differ(models: Sequence[ServedModel]) -> None:

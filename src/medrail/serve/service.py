@@ -56,7 +56,7 @@ class Service:
             ) from None
         workers = Workers(settings, registry.gate, lambda: registry.largest_batch)
         jobs = Jobs(settings, settings.jobs_dir or uploads / "jobs", log, telemetry)
-        shadows = Shadows(registry.gate, log, telemetry)
+        shadows = Shadows(registry.gate, log, telemetry, settings.max_values)
         telemetry.follow(registry)
         registry.on_batch = telemetry.observe_batch
         return Service(settings, registry, workers, log, uploads, jobs, telemetry, shadows)

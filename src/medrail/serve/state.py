@@ -4,6 +4,7 @@ the service know it."""
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,8 @@ _FORMAT = 1
 class State:
     """The file, read anew when it has changed; without a path only this process knows.
 
-    A file that cannot be read or written changes nothing: what is known goes on. ``tell`` hears of it.
+    A file that cannot be read or written changes nothing: what is known goes on. ``tell`` hears of it. Any thread may
+    call: the service's watch reads while requests of its administrator write.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -26,10 +28,16 @@ class State:
         self.tell: Callable[[str], None] = lambda problem: None
         self._known: dict[str, Traffic] = {}
         self._stamp: tuple[int, int, int] | None = None
+        self._lock = threading.RLock()
         self.reloads = 0  # how often a reload was asked for, of any process
 
     def read(self) -> Mapping[str, Traffic]:
         """Name of the model -> how its requests are divided."""
+        with self._lock:
+            self._read()
+            return self._known
+
+    def _read(self) -> None:
         stamp = self._stamp_now()
         if self.path is not None and stamp is not None and stamp != self._stamp:
             self._stamp = stamp
@@ -41,7 +49,6 @@ class State:
                 self.reloads = int(values.get("reloads", 0))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 self.tell("serving.json cannot be read; what was known before goes on")
-        return self._known
 
     def change(self, name: str, change: Callable[[Traffic], Traffic]) -> Traffic:
         """Apply ``change`` to what the file says of a model now, and write it down."""
@@ -84,7 +91,12 @@ class State:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time, where the system has locks."""
+        """One thread at a time, and where the system has locks, one process."""
+        with self._lock, self._alone_of_all_processes():
+            yield
+
+    @contextmanager
+    def _alone_of_all_processes(self) -> Iterator[None]:
         if self.path is None:
             yield
             return

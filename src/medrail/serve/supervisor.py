@@ -28,6 +28,7 @@ from medrail.errors import ServeError
 from medrail.serve.counters import forget_process
 from medrail.serve.log import ServiceLog
 from medrail.serve.settings import Settings
+from medrail.serve.watch import state_file
 from medrail.serve.worker import GO, LOADED, READY
 
 _AGAIN_S, _AGAIN_MOST_S = 0.1, 10.0
@@ -47,8 +48,8 @@ def supervise(
     MedrailError
         The first process's error, if any does not start.
     """
+    log = ServiceLog(settings)  # the same files as the processes', whose lines do not mix
     folder = Path(tempfile.mkdtemp(prefix="medrail-", dir=settings.temp_dir))
-    log = ServiceLog(settings.model_copy(update={"log_dir": None}))
     stop = threading.Event()
     slots = [_Slot(number, bundles, listener, settings, folder, log) for number in range(settings.processes)]
     try:
@@ -66,15 +67,21 @@ def supervise(
 
 
 def _start_all(slots: Sequence[_Slot], stop: threading.Event) -> None:
-    """None answers before all have loaded."""
-    for slot in slots:
-        slot.start()
-    for said in (LOADED, READY):
+    """None answers before all have loaded; at a signal to stop nothing more is begun or waited for.
+
+    A process that begins as the signal comes is not told of it, and would wait to be told to go on for ever.
+    """
+    steps: Sequence[Callable[[_Slot], None]] = (
+        _Slot.start,
+        lambda slot: slot.expect(LOADED, stop),
+        _Slot.go,
+        lambda slot: slot.expect(READY, stop),
+    )
+    for step in steps:
         for slot in slots:
-            slot.expect(said, stop)
-        if said == LOADED and not stop.is_set():
-            for slot in slots:
-                slot.go()
+            if stop.is_set():
+                return
+            step(slot)
 
 
 def _end_all(slots: Sequence[_Slot], limit_s: float) -> None:
@@ -122,8 +129,8 @@ class _Slot:
         self._metrics = folder / "metrics"
         here: dict[str, Any] = {"temp_dir": self._uploads}
         here["jobs_dir"] = settings.jobs_dir or folder / "jobs"  # whoever is asked knows them all
-        if settings.state_dir is None and settings.log_dir is None:
-            here["state_dir"] = folder  # beside the models where that can be written to; else the processes share this
+        if state_file(bundles, settings) is None:
+            here["state_dir"] = folder  # nothing outlives the service, but its processes know of each other
         values = settings.model_copy(update=here).model_dump(mode="json")
         self._order = {"bundles": [str(each) for each in bundles], "settings": values}
         self._process: subprocess.Popen[str] | None = None

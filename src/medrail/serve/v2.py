@@ -128,7 +128,9 @@ def _metadata(request: Request, name: str, version: str = "") -> ModelMetadata:
 
 async def _infer(request: Request, name: str, version: str = "") -> Response:
     service = service_of(request)
-    signature = _signature(request, name, version, answers=True)
+    known, whole = split_name(name)
+    chosen = service.registry.choose(f"{known}/{version}" if version else known)
+    signature = Signature.of(chosen.model, whole=whole)
     json_bytes = _json_bytes(request)
     record = request.state.record
     name_model(request, signature.model)
@@ -147,6 +149,9 @@ async def _infer(request: Request, name: str, version: str = "") -> Response:
             record=record,
             upload_ms=(received - begin) * 1e3,
             received_at_s=received,
+            request_id=request.state.request_id,
+            shadows=chosen.shadows,
+            shadowing=service.shadows,
         )
         answer = await service.work(request, folder, partial(infer, question, service.registry.gate))
     if answer.json_bytes is None:
@@ -163,9 +168,7 @@ def _json_bytes(request: Request) -> int | None:
     return int(text)
 
 
-def _signature(request: Request, name: str, version: str = "", *, answers: bool = False) -> Signature:
-    """Of the version that is named, else of the one that stands for the name, or for this request by canary."""
+def _signature(request: Request, name: str, version: str = "") -> Signature:
+    """Of the version that is named, else of the one that stands for the name."""
     known, whole = split_name(name)
-    registry, wanted = service_of(request).registry, f"{known}/{version}" if version else known
-    model = registry.choose(wanted).model if answers else registry.find(wanted)
-    return Signature.of(model, whole=whole)
+    return Signature.of(service_of(request).registry.find(f"{known}/{version}" if version else known), whole=whole)

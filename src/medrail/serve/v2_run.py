@@ -21,8 +21,10 @@ from medrail.serve.archive import ArchiveLimits
 from medrail.serve.audit import result_of
 from medrail.serve.decode import ANYTHING, Upload, decode
 from medrail.serve.problems import Refusal, refusal_of
+from medrail.serve.registry import ServedModel
 from medrail.serve.screen import screen_growth
 from medrail.serve.settings import Settings
+from medrail.serve.shadow import Shadows
 from medrail.serve.upload import Received
 from medrail.serve.v2_signature import (
     ABSTAIN,
@@ -54,6 +56,8 @@ class Inference:
         What `Inference-Header-Content-Length` says; None where it is not there.
     record:
         The request's audit record: what is found out on the way goes in here.
+    request_id, shadows, shadowing:
+        Of a file, which the shadows of the model answer, too: as what they tell of it, which they are, what runs them.
     """
 
     signature: Signature
@@ -64,6 +68,9 @@ class Inference:
     record: MutableMapping[str, Any]
     upload_ms: float
     received_at_s: float
+    request_id: str = ""
+    shadows: tuple[ServedModel, ...] = ()
+    shadowing: Shadows | None = None
 
 
 def infer(question: Inference, gate: Gate) -> Reply:
@@ -158,7 +165,8 @@ def _check_answers(found: Mapping[str, FloatArray], images: int, all_images: int
 def _answer(question: Inference, asked: Asked) -> tuple[Mapping[str, Output], Mapping[str, float]]:
     """The whole way, as /v1 goes it: screen, read, prepare, network, calibration."""
     begin = time.perf_counter()
-    predictor, settings = question.signature.model.predictor, question.settings
+    model, settings = question.signature.model, question.settings
+    predictor = model.predictor
     files = {name: _file(asked, name, question.folder) for name in (FILE, ROI) if name in asked.tensors}
     upload = Upload(files, question.folder, settings.max_values, ANYTHING, ArchiveLimits.of(settings))
     found = decode(upload, predictor.spec.read_options)
@@ -167,6 +175,8 @@ def _answer(question: Inference, asked: Asked) -> tuple[Mapping[str, Output], Ma
     prediction = predictor(found.image, found.roi)
     spent = {"decode": (decoded - begin) * 1e3, **prediction.timings_ms}
     question.record["result"] = result_of(prediction)
+    if question.shadowing:
+        question.shadowing.after(question.shadows, model, found.image, found.roi, prediction, question.request_id)
     return _outputs(prediction, question.folder, {wanted.name for wanted in asked.wanted}), spent
 
 

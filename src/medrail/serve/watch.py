@@ -21,7 +21,7 @@ from medrail.serve.loading import Loader
 from medrail.serve.registry import Refused, Registry, ServedModel, must_differ
 from medrail.serve.settings import Settings
 from medrail.serve.state import STATE_FILE, State, writable
-from medrail.serve.versions import version_key
+from medrail.serve.versions import Traffic, version_key
 
 BUNDLES = "bundles"
 _LOOKS_UNTIL_REFUSED = 2  # with nothing changed in the folder between them
@@ -40,7 +40,7 @@ def open_registry(bundles: Sequence[Path], settings: Settings) -> Registry:
     gate = Gate.of(settings)
     loader = Loader(settings, gate)
     folder = bundles[0] if len(bundles) == 1 and is_models_folder(bundles[0]) else None
-    state = State(_state_file(folder, settings))
+    state = State(state_file(bundles, settings))
     if folder is not None:
         registry = Registry((), gate, settings.default_model, state=state)
         watch = Watch(folder, registry, loader, settings)
@@ -64,7 +64,9 @@ def open_registry(bundles: Sequence[Path], settings: Settings) -> Registry:
     return registry
 
 
-def _state_file(folder: Path | None, settings: Settings) -> Path | None:
+def state_file(bundles: Sequence[Path], settings: Settings) -> Path | None:
+    """Where serving.json of these bundles, or of this models folder, is kept; None: nowhere."""
+    folder = bundles[0] if len(bundles) == 1 and is_models_folder(bundles[0]) else None
     places = [settings.state_dir] if settings.state_dir else [folder, settings.log_dir]
     return next((place / STATE_FILE for place in places if place is not None and writable(place)), None)
 
@@ -208,19 +210,25 @@ class Watch:
     def _bring(self, name: str, at_start: bool) -> None:
         """Load the newest versions of a model, and those that requests may go to."""
         traffic = self._registry.traffic(name)
-        if at_start:
-            good = self._bring_these(name, traffic.asked(), 0 if traffic.pinned else 1)
-            if good:
-                return
+        if at_start and self._bring_these(name, traffic.asked(), 0 if traffic.pinned else 1):
+            return
         self._bring_these(name, traffic.needed(), 1 if at_start else self._settings.keep_versions)
 
     def _bring_these(self, name: str, needed: Collection[str], several: int) -> int:
-        """How many of the model are loaded then."""
+        """How many of the model are loaded then. They take over together: one after the other, a newer one would
+        answer, and be remembered, while the pinned one is still being loaded."""
         good = 0
+        new: list[ServedModel] = []
         for folder, seen, manifest in self._newest_first(name):
-            wanted = manifest.version in needed or good < several
-            if wanted and not self._stopped.is_set():
-                good += self._is_loaded(manifest) or self._load(folder, seen, manifest)
+            if self._stopped.is_set() or (manifest.version not in needed and good >= several):
+                continue
+            if any(_same(model.manifest, manifest) for model in (*self._registry.models, *new)):
+                good += 1
+            elif not seen.refused and (model := self._load(folder, seen)):
+                new.append(model)
+                good += 1
+        if new:
+            self._registry.add(new)
         return good
 
     def _newest_first(self, name: str) -> list[tuple[Path, _Seen, Manifest]]:
@@ -231,49 +239,41 @@ class Watch:
         ]
         return sorted(of_name, key=lambda each: version_key(each[2].version), reverse=True)
 
-    def _is_loaded(self, manifest: Manifest) -> bool:
-        return any(_same(model.manifest, manifest) for model in self._registry.models)
-
-    def _load(self, folder: Path, seen: _Seen, manifest: Manifest) -> bool:
-        """Beside those that are there; whether it could be."""
-        if seen.refused:
-            return False
+    def _load(self, folder: Path, seen: _Seen) -> ServedModel | None:
+        """Ready to stand beside those that are there; None if it cannot be loaded."""
         model = self._attempt(folder, seen, lambda: self.loader.load(folder))
-        if model is None:
-            return False
-        others = [each for each in self._registry.models if _key(each.manifest) != _key(model.manifest)]
-        self._registry.tell(
-            "model",
-            model=model.name,
-            version=model.version,
-            bundle_id=model.predictor.bundle_id,
-            engine=str(model.predictor.taken),
-            largest_batch=model.largest_batch,
-        )
-        self._registry.hold([*others, model])
-        return True
+        if model is not None:
+            self._registry.tell(
+                "model",
+                model=model.name,
+                version=model.version,
+                bundle_id=model.predictor.bundle_id,
+                engine=str(model.predictor.taken),
+                largest_batch=model.largest_batch,
+            )
+        return model
 
     def _fetch(self, name: str, version: str) -> ServedModel | None:
-        """A version that is in the folder and not loaded."""
+        """A version that is in the folder and not loaded; None, too, where it cannot be loaded, for whatever reason."""
         with self._one_at_a_time:
-            for folder, _, manifest in self._newest_first(name):
+            for folder, seen, manifest in self._newest_first(name):
                 if manifest.version == version:
-                    return self.loader.load(folder)
+                    return self._load(folder, seen)
         return None
 
     def _let_go(self, again: bool) -> None:
         """Of the versions that are neither new nor may be asked."""
         there = {_key(seen.manifest) for seen in self._seen.values() if seen.manifest}
-        kept = []
-        for name in dict.fromkeys(model.name for model in self._registry.models):
-            loaded = [model for model in self._registry.models if model.name == name]
-            if again and any(_key(model.manifest) in there for model in loaded):
-                loaded = [model for model in loaded if _key(model.manifest) in there]
-            loaded.sort(key=lambda model: version_key(model.version))
-            newest, needed = loaded[-self._settings.keep_versions :], self._registry.traffic(name).needed()
-            kept += [model for model in loaded if model in newest or model.version in needed]
-        if len(kept) < len(self._registry.models):
-            self._registry.hold(kept)
+        doubtful = {folder.parent.name for folder, seen in self._seen.items() if not seen.manifest}
+
+        def kept(loaded: Sequence[ServedModel], traffic: Traffic) -> Sequence[ServedModel]:
+            left = [model for model in loaded if _key(model.manifest) in there] if again else loaded
+            if not left and loaded[0].name in doubtful:  # what cannot be read yet never ends what answers
+                left = loaded
+            newest, needed = left[-self._settings.keep_versions :], traffic.needed()
+            return [model for model in left if model in newest or model.version in needed]
+
+        self._registry.let_go(kept)
 
     def _tell_refused(self, at_start: bool) -> None:
         refused = tuple(

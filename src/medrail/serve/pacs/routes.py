@@ -151,13 +151,14 @@ async def predict(request: Request, wanted: PacsRequest) -> JSONResponse:
     again, it stores again.
     """
     service = service_of(request)
-    model = service.registry.choose(wanted.model).model
+    chosen = service.registry.choose(wanted.model)
+    model = chosen.model
     name_model(request, model)
     owner, request_id = _owner(request), request.state.request_id
     job = await asyncio.to_thread(service.jobs.open, owner, request_id, model.name, model.version)
     try:
         pacs, gate, most = _attached(request).pacs, service.registry.gate, service.settings.max_values
-        work = Work(pacs, model, gate, wanted, job, most)
+        work = Work(pacs, chosen, gate, wanted, job, most, service.shadows)
         service.jobs.start(job, partial(answer_series, work), dict(request.state.record))
         state = service.jobs.accept(job)
     except BaseException:

@@ -13,7 +13,7 @@ from medrail import dicom_out
 from medrail.errors import GeometryError, MedrailError
 from medrail.read import is_dicom, read, sources_of
 from medrail.read.guard import Guard
-from medrail.serve.answers import Answer, Question, Said, say
+from medrail.serve.answers import Answer, Question, Said, say, tell_shadows
 from medrail.serve.audit import result_of
 from medrail.serve.decode import Decoded, Upload
 from medrail.serve.forms import Wishes
@@ -23,8 +23,9 @@ from medrail.serve.pacs.client import Pacs
 from medrail.serve.pacs.listing import one_series
 from medrail.serve.pacs.schemas import PacsRequest
 from medrail.serve.problems import Refusal, refusal_of
-from medrail.serve.registry import ServedModel
+from medrail.serve.registry import Chosen, ServedModel
 from medrail.serve.screen import screen_slices
+from medrail.serve.shadow import Shadows
 from medrail.serve.wanted import Watch
 from medrail.serve.workers import Gate
 from medrail.types import Prediction, ReadOptions
@@ -42,14 +43,21 @@ class Work:
         Its upload folder holds the series while it is answered, its own the new objects (``seg.dcm``, ``sr.dcm``).
     max_values:
         The most voxels.
+    shadows:
+        What runs the chosen model's shadows.
     """
 
     pacs: Pacs
-    model: ServedModel
+    chosen: Chosen
     gate: Gate
     wanted: PacsRequest
     job: Job
     max_values: int
+    shadows: Shadows | None = None
+
+    @property
+    def model(self) -> ServedModel:
+        return self.chosen.model
 
     @property
     def options(self) -> ReadOptions:
@@ -134,8 +142,15 @@ def _answered(work: Work, folder: Path, watch: Watch, clock: Clock) -> Answered:
     _check(files, work)
     decoded = Decoded(read(folder, work.wanted.item, work.options), None, folder)
     clock.lap("decode")
-    question = Question(Upload({}, folder, work.max_values), work.model, Wishes(), work.job.state.request_id)
+    question = Question(
+        Upload({}, folder, work.max_values),
+        work.model,
+        Wishes(),
+        work.job.state.request_id,
+        shadows=work.chosen.shadows,
+    )
     said = say(question, work.gate, watch.part(_PULLED, _PREDICTED), decoded)
+    tell_shadows(question, said, work.shadows)
     clock.lap("predict")
     clock.predicted(said)
     objects, note = _made(said, folder, work)
