@@ -237,11 +237,11 @@ class Registry:
     def let_go(self, kept: Callable[[Sequence[ServedModel], Traffic], Sequence[ServedModel]]) -> None:
         """Give up what ``kept`` (all loaded versions of one model, how its requests are divided) leaves out.
 
-        Nothing is pinned, loaded or given up meanwhile.
+        Nothing is pinned, loaded or given up meanwhile. What would leave nothing at all is not done.
         """
         with self._lock:
             left = [model for name, each in self._table.items() for model in kept(each, self.traffic(name))]
-            if len(left) < len(self._loaded):
+            if left and len(left) < len(self._loaded):
                 self.hold(left)
 
     def refresh(self) -> None:
