@@ -87,7 +87,7 @@ def test_every_problem_has_its_example_at_a_route(schema) -> None:
                 schemas.ProblemDocument.model_validate(example["value"])
                 assert example["value"]["status"] == int(status) == PROBLEMS[name].status
                 seen.add(name)
-            if {"busy", "too-many-jobs", "job-not-done"} & set(examples):
+            if {"busy", "too-many-jobs", "job-not-done", "too-many-requests", "too-late", "no-space"} & set(examples):
                 assert "Retry-After" in response["headers"]
     without_a_pacs = {kind for kind in PROBLEMS if not kind.startswith("pacs-")}
     assert seen == without_a_pacs - OF_NO_ROUTE - OF_V2
