@@ -74,6 +74,13 @@ def test_every_route_says_what_may_happen(schema) -> None:
     assert all(said["summary"] and said["description"] and said["tags"] for _, _, said in operations(schema))
 
 
+def test_whoever_is_told_to_come_back_may_be_told_when(schema) -> None:
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            for status in {"429", "503", "507"} & operation["responses"].keys():
+                assert "Retry-After" in operation["responses"][status]["headers"], (path, status)
+
+
 def test_every_problem_has_its_example_at_a_route(schema) -> None:
     seen = set()
     for _, _, operation in operations(schema):
@@ -87,7 +94,7 @@ def test_every_problem_has_its_example_at_a_route(schema) -> None:
                 schemas.ProblemDocument.model_validate(example["value"])
                 assert example["value"]["status"] == int(status) == PROBLEMS[name].status
                 seen.add(name)
-            if {"busy", "too-many-jobs", "job-not-done", "too-many-requests", "too-late", "no-space"} & set(examples):
+            if {"busy", "too-many-jobs", "job-not-done"} & set(examples):
                 assert "Retry-After" in response["headers"]
     without_a_pacs = {kind for kind in PROBLEMS if not kind.startswith("pacs-")}
     assert seen == without_a_pacs - OF_NO_ROUTE - OF_V2

@@ -237,6 +237,8 @@ def describe_keys(schema: dict[str, Any], responses: Mapping[str, Any]) -> None:
             operation["security"] = [{}, {"bearer": []}, {"apiKey": []}]
             for status, response in responses.items():
                 there = operation["responses"].setdefault(status, {"description": response["description"]})
+                if "headers" in response:
+                    there["headers"] = there.get("headers", {}) | response["headers"]
                 content = there.setdefault("content", {})
                 for media_type, said in response["content"].items():
                     examples = {**content.get(media_type, {}).get("examples", {}), **said["examples"]}

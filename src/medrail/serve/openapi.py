@@ -48,8 +48,8 @@ FORM_BODY = _form(file=_IMAGE, roi=_ROI)
 SEVERAL_BODY = _form(file={"type": "array", "items": _IMAGE, "minItems": 1})
 
 
-_RETRY = {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}}
-_TO_TRY_AGAIN = (409, 429, 503, 507)
+RETRY = {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}}
+TO_TRY_AGAIN = (409, 429, 503, 507)
 
 
 def problems(*kinds: str) -> Responses:
@@ -65,8 +65,8 @@ def problems(*kinds: str) -> Responses:
             "summary": kind.title,
             "value": document(Refusal(name), REQUEST_ID),
         }
-        if kind.status in _TO_TRY_AGAIN:
-            response["headers"] = _RETRY
+        if kind.status in TO_TRY_AGAIN:
+            response["headers"] = RETRY
     return responses
 
 
@@ -121,7 +121,7 @@ OR_A_JOB: Responses = {
         "content": {"application/json": {"examples": A_JOB}},
         "headers": {
             "Location": {"description": "of the job", "schema": {"type": "string"}},
-            **_RETRY,
+            **RETRY,
             "Preference-Applied": {"description": "`respond-async`", "schema": {"type": "string"}},
         },
     },
