@@ -82,7 +82,7 @@ def test_given_files_are_proved_before_the_load_and_their_names_are_not_sent(pre
     material = gather(Target.of(pretended.url), ["image", "list"], "", find_files([str(tmp_path)]))
     assert material.notes == ("image: 1 given files, in random order",)
     assert b"Doe" not in material.requests["image"][0].body
-    assert pretended.seen[1] == "/v1/predict/image?model=chest%2F1"
+    assert pretended.seen[1] == "/v1/predict/image?model=chest"
     pretended.status, pretended.body = 415, b'{"title": "Unsupported"}'
     with pytest.raises(LoadTestError, match="refuses every given file \\(415 Unsupported\\)"):
         gather(Target.of(pretended.url), ["image"], "", [image])
@@ -109,7 +109,18 @@ def test_without_a_model_for_volumes_the_scenario_of_volumes_says_so(pretended):
     assert set(mixed.requests) == {"image"}
     pretended.models = [*pretended.models, {"name": "ct", "version": "2", "dims": 3}]
     both = gather(Target.of(pretended.url), ["image", "volume"], "", [])
-    assert {request.path for request in both.requests["volume"]} == {"/v1/predict/volume?model=ct%2F2"}
+    assert {request.path for request in both.requests["volume"]} == {"/v1/predict/volume?model=ct"}
+
+
+def test_the_name_alone_is_asked_for_unless_another_version_was_chosen(pretended):
+    pretended.models = [{"name": "chest", "version": version, "dims": 2, "needs_roi": False} for version in "21"]
+
+    def asked(model: str) -> set[str]:
+        return {one.path for one in gather(Target.of(pretended.url), ["image"], model, []).requests["image"]}
+
+    for model in ("", "chest", "chest/2"):
+        assert asked(model) == {"/v1/predict/image?model=chest"}
+    assert asked("chest/1") == {"/v1/predict/image?model=chest%2F1"}
 
 
 def test_invented_files_are_read_as_what_they_are(tmp_path):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from medrail.errors import ServeError
 from medrail.serve import Settings
-from medrail.serve.access import PUBLIC_PATHS, Caller, check_start, hold_job, keys_required, needs
+from medrail.serve.access import PUBLIC_PATHS, Caller, check_start, counted_by, keys_required, needs
 from medrail.serve.keys import add_key, revoke_key
 from medrail.serve.problems import Refusal
 from medrail.serve.rate import Buckets, Places, is_loopback, neighbourhood
@@ -189,9 +189,12 @@ def test_sites_that_are_named_may_call(start, classifier, keys, blob_png) -> Non
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == site
     assert "access-control-allow-credentials" not in preflight.headers
+    for_a_job = asked | {"Access-Control-Request-Headers": "x-api-key, prefer"}
+    assert service.client.options("/v1/predict/volume", headers=for_a_job).status_code == 200
     headers = {"Origin": site, "Sec-Fetch-Site": "cross-site", "X-API-Key": keys["predict"]}
     answered = service.predict(blob_png, headers=headers)
     assert (answered.status_code, answered.headers["access-control-allow-origin"]) == (200, site)
+    assert {"Location", "Retry-After"} <= set(answered.headers["access-control-expose-headers"].split(", "))
     refused = service.predict(blob_png, headers={"Origin": site, "Sec-Fetch-Site": "cross-site"})
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, site)
     other = service.predict(blob_png, headers=headers | {"Origin": "https://evil.example"})
@@ -318,11 +321,8 @@ def test_requests_in_work_of_one_key(classifier, keys, tmp_path) -> None:
 
 
 def test_what_routes_ask_for_themselves() -> None:
-    places = Places(1, "too-many-jobs")
-
     def request(caller: Caller | None) -> Any:
-        app = SimpleNamespace(state=SimpleNamespace(job_places=places))
-        return SimpleNamespace(app=app, state=SimpleNamespace(caller=caller))
+        return SimpleNamespace(state=SimpleNamespace(caller=caller))
 
     predict, admin = frozenset({"predict"}), frozenset({"predict", "admin"})
     operator = Caller("a", admin, "key a")
@@ -335,15 +335,9 @@ def test_what_routes_ask_for_themselves() -> None:
         with pytest.raises(Refusal) as refused:
             asyncio.run(needs("admin")(request(caller)))
         assert refused.value.kind == kind
-    ended = hold_job(request(operator))
-    with pytest.raises(Refusal) as refused:
-        hold_job(request(operator))
-    assert refused.value.kind == "too-many-jobs"
-    ended()
-    hold_job(request(operator))
-    here = Caller("", admin, "address 127.0.0.1", limited=False)
-    for _ in range(3):
-        hold_job(request(here))
+    assert counted_by(request(operator)) == "key a"
+    assert counted_by(request(Caller("", predict, "address x"))) == "address x"
+    assert counted_by(request(Caller("", admin, "address 127.0.0.1", limited=False))) == ""
 
 
 async def _nothing() -> Any:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import threading
 from typing import Any
 
 import httpx
 import pytest
+
+from medrail.serve.problems import Refusal
+from medrail.serve.service import Janitor
+from medrail.serve.several import _Folder
 
 MOST = 5
 
@@ -80,3 +86,48 @@ def test_one_files_failure_is_its_own(served, blob_png, encode, blob, monkeypatc
     assert sorted(item["status"] for item in found["items"]) == [200, 200, 500]
     assert "secret" not in served.log.read_text()
     assert "ValueError" in served.log.read_text()
+
+
+def test_a_full_disk_is_said_of_its_file(served, blob_png, monkeypatch) -> None:
+    def full(*given: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(served.app.state.service.registry.default.predictor, "pipeline", full)
+    (item,) = ask(served, blob_png).json()["items"]
+    assert (item["status"], item["problem"]["type"]) == (507, "urn:medrail:problem:no-space")
+
+
+def test_answers_together_are_bounded(start, picture_segmenter, blob_png) -> None:
+    alone = ask(start(picture_segmenter), blob_png)
+    assert int(alone.headers["content-length"]) == len(alone.content)
+    each = len(json.dumps(alone.json()["items"][0], separators=(",", ":")))
+    most = 12 * (len(blob_png) + 200)  # the form itself must fit
+    assert each < most < 11 * each
+    found = ask(start(picture_segmenter, max_upload_mb=most / 2**20), *[blob_png] * 12).json()
+    statuses = [item["status"] for item in found["items"]]
+    assert set(statuses) == {200, 413}
+    assert (found["answered"], found["refused"]) == (statuses.count(200), statuses.count(413))
+    assert found["answered"] == pytest.approx(most / each, abs=1)
+    assert {item["problem"]["type"] for item in found["items"] if item["problem"]} == {"urn:medrail:problem:too-large"}
+
+
+def test_where_the_time_went_is_told_of_all_files_together(served, blob_png) -> None:
+    ask(served, blob_png, blob_png)
+    line = json.loads(served.audit.read_text().splitlines()[-1])
+    assert line["route"] == "/v1/predict/batch"
+    assert line["timings_ms"]["model"] > 0
+    assert line["timings_ms"]["upload"] <= line["total_ms"]
+
+
+def test_the_folder_goes_when_the_last_work_in_it_has_ended(tmp_path) -> None:
+    folder, janitor = tmp_path / "request", Janitor()
+    (folder / "0").mkdir(parents=True)
+    held = _Folder(folder, janitor)
+    with held.inside():
+        held.leave()
+        (folder / "0" / "mask").touch()
+        assert folder.is_dir()
+    with pytest.raises(Refusal), held.inside():
+        pass
+    janitor.close()
+    assert not folder.exists()

@@ -250,6 +250,24 @@ def test_model_is_chosen(start, classifier, picture_segmenter, visit, picture_fi
     visitor.page.keyboard.press("Escape")
 
 
+def test_the_name_alone_is_asked_for_unless_another_version_is_chosen(
+    start, classifier, other_classifier, visit, picture_file
+) -> None:
+    visitor = visit(url_of(start(classifier, other_classifier)))
+    page = visitor.page
+    page.wait_for_selector("#model-field:not([hidden])")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    visitor.send(picture_file)
+    page.select_option("#model", "chest/2")
+    page.wait_for_function("document.querySelector('#model-facts').innerText.includes('chest 2')")
+    visitor.send(picture_file)
+    models = [url.partition("model=")[2] for url in asked if "/v1/predict/image" in url]
+    assert (models[0], models[-1]) == ("chest", "chest%2F2")
+    page.click("#card-open")
+    page.wait_for_selector("#card-text:has-text('chest 2')")
+
+
 def test_keyboard_and_names(start, classifier, visit, picture_file) -> None:
     visitor = visit(url_of(start(classifier)))
     page = visitor.page

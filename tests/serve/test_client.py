@@ -82,6 +82,15 @@ def test_masks_lie_where_the_image_lies(client, volume_segmenter, head, head_nif
     assert answer.volumes_ml["brain"] == pytest.approx(brain * 4.0 * 2.5 * 3.0 / 1000)
 
 
+def test_a_folder_with_a_dicom_series(client, make_dicom, tmp_path) -> None:
+    for index in range(3):
+        uid = f"1.2.826.0.1.3680043.8.498.1.{index}"
+        content = make_dicom(SOPInstanceUID=uid, ImagePositionPatient=[0, 0, 5.0 * index], InstanceNumber=index + 1)
+        (tmp_path / f"slice-{index}.dcm").write_bytes(content)
+    at_once = client.predict(tmp_path, "chest")
+    assert at_once.probabilities == client.volume(tmp_path, model="chest").probabilities
+
+
 def test_a_png_of_a_picture(client, blob, tmp_path) -> None:
     path = client.mask(blob, tmp_path / "mask.png", "nuclei")
     assert read(path).grid == (1, 60, 80)

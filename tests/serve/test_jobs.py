@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +76,7 @@ class Held:
 
 
 def begin(jobs: Jobs, task: Callable[[Watch], Answer], owner: str = "") -> Job:
-    job = jobs.open(owner, "id", "m", "1")
+    job = jobs.open(owner, "id", "m", "1", caller=owner and f"key {owner}")
     (job.upload / "file").write_bytes(b"x")
     jobs.start(job, task, {"input_sha256": "ab"})
     jobs.accept(job)
@@ -159,13 +162,86 @@ def test_jobs_are_bounded_in_all_and_for_each_key(make_jobs) -> None:
     tasks = [Held(), Held(), Held()]
     begin(jobs, tasks[0], "anna")
     second = begin(jobs, tasks[1], "anna")
-    assert kind_of(lambda: jobs.open("anna", "", "m", "1")) == "too-many-jobs"
+    assert kind_of(lambda: jobs.open("anna", "", "m", "1", "key anna")) == "too-many-jobs"
     begin(jobs, tasks[2], "bert")
     assert kind_of(lambda: jobs.open("clara", "", "m", "1")) == "too-many-jobs"
     jobs.cancel(second.state.job_id, "anna")
     jobs.forget(jobs.open("clara", "", "m", "1"))
     for task in tasks:
         task.go.set()
+
+
+def test_who_has_no_key_is_counted_by_the_address_and_this_machine_is_not(make_jobs) -> None:
+    jobs = make_jobs(jobs=9, max_jobs_per_key=1)
+    jobs.open("", "", "m", "1", "address 10.0.0.1")
+    assert kind_of(lambda: jobs.open("", "", "m", "1", "address 10.0.0.1")) == "too-many-jobs"
+    jobs.open("", "", "m", "1", "address 10.0.0.2")
+    for _ in range(3):
+        jobs.open("", "", "m", "1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[1]", b"7", b"\xff\xfe", b'{"problem": null}', b'{"problem": 3, "job_id": 1}', b"null", b"{" * 99],
+)
+def test_what_is_no_state_is_no_job_and_goes_in_its_time(make_jobs, content: bytes) -> None:
+    jobs = make_jobs(job_keep_s=3600)
+    folder = jobs.folder / ("cd" * 16)
+    folder.mkdir()
+    (folder / "job.json").write_bytes(content)
+    other = begin(jobs, lambda watch: ANSWER)
+    other.future.result(AT_MOST_S)
+    assert kind_of(lambda: jobs.find(folder.name, "")) == "unknown-job"
+    jobs.remove_old()
+    assert folder.is_dir()
+    os.utime(folder, (1, 1))
+    jobs.remove_old()
+    assert [path.name for path in jobs.folder.iterdir()] == [other.state.job_id]
+
+
+def test_the_sweeper_goes_on_after_an_error(make_jobs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Jobs, "remove_old", lambda self: 1 / 0)
+    jobs = make_jobs(job_keep_s=0.01)
+    log = tmp_path / "logs" / "service.jsonl"
+    until(lambda: log.read_text().count("ZeroDivisionError") > 1)
+    assert jobs._sweeper.is_alive()
+
+
+def test_a_job_that_went_between_two_looks_is_unknown(make_jobs, monkeypatch) -> None:
+    jobs = make_jobs()
+    state = State("ef" * 16, "", "id", "m", "1", "2026-01-01T00:00:00Z", os.getpid(), "running")
+    monkeypatch.setattr(jobs, "find", lambda *_: state)
+    assert kind_of(lambda: jobs.cancel(state.job_id, "")) == "unknown-job"
+
+
+def test_a_failed_jobs_problem_says_when_to_come_back(make_jobs) -> None:
+    jobs = make_jobs()
+
+    def busy(watch: Watch) -> Answer:
+        raise Refusal("too-late", retry_after_s=7)
+
+    job = begin(jobs, busy)
+    job.future.result(AT_MOST_S)
+    with pytest.raises(Refusal) as refused:
+        jobs.result(job.state.job_id, "")
+    assert (refused.value.kind, refused.value.retry_after_s) == ("too-late", 7)
+
+
+def test_a_job_counts_as_work_beside_others_once_its_request_is_answered(make_jobs) -> None:
+    jobs, task = make_jobs(), Held()
+    memory = jobs._telemetry.memory
+    request = memory.begin()
+    job = jobs.open("", "id", "m", "1")
+    jobs.start(job, task, {})
+    task.begun.wait(AT_MOST_S)
+    assert request.alone == memory._can_restart  # the request waits for its own work
+    jobs.accept(job)
+    assert not request.alone
+    memory.end(request)
+    assert not memory.begin().alone
+    task.go.set()
+    job.future.result(AT_MOST_S)
+    assert job.call is None
 
 
 def test_a_job_is_its_owners_alone(make_jobs) -> None:
@@ -374,6 +450,44 @@ def test_a_picture_is_no_volume(served, blob_png) -> None:
     response = ask(served, blob_png, prefer="")
     assert response.status_code == 415
     assert "/v1/predict/image" in response.json()["remedy"]
+
+
+def test_a_result_that_was_just_dropped_is_unknown(served, volume, monkeypatch) -> None:
+    job = ask(served, volume).json()
+    followed(served, job)
+    jobs = served.app.state.service.jobs
+    found = jobs.result(job["job_id"], "")
+    monkeypatch.setattr(jobs, "result", lambda *_: found)
+    jobs._drop(job["job_id"])
+    response = served.client.get(job["links"]["result"])
+    assert (response.status_code, response.json()["type"]) == (404, "urn:medrail:problem:unknown-job")
+
+
+def test_jobs_touch_the_disk_on_threads_alone(served, volume, monkeypatch) -> None:
+    jobs, on_loop = served.app.state.service.jobs, []
+
+    def watched(name: str) -> Callable[..., Any]:
+        method = getattr(jobs, name)
+
+        def call(*given: Any) -> Any:
+            with suppress(RuntimeError):
+                asyncio.get_running_loop()
+                on_loop.append(name)
+            called.add(name)
+            return method(*given)
+
+        return call
+
+    called: set[str] = set()
+    for name in ("open", "start", "accept", "forget", "find", "result", "cancel"):
+        monkeypatch.setattr(jobs, name, watched(name))
+    ask(served, volume, prefer="")
+    job = ask(served, volume).json()
+    followed(served, job)
+    served.client.get(job["links"]["result"])
+    served.client.delete(job["links"]["self"])
+    assert called == {"open", "start", "accept", "forget", "find", "result", "cancel"}
+    assert not on_loop
 
 
 def test_an_upload_that_fails_leaves_no_job(served) -> None:

@@ -74,6 +74,13 @@ def test_every_route_says_what_may_happen(schema) -> None:
     assert all(said["summary"] and said["description"] and said["tags"] for _, _, said in operations(schema))
 
 
+def test_whoever_is_told_to_come_back_may_be_told_when(schema) -> None:
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            for status in {"429", "503", "507"} & operation["responses"].keys():
+                assert "Retry-After" in operation["responses"][status]["headers"], (path, status)
+
+
 def test_every_problem_has_its_example_at_a_route(schema) -> None:
     seen = set()
     for _, _, operation in operations(schema):

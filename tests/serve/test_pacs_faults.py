@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import threading
 import time
@@ -702,6 +703,9 @@ def test_the_routes_are_described_and_there_only_with_a_pacs(start: Any, segment
     assert without.get("/v1/pacs/studies").status_code == 404
     ours = {path: said for path, said in with_one["paths"].items() if path.startswith("/v1/pacs")}
     assert len(ours) == 6
+    result = with_one["paths"]["/v1/jobs/{job_id}/result"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert {"$ref": "#/components/schemas/PacsAnswer"} in result["schema"]["anyOf"]
+    assert set(re.findall(r"#/components/schemas/(\w+)", str(with_one))) == set(with_one["components"]["schemas"])
     told = set()
     for said in ours.values():
         for operation in said.values():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from medrail.serve import Settings
 from medrail.serve.problems import PROBLEMS, Refusal
+from medrail.serve.v2_run import _file, _mapped
 from medrail.serve.v2_signature import ANY, TensorKind
 from medrail.serve.v2_wire import Output, Wanted, parse, reply
 
@@ -65,6 +69,28 @@ def test_binary_data_that_does_not_add_up_is_refused(array, data) -> None:
     with pytest.raises(Refusal) as refused:
         parse(memoryview(body), len(head), (IMAGE,), OUTPUTS, SETTINGS)
     assert refused.value.kind == "bad-inference-request"
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+def test_a_file_is_never_held_in_memory(tmp_path, with_header: bool) -> None:
+    size = 8 * 2**20
+    head, length = b"", struct.pack("<I", size)
+    if with_header:
+        described = {"name": "file", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size + 4}}
+        head = json.dumps({"inputs": [described]}).encode()
+    path = tmp_path / "body"
+    path.write_bytes(head + (length if with_header else b"") + b"x" * size)
+    (tmp_path / "files").mkdir()
+    tracemalloc.start()
+    try:
+        body = _mapped(path)
+        asked = parse(body, len(head), (FILE,), OUTPUTS, SETTINGS)
+        received = _file(asked, "file", tmp_path / "files")
+        assert tracemalloc.get_traced_memory()[1] < size // 8
+    finally:
+        tracemalloc.stop()
+    assert (received.bytes, received.path.stat().st_size) == (size, size)
+    assert received.sha256 == hashlib.sha256(b"x" * size).hexdigest()
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))

@@ -97,7 +97,7 @@ def gather(target: Target, kinds: Sequence[str], model: str, files: Sequence[Pat
     ConfigError
         If the model is not served.
     """
-    models = target.models()
+    models = _as_asked(target.models())
     chosen = _chosen(models, model)
     requests: dict[str, tuple[Request, ...]] = {}
     notes: list[str] = []
@@ -120,6 +120,18 @@ def gather(target: Target, kinds: Sequence[str], model: str, files: Sequence[Pat
             "no served model takes volumes", where=target.url, remedy="Choose another --scenario, or give --input."
         )
     return Material(requests, tuple(notes))
+
+
+def _as_asked(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With what a request asks for. Of each model the first is the version that answers: by the name alone, as most
+    clients ask, so that pins, canaries and shadows are part of what is measured."""
+    names: set[str] = set()
+    found = []
+    for model in models:
+        name = model["name"]
+        found.append({**model, "asked_as": f"{name}/{model['version']}" if name in names else name})
+        names.add(name)
+    return found
 
 
 def _chosen(models: Sequence[dict[str, Any]], wanted: str) -> dict[str, Any]:
@@ -150,7 +162,7 @@ def _divided(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _route(model: dict[str, Any], path: str = _ONE_ROUTE) -> str:
-    return f"{path}?model={quote(model['name'] + '/' + model['version'], safe='')}"
+    return f"{path}?model={quote(model['asked_as'], safe='')}"
 
 
 def _given(

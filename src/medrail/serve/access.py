@@ -76,17 +76,10 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def hold_job(request: Request) -> Callable[[], None]:
-    """One of the caller's places for jobs; call what is returned when the job has ended, however it ended.
-
-    Raises
-    ------
-    Refusal
-        "too-many-jobs".
-    """
+def counted_by(request: Request) -> str:
+    """What the caller's jobs are counted by: its key, or its address; "" where they are not bounded."""
     caller = caller_of(request)
-    places: Places = request.app.state.job_places
-    return places.take(caller.bucket) if caller.limited else _nothing
+    return caller.bucket if caller.limited else ""
 
 
 def check_start(settings: Settings) -> None:
@@ -244,10 +237,12 @@ def describe_keys(schema: dict[str, Any], responses: Mapping[str, Any]) -> None:
             operation["security"] = [{}, {"bearer": []}, {"apiKey": []}]
             for status, response in responses.items():
                 there = operation["responses"].setdefault(status, {"description": response["description"]})
+                if "headers" in response:
+                    there["headers"] = there.get("headers", {}) | response["headers"]
                 content = there.setdefault("content", {})
                 for media_type, said in response["content"].items():
                     examples = {**content.get(media_type, {}).get("examples", {}), **said["examples"]}
                     content[media_type] = {**said, "examples": examples}
 
 
-__all__ = ["Access", "Caller", "Key", "caller_of", "check_start", "describe_keys", "hold_job", "is_public", "needs"]
+__all__ = ["Access", "Caller", "Key", "caller_of", "check_start", "counted_by", "describe_keys", "is_public", "needs"]

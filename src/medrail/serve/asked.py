@@ -19,6 +19,7 @@ from fastapi import Path as InPath
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from medrail.serve.access import counted_by
 from medrail.serve.answers import Answer
 from medrail.serve.archive import ArchiveLimits
 from medrail.serve.decode import Upload
@@ -138,23 +139,30 @@ async def as_job(
 ) -> Response:
     """Receive, begin a job, and wait a little for its answer; if it takes longer, the answer is where it will be."""
     owner = str(request.state.record.get("key_id", ""))
-    job = await asyncio.to_thread(service.jobs.open, owner, request.state.request_id, model.name, model.version)
+    asking = owner, request.state.request_id, model.name, model.version, counted_by(request)
+    job = await asyncio.to_thread(service.jobs.open, *asking)
     try:
         arrived = await arrive(request, service, job.upload, kinds)
         record = dict(request.state.record)
-        future = service.jobs.start(job, task_of(arrived), record)
+        future = await asyncio.to_thread(service.jobs.start, job, task_of(arrived), record)
         wait_s = wait_of(prefer, service.settings.job_wait_s)
         outcome = await _outcome(request, asyncio.wrap_future(future), wait_s) if wait_s else None
     except BaseException:
-        service.jobs.forget(job)
+        await forget_job(service, job)
         raise
     if outcome is None:
-        return _accepted(request, service, job, prefer)
-    service.jobs.forget(job)
+        return await _accepted(request, service, job, prefer)
+    await forget_job(service, job)
     refusal = outcome.state.refusal
     if refusal is not None or outcome.answer is None:
         raise refusal or Refusal("job-cancelled")
     return respond_with(request, outcome.answer)
+
+
+async def forget_job(service: Service, job: Job) -> None:
+    """On a thread, since it may remove files; also where the request itself was cancelled."""
+    job.watch.stop()
+    await asyncio.shield(asyncio.to_thread(service.jobs.forget, job))
 
 
 def wait_of(prefer: str, longest_s: float) -> float:
@@ -200,8 +208,8 @@ def _unless_unwanted(task: Task, watch: Watch) -> Answer:
         raise Refusal("job-cancelled") from None
 
 
-def _accepted(request: Request, service: Service, job: Job, prefer: str) -> Response:
-    state = service.jobs.accept(job)
+async def _accepted(request: Request, service: Service, job: Job, prefer: str) -> Response:
+    state = await asyncio.to_thread(service.jobs.accept, job)
     request.state.record.update(job_id=state.job_id)
     answer = job_answer(request, state)
     headers = {"Location": answer.links.self, "Retry-After": str(_RETRY_AFTER_S)}

@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from medrail.serve.answers import Answer
+from medrail.serve.memory import Call
 from medrail.serve.problems import Refusal
 from medrail.serve.wanted import Watch
 
+Problem = tuple[str, str, str, int]
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = frozenset({"done", "failed", "cancelled"})
 STATE, UPLOAD, RESULT, CANCEL = "job.json", "in", "result", "cancel"
@@ -28,6 +32,8 @@ class State:
 
     owner:
         The id of the API key that it was made with; "" without keys. Nobody else learns that it is there.
+    caller:
+        What the jobs of one caller are counted by: its key, or its address; "" where they are not bounded.
     created, ended_s:
         When it was accepted (UTC, ISO 8601); when it ended (seconds of ``time.monotonic``, which no new time moves).
     process:
@@ -35,7 +41,7 @@ class State:
     media_type, file_name:
         Of the result.
     problem:
-        Of a failed one: kind, detail, remedy of its ``Refusal``.
+        Of a failed one: kind, detail, remedy, seconds until another try, of its ``Refusal``.
     record:
         What the audit keeps of it.
     """
@@ -52,8 +58,9 @@ class State:
     ended_s: float | None = None
     media_type: str = ""
     file_name: str = ""
-    problem: tuple[str, str, str] | None = None
+    problem: Problem | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    caller: str = ""
 
     @property
     def refusal(self) -> Refusal | None:
@@ -80,6 +87,7 @@ class Job:
         self.future: Future[Outcome] | None = None
         self.accepted = False
         self.is_written = False
+        self.call: Call | None = None  # while it works on after its request was answered
         self._told_s = 0.0
 
     @property
@@ -106,17 +114,23 @@ class Job:
             self.write(progress=round(share, 3))
 
 
+_STATES = TypeAdapter(State)
+
+
+def problem_of(refusal: Refusal) -> Problem:
+    """As a job's state keeps it."""
+    return refusal.kind, refusal.detail, refusal.remedy, refusal.retry_after_s
+
+
 def read_state(folder: Path) -> State | None:
-    """How the job of a folder stands; None where it is gone. One whose process has died has failed."""
+    """How the job of a folder stands; None where it is gone or cannot be read. Whose process has died, has failed."""
     try:
-        values = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = _STATES.validate_json((folder / STATE).read_bytes())
         age_s = max(time.time() - (folder / STATE).stat().st_mtime, 0.0)
     except (OSError, ValueError):
         return None
-    problem = values.pop("problem")
-    state = State(**values, problem=tuple(problem) if problem else None)
     if state.ended_s is None and not _lives(state.process):
-        problem = ("not-ready", "The process that did the job ended before the job did.", "Send the image again.")
+        problem = ("not-ready", "The process that did the job ended before the job did.", "Send the image again.", 0)
         return replace(state, status="failed", problem=problem, ended_s=time.monotonic() - age_s)
     if state.status not in ENDED and (folder / CANCEL).exists():
         return replace(state, status="cancelled")

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from medrail.serve.asked import job_answer, saved_as, service_of
 from medrail.serve.job import State
 from medrail.serve.openapi import CANCEL_RESPONSES, JOB_RESPONSES, RESULT_RESPONSES
+from medrail.serve.problems import Refusal
 from medrail.serve.schemas import JobAnswer
 
 router = APIRouter(tags=["jobs"])
@@ -36,7 +37,10 @@ async def job_result(request: Request, job_id: JobId) -> Response:
     state, path = await asyncio.to_thread(service.jobs.result, job_id, _owner(request))
     request.state.record.update(state.record)
     _name(request, state)
-    content = await asyncio.to_thread(path.read_bytes)
+    try:
+        content = await asyncio.to_thread(path.read_bytes)
+    except FileNotFoundError:  # it has just gone: its time was over, or its owner dropped it
+        raise Refusal("unknown-job") from None
     return Response(content, headers=saved_as(state.file_name), media_type=state.media_type)
 
 

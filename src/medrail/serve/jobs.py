@@ -6,7 +6,6 @@ processes that share the folder know of each other's jobs, and nothing of a job 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,17 @@ from typing import Any
 from medrail.serve.answers import Answer
 from medrail.serve.audit import job_line
 from medrail.serve.gate import share_of
-from medrail.serve.job import CANCEL, ENDED, RESULT, Job, Outcome, State, read_state
+from medrail.serve.job import CANCEL, ENDED, RESULT, Job, Outcome, Problem, State, problem_of, read_state
 from medrail.serve.log import ServiceLog
 from medrail.serve.metrics import Telemetry
-from medrail.serve.problems import Refusal
+from medrail.serve.problems import NO_SPACE, Refusal
 from medrail.serve.settings import Settings
 from medrail.serve.wanted import Unwanted, Watch
 
 Task = Callable[[Watch], Answer]
 _ID = re.compile(r"[0-9a-f]{32}")
 _LOOK_EVERY_S = 1.0
-_STOPPED = "The service was stopped before the job was done."
+_STOPPED: Problem = ("not-ready", "The service was stopped before the job was done.", "", 0)
 
 
 class Jobs:
@@ -62,23 +62,31 @@ class Jobs:
         self._sweeper = threading.Thread(target=self._sweep, name="medrail-jobs", daemon=True)
         self._sweeper.start()
 
-    def open(self, owner: str, request_id: str, model: str, version: str) -> Job:
+    def open(self, owner: str, request_id: str, model: str, version: str, caller: str = "") -> Job:
         """A new job with an empty folder for its upload; it holds a place until ``start``'s work ends or ``forget``.
+
+        Parameters
+        ----------
+        owner:
+            Who may see it.
+        caller:
+            What its caller's jobs are counted by (``access.counted_by``); "": they are not.
 
         Raises
         ------
         Refusal
-            "too-many-jobs", in all or of this owner.
+            "too-many-jobs", in all or of this caller.
         """
         with self._lock:
             going = [state for state in self._states() if state.ended_s is None]
-            mine = sum(state.owner == owner for state in going)
-            most = self._settings.max_jobs_per_key if owner else 0
+            mine = sum(state.caller == caller for state in going) if caller else 0
+            most = self._settings.max_jobs_per_key if caller else 0
             if len(going) >= self._settings.jobs or 0 < most <= mine:
                 raise Refusal("too-many-jobs", f"{mine} of your jobs have not ended.", retry_after_s=5)
             job_id = secrets.token_hex(16)
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            job = Job(State(job_id, owner, request_id, model, version, now, os.getpid()), self.folder / job_id)
+            state = State(job_id, owner, request_id, model, version, now, os.getpid(), caller=caller)
+            job = Job(state, self.folder / job_id)
             job.upload.mkdir(parents=True)
             job.write()
             self._mine[job_id] = job
@@ -95,6 +103,8 @@ class Jobs:
         with self._lock:
             job.accepted = True
             ended = job.state.ended_s is not None
+            if not ended:  # until now its request counted as the one in work
+                job.call = self._telemetry.memory.begin()
         if ended:
             self._log_end(job.state)
         return job.now
@@ -136,8 +146,12 @@ class Jobs:
         if state.ended_s is not None:
             self._drop(job_id)
             return None
-        (self.folder / job_id / CANCEL).touch()
         job = self._mine.get(job_id)
+        try:
+            (self.folder / job_id / CANCEL).touch()
+        except FileNotFoundError:
+            if job is None:  # it has just gone
+                raise Refusal("unknown-job") from None
         if job is not None:
             job.watch.stop()
             if job.future is not None and job.future.cancel():
@@ -150,6 +164,9 @@ class Jobs:
         if job.future is None or job.future.cancel():
             self._drop(job.state.job_id)
         else:
+            with self._lock:
+                if job.state.ended_s is None and job.call is None:  # it works on, and its request does not
+                    job.call = self._telemetry.memory.begin()
             job.future.add_done_callback(lambda _: self._drop(job.state.job_id))
 
     def close(self, drain_s: float) -> None:
@@ -165,31 +182,26 @@ class Jobs:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for job in jobs:
             if job.state.status not in ENDED:
-                self._end(job, status="failed", problem=("not-ready", _STOPPED, ""))
+                self._end(job, status="failed", problem=_STOPPED)
         self._sweeper.join()
 
     def _run(self, job: Job, task: Task) -> Outcome:
         try:
             job.watch.at(0.0)
             job.write(status="running")
-            with self._telemetry.memory.working():
-                answer = task(job.watch)
+            answer = task(job.watch)
             (job.folder / RESULT).write_bytes(answer.body)
         except Unwanted:
             if self._closing.is_set() and not (job.folder / CANCEL).exists():
-                return Outcome(self._end(job, status="failed", problem=("not-ready", _STOPPED, "")))
+                return Outcome(self._end(job, status="failed", problem=_STOPPED))
             return Outcome(self._end(job, status="cancelled"))
         except Refusal as refusal:
-            problem = (refusal.kind, refusal.detail, refusal.remedy)
-            return Outcome(self._end(job, status="failed", problem=problem))
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                self._log.unexpected(error, job.state.request_id)
-                return Outcome(self._end(job, status="failed", problem=("internal", "", "")))
-            return Outcome(self._end(job, status="failed", problem=("no-space", "", "")))
+            return Outcome(self._end(job, status="failed", problem=problem_of(refusal)))
         except Exception as error:  # noqa: BLE001 - a job's failure is its own, and its text may hold a name
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                return Outcome(self._end(job, status="failed", problem=problem_of(Refusal("no-space"))))
             self._log.unexpected(error, job.state.request_id)
-            return Outcome(self._end(job, status="failed", problem=("internal", "", "")))
+            return Outcome(self._end(job, status="failed", problem=problem_of(Refusal("internal"))))
         timings_ms, result = answer.timings.model_dump(), dict(answer.result)
         record = {**job.state.record, "timings_ms": timings_ms, "result": result}
         made = {"media_type": answer.media_type, "file_name": answer.file_name, "record": record}
@@ -204,7 +216,9 @@ class Jobs:
             state = job.write(ended_s=time.monotonic(), **changes)
             if job.is_written:  # else only this process knows how it ended
                 self._mine.pop(state.job_id, None)
-            accepted = job.accepted
+            accepted, call, job.call = job.accepted, job.call, None
+        if call is not None:
+            self._telemetry.memory.end(call)
         if accepted:
             self._log_end(state)
         return state
@@ -232,7 +246,10 @@ class Jobs:
     def _sweep(self) -> None:
         """Remove what was kept long enough, and of what is left the oldest above the number that is kept."""
         while not self._closing.wait(min(_LOOK_EVERY_S, self._settings.job_keep_s)):
-            self.remove_old()
+            try:
+                self.remove_old()
+            except Exception as error:  # noqa: BLE001 - whatever lies there, the other jobs must go in their time
+                self._log.unexpected(error, "")
 
     def remove_old(self) -> None:
         """What the sweeper does, once."""
@@ -243,3 +260,12 @@ class Jobs:
         for number, (ended_s, state) in enumerate(ended):
             if ended_s < oldest_s or number >= self._settings.jobs_kept:
                 self._drop(state.job_id)
+        self._remove_unreadable({state.job_id for state in states})
+
+    def _remove_unreadable(self, known: set[str]) -> None:
+        """Folders that say of no job how it stands, as a crash may leave them, go after the same time."""
+        oldest_s = time.time() - self._settings.job_keep_s
+        for folder in list(self.folder.iterdir()):
+            with suppress(OSError):
+                if _ID.fullmatch(folder.name) and folder.name not in known and folder.stat().st_mtime < oldest_s:
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -33,8 +33,8 @@ Responses = dict[int | str, dict[str, Any]]
 _BINARY = {"type": "string", "format": "binary"}
 _IMAGE = {
     **_BINARY,
-    "description": "PNG, JPEG, TIFF, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha); where volumes are"
-    " taken, also a zip of one DICOM series",
+    "description": "PNG, JPEG, TIFF, BMP, DICOM, NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha), or a zip of one DICOM"
+    " series; /v1/predict/volume takes no plain pictures",
 }
 _ROI = {**_BINARY, "description": "for models that crop to a region of interest: its mask, on the image's grid"}
 
@@ -48,8 +48,8 @@ FORM_BODY = _form(file=_IMAGE, roi=_ROI)
 SEVERAL_BODY = _form(file={"type": "array", "items": _IMAGE, "minItems": 1})
 
 
-_RETRY = {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}}
-_TO_TRY_AGAIN = (409, 429)
+RETRY = {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}}
+TO_TRY_AGAIN = (409, 429, 503, 507)
 
 
 def problems(*kinds: str) -> Responses:
@@ -65,8 +65,8 @@ def problems(*kinds: str) -> Responses:
             "summary": kind.title,
             "value": document(Refusal(name), REQUEST_ID),
         }
-        if kind.status in _TO_TRY_AGAIN:
-            response["headers"] = _RETRY
+        if kind.status in TO_TRY_AGAIN:
+            response["headers"] = RETRY
     return responses
 
 
@@ -121,7 +121,7 @@ OR_A_JOB: Responses = {
         "content": {"application/json": {"examples": A_JOB}},
         "headers": {
             "Location": {"description": "of the job", "schema": {"type": "string"}},
-            **_RETRY,
+            **RETRY,
             "Preference-Applied": {"description": "`respond-async`", "schema": {"type": "string"}},
         },
     },
@@ -158,6 +158,7 @@ def _problem_responses(*kinds: str) -> dict[str, Any]:
         str(status): {
             "description": response["description"],
             "content": {MEDIA_TYPE: {"schema": reference, **response["content"][MEDIA_TYPE]}},
+            **({"headers": response["headers"]} if "headers" in response else {}),
         }
         for status, response in problems(*kinds).items()
     }
@@ -184,6 +185,8 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     {"name": "health", "description": "For orchestrators"},
                 ],
             )
+            if app.state.pacs is not None:
+                _add_pacs_answer(schema)
             _add_common(schema)
             _problems_are_problem_json(schema)
             _restore_nulls(schema)
@@ -192,6 +195,19 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
         return app.openapi_schema
 
     return openapi
+
+
+def _add_pacs_answer(schema: dict[str, Any]) -> None:
+    """The result of a job of /v1/pacs; a service without a PACS has none, and does not load what describes it."""
+    from medrail.serve.pacs.schemas import PacsAnswer
+
+    made = PacsAnswer.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+    known = schema["components"]["schemas"]
+    for name, definition in made.pop("$defs", {}).items():
+        known.setdefault(name, definition)
+    known["PacsAnswer"] = made
+    content = schema["paths"]["/v1/jobs/{job_id}/result"]["get"]["responses"]["200"]["content"]["application/json"]
+    content["schema"]["anyOf"].append({"$ref": "#/components/schemas/PacsAnswer"})
 
 
 def _add_common(schema: dict[str, Any]) -> None:
@@ -206,7 +222,7 @@ def _add_common(schema: dict[str, Any]) -> None:
                 content = there.setdefault("content", {}).setdefault(MEDIA_TYPE, {})
                 content.setdefault("examples", {}).update(response["content"][MEDIA_TYPE]["examples"])
                 if "headers" in response:
-                    there["headers"] = response["headers"]
+                    there["headers"] = there.get("headers", {}) | response["headers"]
 
 
 def _restore_nulls(schema: dict[str, Any]) -> None:

@@ -17,7 +17,6 @@ from medrail.serve.forms import Wishes, negotiate
 from medrail.serve.jobs import Task
 from medrail.serve.openapi import FORM_BODY, OR_A_JOB, PREDICTION_RESPONSES
 from medrail.serve.registry import Chosen
-from medrail.serve.screen import SCREENS
 from medrail.serve.service import Service
 
 router = APIRouter(tags=["prediction"])
@@ -33,7 +32,8 @@ _FORM = {"requestBody": FORM_BODY}
     response_class=Response,
 )
 async def predict_image(request: Request, wishes: Annotated[Wishes, Depends(wishes_of)], model: Asked = "") -> Response:
-    """Send one image; its kind is told by its content, never by its name or declared type.
+    """Send one image; its kind is told by its content, never by its name or declared type. A zip of one DICOM series is
+    one image, too; what takes long is better asked of `/v1/predict/volume`.
 
     A classifier answers with the probability of every class; where the image is DICOM and `Accept` asks for
     `application/dicom`, with a structured report. A segmenter answers with a mask on the grid of the file that was
@@ -42,7 +42,7 @@ async def predict_image(request: Request, wishes: Annotated[Wishes, Depends(wish
     """
     service = service_of(request)
     chosen, wishes = _chosen(request, service, model, wishes)
-    return await at_once(request, service, frozenset(SCREENS), _tasks(request, service, chosen, wishes))
+    return await at_once(request, service, ANYTHING, _tasks(request, service, chosen, wishes))
 
 
 @router.post(

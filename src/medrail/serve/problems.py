@@ -6,6 +6,7 @@ The form is application/problem+json (RFC 9457) with two members more: ``remedy`
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +129,9 @@ PROBLEMS: Mapping[str, Kind] = {
     "pacs-slow": Kind(504, "The PACS did not answer in time", "Try again later, or ask for less."),
     "not-ready": Kind(503, "The service is not ready", "Try again in a moment."),
 }
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a full disk."""
 
 ERRORS: Mapping[type[MedrailError], str] = {
     UnsupportedFormat: "unsupported-format",

@@ -20,7 +20,6 @@ from medrail.serve.log import ServiceLog
 from medrail.serve.metrics import telemetry_of
 from medrail.serve.pace import Pace
 from medrail.serve.problems import Refusal, respond
-from medrail.serve.rate import Places
 from medrail.serve.settings import Settings
 
 _PAGE_POLICY = (
@@ -149,7 +148,6 @@ class Envelope:
 
 def protect(app: FastAPI, settings: Settings, log: ServiceLog) -> None:
     """Put the layers around the application; the last one that is added is the outermost."""
-    app.state.job_places = Places(settings.max_jobs_per_key, "too-many-jobs")
     app.add_middleware(Pace, settings=settings)
     app.add_middleware(Access, settings=settings)
     if settings.cors_origins:  # before keys are asked for: a browser's question beforehand carries none
@@ -157,8 +155,8 @@ def protect(app: FastAPI, settings: Settings, log: ServiceLog) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Prefer"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After", "Location", "Preference-Applied"],
         )
     app.add_middleware(Envelope, log=log, origins=settings.cors_origins)
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from medrail.serve.access import describe_keys
-from medrail.serve.openapi import OF_KEYS
+from medrail.serve.openapi import OF_KEYS, RETRY, TO_TRY_AGAIN
 from medrail.serve.problems import PROBLEMS
 from medrail.serve.v2_errors import sentence
 from medrail.serve.v2_schemas import InferenceRequest, InferenceResponse, ProtocolError
@@ -39,6 +39,8 @@ def errors(*kinds: str) -> dict[int | str, dict[str, Any]]:
         )
         value = {"error": sentence({"detail": f"{kind.title}.", "remedy": kind.remedy})}
         response["content"][_JSON]["examples"][name] = {"summary": kind.title, "value": value}
+        if kind.status in TO_TRY_AGAIN:
+            response["headers"] = RETRY
     return responses
 
 
@@ -116,6 +118,10 @@ def _of_keys() -> dict[str, Any]:
     """What the lack of a key answers, in the protocol's form."""
     form = {"schema": {"$ref": _REFERENCE.format(model="ProtocolError")}}
     return {
-        str(status): {"description": one["description"], "content": {_JSON: {**form, **one["content"][_JSON]}}}
+        str(status): {
+            "description": one["description"],
+            "content": {_JSON: {**form, **one["content"][_JSON]}},
+            **({"headers": one["headers"]} if "headers" in one else {}),
+        }
         for status, one in errors(*OF_KEYS).items()
     }

@@ -112,7 +112,7 @@ def infer(question: Inference, gate: Gate) -> Reply:
 def _record_input(question: Inference, asked: Asked) -> None:
     """Until now the record has the digest of the whole body; the input's own is the same however it was wrapped."""
     content = asked.tensors[question.signature.inputs[0].name]
-    data = content if isinstance(content, bytes) else np.ascontiguousarray(content).data
+    data = np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content
     question.record.update(input_sha256=hashlib.sha256(data).hexdigest(), input_bytes=memoryview(data).nbytes)
 
 
@@ -182,10 +182,10 @@ def _answer(question: Inference, asked: Asked) -> tuple[Mapping[str, Output], Ma
 
 def _file(asked: Asked, name: str, folder: Path) -> Received:
     content = asked.tensors[name]
-    if not isinstance(content, bytes) or not content:
+    if isinstance(content, np.ndarray) or not content:
         raise Refusal("empty-file")
     path = folder / name
-    path.write_bytes(content)
+    path.write_bytes(content)  # from the mapped body to the disk, a view of it as it is
     return Received(path, hashlib.sha256(content).hexdigest(), len(content))
 
 

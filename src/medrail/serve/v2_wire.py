@@ -25,7 +25,8 @@ from medrail.serve.problems import Refusal
 from medrail.serve.settings import Settings
 from medrail.serve.v2_signature import ANY, Datatype, TensorKind
 
-Tensor: TypeAlias = "npt.NDArray[np.float32] | bytes"
+Tensor: TypeAlias = "npt.NDArray[np.float32] | bytes | memoryview"
+"""Numbers, or a file: in binary a view of the body, so that none of it is held in memory."""
 _DTYPES: Mapping[str, str] = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "UINT8": "u1", "BOOL": "?"}
 _LENGTH = struct.Struct("<I")
 _DIGITS_A_VALUE = 22  # the longest float32 that Python writes, with its comma
@@ -48,7 +49,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Asked:
-    """An inference request, checked against the model: float32 arrays, and files as bytes."""
+    """An inference request, checked against the model: float32 arrays, and files as bytes or views of the body."""
 
     id: str
     tensors: Mapping[str, Tensor]
@@ -271,11 +272,11 @@ def _numbers(data: memoryview, datatype: str, shape: tuple[int, ...], kind: Tens
     return np.frombuffer(data, dtype).astype(np.float32, copy=False).reshape(shape)
 
 
-def _element(data: memoryview, kind: TensorKind) -> bytes:
+def _element(data: memoryview, kind: TensorKind) -> memoryview:
     """The one element of a BYTES tensor: its length in four bytes, then itself."""
     if len(data) < _LENGTH.size or _LENGTH.unpack(data[: _LENGTH.size])[0] != len(data) - _LENGTH.size:
         raise _bad(f"The binary data of `{kind.name}` is not one element: four bytes of length, then the file.")
-    return bytes(data[_LENGTH.size :])
+    return data[_LENGTH.size :]
 
 
 def _flat(data: Any, shape: tuple[int, ...], kind: TensorKind) -> list[Any]:
@@ -313,7 +314,7 @@ def _raw(body: memoryview, inputs: Sequence[TensorKind], settings: Settings) -> 
         raise _bad(f"The model has the inputs {_names(inputs)}, so the request needs its JSON object.")
     kind = inputs[0]
     if kind.datatype == "BYTES":
-        return bytes(body)
+        return body
     fixed, size = kind.shape[1:], np.dtype(_DTYPES[kind.datatype]).itemsize
     if ANY in fixed or not len(body) or len(body) % (prod(fixed) * size):
         raise _bad("The shape cannot be told from the number of bytes.", "Send the JSON object with the shape.")

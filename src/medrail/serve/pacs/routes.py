@@ -19,7 +19,8 @@ from medrail import dicom_out
 from medrail.bundle import NetworkSpec
 from medrail.config import PacsConfig
 from medrail.errors import ServeError
-from medrail.serve.asked import job_answer, name_model, saved_as, service_of
+from medrail.serve.access import counted_by
+from medrail.serve.asked import forget_job, job_answer, name_model, saved_as, service_of
 from medrail.serve.openapi import problems
 from medrail.serve.pacs.attributes import LONGEST_UID, UID
 from medrail.serve.pacs.client import Pacs
@@ -155,14 +156,15 @@ async def predict(request: Request, wanted: PacsRequest) -> JSONResponse:
     model = chosen.model
     name_model(request, model)
     owner, request_id = _owner(request), request.state.request_id
-    job = await asyncio.to_thread(service.jobs.open, owner, request_id, model.name, model.version)
+    asking = owner, request_id, model.name, model.version, counted_by(request)
+    job = await asyncio.to_thread(service.jobs.open, *asking)
     try:
         pacs, gate, most = _attached(request).pacs, service.registry.gate, service.settings.max_values
         work = Work(pacs, chosen, gate, wanted, job, most, service.shadows)
-        service.jobs.start(job, partial(answer_series, work), dict(request.state.record))
-        state = service.jobs.accept(job)
+        await asyncio.to_thread(service.jobs.start, job, partial(answer_series, work), dict(request.state.record))
+        state = await asyncio.to_thread(service.jobs.accept, job)
     except BaseException:
-        service.jobs.forget(job)
+        await forget_job(service, job)
         raise
     request.state.record.update(job_id=state.job_id)
     answer = job_answer(request, state)

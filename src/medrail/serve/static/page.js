@@ -62,6 +62,9 @@ function useKey() {
 // ---------------------------------------------------------------- models
 const currentModel = () => state.models.find((model) => identity(model) === $("model").value) ?? state.models[0];
 const identity = (model) => `${model.name}/${model.version}`;
+// Of each model the first in the list is the version that answers: by its name alone, so that pins and canaries count.
+const answers = (model) => state.models.find((each) => each.name === model.name) === model;
+const wanted = (model) => (answers(model) ? model.name : identity(model));
 
 async function loadModels() {
   const answer = await fetch("/v1/models", { headers: keyHeaders() });
@@ -104,7 +107,9 @@ function metricText(name, metric) {
 
 async function showCard() {
   const model = currentModel();
-  const answer = await fetch(`/v1/models/${encodeURIComponent(model.name)}/card`, { headers: keyHeaders() });
+  const answer = await fetch(
+    `/v1/models/${encodeURIComponent(model.name)}/versions/${encodeURIComponent(model.version)}/card`,
+    { headers: keyHeaders() });
   $("card-text").textContent = await answer.text();
   $("card").showModal();
 }
@@ -142,7 +147,7 @@ function send() {
   const request = new XMLHttpRequest();
   state.request = request;
   const model = currentModel();
-  request.open("POST", `/v1/predict/image?preview=true${model ? `&model=${encodeURIComponent(identity(model))}` : ""}`);
+  request.open("POST", `/v1/predict/image?preview=true${model ? `&model=${encodeURIComponent(wanted(model))}` : ""}`);
   request.setRequestHeader("Accept", "application/json");
   for (const [name, value] of Object.entries(keyHeaders())) request.setRequestHeader(name, value);
   let sent = 0;
