@@ -475,8 +475,8 @@ def _add_key(verbs: Any) -> None:
 Without keys the service answers this machine only. A key is shown once, when it is made; the file holds its hash. Send
 it as `Authorization: Bearer KEY` or `X-API-Key: KEY`. A running service knows of a new or revoked key at once.
 
-  medrail key add "Radiology PACS"
-  medrail key add "Radiology" --scope pacs
+  medrail key add "Ward 3"
+  medrail key add radiology --scope pacs
   medrail key add operator --scope admin
   medrail key list
   medrail key revoke 1f2e3d4c

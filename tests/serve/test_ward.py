@@ -175,6 +175,7 @@ def test_who_gets_in_through_the_proxy_and_past_it(ward: Ward, tmp_path: Path) -
     codes = {who: ward.here.get("/v1/admin/models", headers=key).status_code for who, key in ward.keys.items()}
     assert codes == {"predict": 403, "admin": 200}
     assert ward.here.get("/v1/models").status_code == 401, "at this machine, too"
+    assert ward.here.get("/metrics", headers=ward.keys["predict"]).status_code == 200
     assert ward.here.get("/readyz").status_code == 200
     other = ward.here.get("/v1/models", headers={"Host": "evil.example", **ward.keys["predict"]})
     assert (other.status_code, other.json()["type"]) == (400, "urn:medrail:problem:wrong-host")
