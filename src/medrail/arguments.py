@@ -475,7 +475,8 @@ def _add_key(verbs: Any) -> None:
 Without keys the service answers this machine only. A key is shown once, when it is made; the file holds its hash. Send
 it as `Authorization: Bearer KEY` or `X-API-Key: KEY`. A running service knows of a new or revoked key at once.
 
-  medrail key add "Radiology PACS"
+  medrail key add "Ward 3"
+  medrail key add radiology --scope pacs
   medrail key add operator --scope admin
   medrail key list
   medrail key revoke 1f2e3d4c
@@ -488,9 +489,10 @@ it as `Authorization: Bearer KEY` or `X-API-Key: KEY`. A running service knows o
     adding.add_argument("name", metavar="NAME", help="for people: a person, a program, a ward")
     adding.add_argument(
         "--scope",
-        choices=("predict", "admin"),
+        choices=("predict", "pacs", "admin"),
         default="predict",
-        help="predict: ask models (default); admin: also change what is served",
+        help="predict: ask models (default); pacs: also list, answer and store what lies in the PACS; "
+        "admin: both, and change what is served",
     )
     listing = _add_verb(within, "list", "all keys, without their secrets", "  medrail key list\n", "key")
     revoking = _add_verb(within, "revoke", "end a key", "  medrail key revoke 1f2e3d4c\n", "key")

@@ -195,7 +195,7 @@ def serve(arguments: argparse.Namespace, console: Console) -> int:
     settable = ("host", "port", "threads", "engine", "max_upload_mb", "open")
     given = {name: getattr(arguments, name) for name in settable}
     files = {name: getattr(configured, name) and str(project / getattr(configured, name)) for name in SERVE_FILES}
-    typed = {name: getattr(arguments, name) for name in SERVE_FILES}
+    typed = {name: getattr(arguments, name) for name in ("key_file", "tls_cert", "tls_key")}
     chosen = {name: value for name, value in ((files if is_project else {}) | given).items() if value is not None}
     options = configured.model_copy(update=chosen | {name: value for name, value in typed.items() if value})
     pacs = _pacs(options.pacs, project if is_project else Path(), arguments.pacs)
@@ -239,8 +239,7 @@ def _serve(
     settings = Settings(
         **{name: value for name, value in same.items() if name not in SERVE_FILES},
         key_file=options.key_file or default_file(),
-        tls_cert=options.tls_cert or None,
-        tls_key=options.tls_key or None,
+        **{name: getattr(options, name) or None for name in SERVE_FILES if name != "key_file"},
         log_dir=log_dir,
         log_to_stderr=log_dir is None or not sys.stderr.isatty(),  # a person reads the page's address, not JSON
     )

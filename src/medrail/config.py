@@ -582,8 +582,43 @@ class ServeConfig(_Stage):
         3, description="of a models folder: newest versions of each model that are kept loaded"
     )
     default_model: str = Field("", description="of a models folder: the model that answers unnamed requests")
+    largest_batch: Annotated[int, Field(ge=1, le=256)] = Field(16, description="images that are computed together")
+    watch_s: Positive = Field(1, description="pause between two looks at a models folder and at its state")
+    state_dir: str = Field(
+        "", description="folder of serving.json (pins, canaries); empty: the models folder, else the log's"
+    )
     wait_s: Positive = Field(60, description="longest time that a request waits for the network, then 503")
     queue: Annotated[int, Field(ge=0)] = Field(32, description="requests that may wait; the next one is told 429")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="requests decoded and answered at a time; 0: one a core"
+    )
+    drain_s: Positive = Field(30, description="how long requests in work may go on after the service was told to stop")
+    jobs_kept: Annotated[int, Field(ge=1)] = Field(
+        64, description="ended jobs that are kept; the oldest one goes first"
+    )
+
+    temp_dir: str = Field(
+        "", description="folder below which uploads and jobs lie while they are answered; empty: the system's"
+    )
+    max_megavoxels: Positive = Field(
+        512, description="largest image as its header declares it, millions of values; looked at before decoding"
+    )
+    max_json_mb: Positive = Field(32, description="largest JSON part of a request of /v2 or of its answer, MiB")
+    max_archive_mb: Positive = Field(2048, description="largest zip of DICOM, unpacked, MiB")
+    max_archive_files: Annotated[int, Field(ge=1)] = Field(10_000, description="most files of a zip of DICOM")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least that service.jsonl and standard error tell; the audit log is always whole"
+    )
+    log_file_mb: Positive = Field(10, description="size at which service.jsonl is rotated, MiB")
+    log_files: Annotated[int, Field(ge=1)] = Field(10, description="files of service.jsonl that are kept")
+    audit_file_mb: Positive = Field(50, description="size at which audit.jsonl is rotated, MiB")
+    audit_files: Annotated[int, Field(ge=1)] = Field(40, description="files of audit.jsonl that are kept")
+    metrics: bool = Field(True, description="whether there is /metrics")
+    drift_window: Annotated[int, Field(ge=10)] = Field(
+        1000, description="the last answers of each process that drift is measured over"
+    )
+    drift_least: Annotated[int, Field(ge=10)] = Field(100, description="answers below which no drift is told")
 
     open: bool | None = Field(
         None, description="whether no key is needed; nothing: only where host is this machine's own address"
@@ -603,14 +638,27 @@ class ServeConfig(_Stage):
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-]+(:\d{1,5})?$")], ...] = Field(
         (), description="web sites whose pages may call, as https://pacs.example.org; empty: none"
     )
-    allowed_hosts: tuple[str, ...] = Field((), description="host names by which it may be called; empty: any")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="host names by which it may be called, besides this machine's own (localhost, 127.0.0.1, ::1);"
+        " empty: while it listens there and needs no key, those alone; else any",
+    )
+    upload_timeout_s: Positive = Field(300, description="longest time that one upload may take")
+    upload_idle_s: Positive = Field(30, description="longest pause within an upload")
+    header_timeout_s: Positive = Field(10, description="longest time that the head of a request may take")
+    stall_timeout_s: Positive = Field(60, description="longest time that a client may not take its answer")
+    max_header_kb: Positive = Field(32, description="largest head of a request, KiB")
+    max_connections: Annotated[int, Field(ge=1)] = Field(2000, description="connections of one process")
+    max_connections_per_address: Annotated[int, Field(ge=0)] = Field(
+        256, description="of one other address; 0: any number"
+    )
     tls_cert: str = Field("", description="certificate chain, PEM: HTTPS instead of HTTP")
     tls_key: str = Field("", description="its private key, PEM, without a password")
     pacs: PacsConfig = PacsConfig()
 
 
-# Keys of ``serve`` that are paths.
-SERVE_FILES = ("key_file", "tls_cert", "tls_key")
+# Keys of ``serve`` that are paths: in a medrail.yaml relative to it.
+SERVE_FILES = ("key_file", "tls_cert", "tls_key", "temp_dir", "state_dir")
 
 
 class Config(_Stage):

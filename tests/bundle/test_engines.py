@@ -155,14 +155,14 @@ def test_bf16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch)
     possible(Choice("openvino"))
     openvino = room.openvino_runtime()
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
-    room._cpu_problem.cache_clear()
+    openvino_backend._cpu_problem.cache_clear()
     try:
         assert "bfloat16" in Choice("openvino", "bf16").problem
         assert "writes past its memory" in Choice("openvino", "int8").problem
-        monkeypatch.setenv(room.INT8_ALLOWED, "1")
+        monkeypatch.setenv(openvino_backend.INT8_ALLOWED, "1")
         assert not Choice("openvino", "int8").problem
     finally:
-        room._cpu_problem.cache_clear()
+        openvino_backend._cpu_problem.cache_clear()
 
 
 def test_openvino_computes_in_float_unless_told_otherwise() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from medrail.config import PacsConfig
 from medrail.errors import ServeError
 from medrail.serve import Settings
 from medrail.serve.access import PUBLIC_PATHS, Caller, check_start, counted_by, keys_required, needs
-from medrail.serve.keys import add_key, revoke_key
+from medrail.serve.keys import SCOPES, add_key, revoke_key
 from medrail.serve.problems import Refusal
 from medrail.serve.rate import Buckets, Places, is_loopback, neighbourhood
 
@@ -24,7 +25,7 @@ ELSEWHERE = "10.1.2.3"  # a host that other machines can reach; the tests listen
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("keys") / "keys.json"
-    made = {scope: add_key(file, scope, scope) for scope in ("predict", "admin")}
+    made = {scope: add_key(file, scope, scope) for scope in SCOPES}
     ended = add_key(file, "ended", "admin")
     revoke_key(file, "ended")
     texts = {scope: text for scope, (_, text) in made.items()}
@@ -68,6 +69,23 @@ def test_a_key_opens_what_its_scope_says(closed, keys, blob_png) -> None:
     refused = closed.client.get("/v1/admin/models", headers=bearer(keys["predict"]))
     assert (refused.status_code, kind_of(refused)) == (403, "forbidden")
     assert closed.client.get("/v1/admin/nothing", headers=bearer(keys["admin"])).status_code == 404
+
+
+def test_the_pacs_is_for_keys_of_a_scope_of_its_own(serving, classifier, keys, blob_png, tmp_path) -> None:
+    pytest.importorskip("highdicom")
+    pacs = PacsConfig(url="http://127.0.0.1:9/dicom-web")  # never asked: the searches say nobody
+    with serving(tmp_path, classifier, host=ELSEWHERE, key_file=keys["file"], pacs=pacs) as service:
+        found = {}
+        for scope in SCOPES:
+            answer = service.client.post("/v1/pacs/search", json={}, headers=bearer(keys[scope]))
+            found[scope] = (answer.status_code, kind_of(answer))
+        past, refused = (422, "bad-parameter"), (403, "forbidden")
+        assert found == {"predict": refused, "pacs": past, "admin": past}
+        assert service.client.post("/v1/pacs/search", json={}).status_code == 401
+        assert service.predict(blob_png, headers=bearer(keys["pacs"])).status_code == 200
+        assert service.client.get("/v1/admin/models", headers=bearer(keys["pacs"])).status_code == 403
+        for place in ("/v1/pacs", "/v1/pacs/studies", "/v1/pacs/studies/1.2/series", "/v1/pacs/jobs/x/seg.dcm"):
+            assert service.client.get(place, headers=bearer(keys["predict"])).status_code == 403, place
 
 
 def test_wrong_keys(closed, keys) -> None:

@@ -6,6 +6,7 @@ The bounds are a fraction of a second here; what is tested is that they end a co
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import ssl
@@ -25,6 +26,7 @@ from medrail.serve import Settings
 from medrail.serve.connection import Bounds, bounded, check_tls, uvicorn_options
 from medrail.serve.pace import Pace
 
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PATIENCE_S = 20  # of the tests; every bound is far below
 QUICK = {"header_timeout_s": 0.3, "stall_timeout_s": 0.4, "max_header_kb": 8, "upload_idle_s": 0.3}
 
@@ -409,6 +411,27 @@ def test_https(serving, classifier, certificate, blob_png, tmp_path) -> None:
             old.wrap_socket(raw)
         with pytest.raises(httpx.TransportError):
             service.client.get("/healthz")  # plain HTTP on the same port
+        assert healthy(port) == 0
+
+
+def test_the_images_health_check(start, classifier) -> None:
+    """``deploy/health.py`` speaks HTTP, too; of HTTPS see above."""
+    port = start(classifier).client.base_url.port
+    assert healthy(port) == 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert healthy(silent.getsockname()[1]) == 1
+
+
+def healthy(port: int) -> int:
+    """The exit code of the check in deploy/Dockerfile, of a service at another port."""
+    recipe = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", recipe, re.MULTILINE)
+    program, file, place = json.loads(command)
+    assert (program, place) == ("python", "127.0.0.1:8000")
+    assert f"COPY deploy/health.py {file}\n" in recipe
+    done = subprocess.run([sys.executable, DEPLOY / "health.py", f"127.0.0.1:{port}"], capture_output=True, check=False)
+    assert done.stderr == b""
+    return done.returncode
 
 
 def test_files_that_are_no_certificate(certificate, tmp_path) -> None:

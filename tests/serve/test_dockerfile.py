@@ -33,7 +33,9 @@ def test_the_recipe() -> None:
     assert re.search(r"^USER (?!root|0)", last, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK ", last, re.MULTILINE)
     assert "ORT_DISABLE_TELEMETRY=1" in last
-    assert "/healthz" in last or "/readyz" in last
+    assert "/opt/medrail/health.py" in last
+    assert "/readyz" in (DEPLOY / "health.py").read_text(encoding="utf-8")
+    assert "!deploy/health.py" in (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").split()
     assert re.search(r"^VOLUME .*/logs", last, re.MULTILINE)
     orders = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
     assert not re.search(r"curl|torch|\[train|\[dev", orders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,9 @@ def test_the_command(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = json.loads(capsys.readouterr().out)
     assert set(made) == {"id", "name", "scope", "key", "file"}
     assert Keyring(file).find(made["key"]).scope == "predict"
+    assert main(["key", "add", "Radiology", "--scope", "pacs", "--keys", str(file)]) == 0
+    assert next(each for each in read_keys(file) if each.name == "Radiology").scope == "pacs"
+    capsys.readouterr()
     assert main(["key", "list", "--keys", str(file)]) == 0
     listed = capsys.readouterr().out
     assert made["id"] in listed
@@ -177,3 +181,47 @@ def test_settings_of_the_configuration_are_those_of_the_service() -> None:
     mine, its = (model.model_json_schema()["properties"] for model in (ServeConfig, Settings))
     for name in set(mine) & set(its) - {"host", *SERVE_FILES}:
         assert {**mine[name], "description": ""} == {**its[name], "description": ""}, name
+
+
+NO_KEYS = {
+    "log_dir": "the option --log-dir, because a bundle alone has no folder for logs",
+    "log_to_stderr": "decided by whether a person looks at it",
+    "jobs_dir": "the processes of one service find it out among themselves",
+}
+"""Settings that an operator does not write into medrail.yaml, and why."""
+
+
+def test_every_setting_of_the_service_is_a_key_of_serve() -> None:
+    assert set(Settings.model_fields) - set(ServeConfig.model_fields) == set(NO_KEYS)
+    assert set(SERVE_FILES) | {"log_dir", "jobs_dir"} == {
+        name for name, field in Settings.model_fields.items() if field.annotation == Path | None
+    }
+
+
+def test_each_key_of_serve_reaches_the_service(classifier, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("medrail.serve.serve", lambda *arguments: asked.append(arguments[3]))
+    monkeypatch.setenv("MEDRAIL_KEYS", str(tmp_path / "keys.json"))
+    special = {"engine": "onnxruntime", "batching": "off", "log_level": "debug", "default_model": "x", "pacs": None}
+    special |= {"host": None, "cors_origins": None, "allowed_hosts": None}  # tested above, and not by one plain value
+    given: dict[str, Any] = {}
+    for name in set(Settings.model_fields) & set(ServeConfig.model_fields):
+        value = special.get(name, Path("there") if name in SERVE_FILES else 11)
+        given[name] = (name != "metrics") if name in ("open", "metrics") else value
+    given = {name: value for name, value in given.items() if value is not None}
+    assert main(["serve", str(classifier), *(f"--set=serve.{name}={value}" for name, value in given.items())]) == 0
+    assert {name: getattr(asked[0], name) for name in given} == given
+
+
+def test_paths_are_relative_to_the_project(classifier, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("medrail.serve.serve", lambda *arguments: asked.append(arguments[3]))
+    data = {"kind": "csv", "path": "table.csv", "classes": ["a", "b"]}
+    values = {"task": "classification", "data": data, "model": {"name": "resnet18", "dims": 2}}
+    serve = {name: f"own/{name}" for name in SERVE_FILES}
+    (tmp_path / "medrail.yaml").write_text(json.dumps({**values, "serve": serve}), encoding="utf-8")
+    shutil.copytree(classifier, tmp_path / "bundles" / "model" / "1")
+    assert main(["serve", str(tmp_path)]) == 0
+    assert {name: getattr(asked[0], name) for name in SERVE_FILES} == {
+        name: tmp_path / "own" / name for name in SERVE_FILES
+    }

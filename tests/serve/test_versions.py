@@ -84,7 +84,9 @@ def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
 
 
 def traffic(service: Any) -> dict[str, Any]:
-    (found,) = service.client.get("/v1/admin/models").json()["models"]
+    answer = service.client.get("/v1/admin/models")
+    assert answer.status_code == 200, answer.text
+    (found,) = answer.json()["models"]
     return dict(found)
 
 

@@ -38,7 +38,8 @@ PUBLIC_PREFIX = "/static/"
 ADMIN_PREFIX = "/v1/admin"
 _SCOPES: Mapping[KeyScope, frozenset[str]] = {
     "predict": frozenset({"predict"}),
-    "admin": frozenset({"predict", "admin"}),
+    "pacs": frozenset({"predict", "pacs"}),  # lists, pulls and stores what belongs to patients
+    "admin": frozenset({"predict", "pacs", "admin"}),
 }
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 

@@ -85,7 +85,7 @@ def create_app(bundles: str | Path | Sequence[str | Path] | Registry, settings: 
     if settings.pacs.url:
         from medrail.serve.pacs import attach as attach_pacs  # most services have none, and start the sooner
 
-        attach_pacs(app, settings.pacs, [Depends(needs("admin"))])
+        attach_pacs(app, settings.pacs, [Depends(needs("pacs"))])
     mount(app)
     app.openapi = describe(app)  # type: ignore[method-assign]
     add_protocol(app)

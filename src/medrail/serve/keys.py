@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 from medrail.errors import ConfigError, ServeError
 from medrail.lock import Busy, locked
 
-Scope = Literal["predict", "admin"]
+Scope = Literal["predict", "pacs", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _FORMAT = 1
 _PREFIX = "medrail"

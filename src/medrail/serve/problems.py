@@ -57,7 +57,11 @@ PROBLEMS: Mapping[str, Kind] = {
     "unauthorised": Kind(
         401, "A key is needed", "Send `Authorization: Bearer KEY`; `medrail key add` makes one where the service runs."
     ),
-    "forbidden": Kind(403, "This key may not do that", "Use a key with the scope admin."),
+    "forbidden": Kind(
+        403,
+        "This key may not do that",
+        "Use a key with the scope that it needs: /v1/admin admin, /v1/pacs pacs or admin.",
+    ),
     "cross-site": Kind(403, "Requests from other web sites are refused", "Use the service's own page or a program."),
     "not-found": Kind(404, "There is nothing at this address", "The routes are listed at /docs."),
     "unknown-model": Kind(404, "There is no such model", "GET /v1/models lists the models."),

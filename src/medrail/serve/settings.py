@@ -104,7 +104,11 @@ class Settings(BaseModel):
     cors_origins: tuple[Annotated[str, Field(pattern=ORIGIN)], ...] = Field(
         (), description="web sites whose pages may call, as https://pacs.example.org"
     )
-    allowed_hosts: tuple[str, ...] = Field((), description="host names by which it may be called; empty: see `open`")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="host names by which it may be called, besides this machine's own; empty: while it listens"
+        " there and needs no key, those alone; else any",
+    )
     request_timeout_s: Seconds = Field(900, description="longest time until an answer begins, upload included")
     header_timeout_s: Seconds = Field(10, description="longest time that the head of a request may take")
     stall_timeout_s: Seconds = Field(60, description="longest time that a client may not take its answer")

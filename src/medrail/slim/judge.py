@@ -63,9 +63,9 @@ def judge(making: Making) -> Outcome:
             del made[name]
     lost: dict[str, RunError] = {}
     timed = _timed(making, {name: place for name, (_, place) in made.items()}, lost)
-    for name, error in lost.items():
+    for name, reason in lost.items():
         if name in made:
-            unmade.setdefault(_first(error), []).append(made.pop(name)[0])
+            unmade.setdefault(_first(reason), []).append(made.pop(name)[0])
     rows = [
         _row("as it was evaluated", "base", Candidate(0.0, base_choice), run, timed.get(BASE), base, None, metric),
         _eager(run, timed.get(EAGER_NAME)),

@@ -36,9 +36,6 @@ from medrail.serve.pacs.work import Work, answer_series
 from medrail.serve.problems import PROBLEMS, Refusal
 from medrail.serve.schemas import JobAnswer
 
-SCOPE = "pacs"
-"""What a key must be allowed beyond predictions: these routes list and change what belongs to patients."""
-
 router = APIRouter(prefix="/v1/pacs", tags=["pacs"])
 
 _ASKED = ("unknown-model", "bad-parameter", "busy", "pacs-unreachable", "pacs-denied", "pacs-answer", "pacs-slow")
