@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from medrail.types import Geometry, Image
 # One thread a process: barriers between threads stall for seconds beside a busy neighbour, and CI has two cores.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# A shell that starts us in the background has Ctrl-C ignored, here and in every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test judges how long something took: on a busy machine that fails by chance.
 hypothesis.settings.register_profile("medrail", deadline=None)

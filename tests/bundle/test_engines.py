@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from medrail import arguments
-from medrail.bundle import ENGINES, Choice, onnx_backend
+from medrail.bundle import ENGINES, Choice, onnx_backend, openvino_backend
 from medrail.bundle import engines as room
 from medrail.bundle.backend import EVIDENCE, FEATURES, LOGITS
 from medrail.bundle.engines import ENGINE_NAMES, open_engine
