@@ -37,11 +37,11 @@ test-quick: $(READY) ## the quick tests of what you are working on: make test-qu
 
 test-all: $(READY) ## the slow tests too (what CI runs)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not nightly" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not nightly" -n 2
 
 test-nightly: $(READY) ## everything: also what repeats a slow test with more examples, or on larger networks
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY) ## formatting, style, types, import directions
 	$(BIN)/ruff format --check .
