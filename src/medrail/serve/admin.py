@@ -21,7 +21,7 @@ from medrail.serve.schemas import RefusedBundle
 router = APIRouter(prefix="/v1/admin/models", tags=["administration"], dependencies=[Depends(needs("admin"))])
 
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-_RESPONSES = problems("unknown-model", "version-conflict", "bad-parameter")
+_RESPONSES = problems("bad-form", "unknown-model", "version-conflict", "bad-parameter")
 
 
 class _Order(BaseModel):

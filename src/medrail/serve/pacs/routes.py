@@ -41,7 +41,7 @@ router = APIRouter(prefix="/v1/pacs", tags=["pacs"])
 _ASKED = ("unknown-model", "bad-parameter", "busy", "pacs-unreachable", "pacs-denied", "pacs-answer", "pacs-slow")
 _A_JOB: dict[int | str, dict[str, Any]] = {
     202: {"model": JobAnswer, "description": "The work goes on as a job"},
-    **problems("bad-parameter", "unknown-model", "too-many-jobs"),
+    **problems("bad-form", "bad-parameter", "unknown-model", "too-many-jobs"),
 }
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _Model = Annotated[str, Query(description="NAME or NAME/VERSION that `takes` is said of; empty: the default")]
@@ -116,7 +116,7 @@ def studies(
     return _studies(request, model, query, limit, offset)
 
 
-@router.post("/search", summary="Studies of one patient or order", responses=problems(*_ASKED))
+@router.post("/search", summary="Studies of one patient or order", responses=problems("bad-form", *_ASKED))
 def search(request: Request, wanted: PacsSearch, limit: _Limit = 50, model: _Model = "") -> PacsStudyList:
     """By accession number or patient ID: in the body, since addresses are written into logs on the way."""
     named = {"AccessionNumber": wanted.accession_number, "PatientID": wanted.patient_id}
