@@ -123,23 +123,25 @@ def drifting_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(root, "drifting", evidence_network(), spec, calibration=small_calibration(1, usual=usual))
 
 
+BRAIN = NetworkSpec(
+    task="segmentation",
+    classes=("background", "brain", "ventricle"),
+    dims=3,
+    channels=1,
+    pipeline=(
+        {"kind": "orient", "axes": "RAS"},
+        {"kind": "resample", "spacing_mm": [2.0, 2.0, 2.0]},
+        {"kind": "normalise", "method": "zscore"},
+    ),
+    input_kind=InputKind(picture=False, channels=1, unit="arbitrary"),
+    patch=(16, 16, 16),
+)
+
+
 @pytest.fixture(scope="session")
 def volume_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two organs of a volume, resampled and in patches."""
-    spec = NetworkSpec(
-        task="segmentation",
-        classes=("background", "brain", "ventricle"),
-        dims=3,
-        channels=1,
-        pipeline=(
-            {"kind": "orient", "axes": "RAS"},
-            {"kind": "resample", "spacing_mm": [2.0, 2.0, 2.0]},
-            {"kind": "normalise", "method": "zscore"},
-        ),
-        input_kind=InputKind(picture=False, channels=1, unit="arbitrary"),
-        patch=(16, 16, 16),
-    )
-    return write_bundle(tmp_path_factory.mktemp("bundles"), "brain", segmenter_network(3, (0.2, 2.2)), spec)
+    return write_bundle(tmp_path_factory.mktemp("bundles"), "brain", segmenter_network(3, (0.2, 2.2)), BRAIN)
 
 
 @pytest.fixture(scope="session")
@@ -175,21 +177,8 @@ def roi_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def other_volume_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 2 of ``volume_segmenter``: it draws the borders elsewhere."""
-    spec = NetworkSpec(
-        task="segmentation",
-        classes=("background", "brain", "ventricle"),
-        dims=3,
-        channels=1,
-        pipeline=(
-            {"kind": "orient", "axes": "RAS"},
-            {"kind": "resample", "spacing_mm": [2.0, 2.0, 2.0]},
-            {"kind": "normalise", "method": "zscore"},
-        ),
-        input_kind=InputKind(picture=False, channels=1, unit="arbitrary"),
-        patch=(16, 16, 16),
-    )
     root = tmp_path_factory.mktemp("bundles")
-    return write_bundle(root, "brain", segmenter_network(3, (0.5, 1.8)), spec, version="2")
+    return write_bundle(root, "brain", segmenter_network(3, (0.5, 1.8)), BRAIN, version="2")
 
 
 @pytest.fixture(scope="session")

@@ -225,3 +225,9 @@ def test_paths_are_relative_to_the_project(classifier, tmp_path, monkeypatch: py
     assert {name: getattr(asked[0], name) for name in SERVE_FILES} == {
         name: tmp_path / "own" / name for name in SERVE_FILES
     }
+
+
+def test_where_no_key_is_valid_that_is_what_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        revoke_key(tmp_path / "keys.json", "anybody")
+    assert "there is none" in caught.value.needed

@@ -142,7 +142,8 @@ def revoke_key(path: Path, wanted: str) -> Key:
         found = [key for key in keys.all if not key.revoked and wanted in (key.id, key.name)]
         if not found:
             valid = ", ".join(f"{key.id} ({key.name})" for key in keys.all if not key.revoked)
-            raise ConfigError(f"there is no valid key {wanted!r}", where=str(path), needed=f"one of {valid or 'none'}")
+            needed = f"one of {valid}" if valid else "a key that is valid; there is none in this file"
+            raise ConfigError(f"there is no valid key {wanted!r}", where=str(path), needed=needed)
         ended = replace(found[0], revoked=datetime.now(UTC).isoformat(timespec="seconds"))
         keys.write([ended if key.id == ended.id else key for key in keys.all])
     return ended
