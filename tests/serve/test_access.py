@@ -156,6 +156,15 @@ def test_at_this_machine_nobody_needs_a_key_until_there_are_keys(start, classifi
     assert wrong.status_code == 401
 
 
+def test_a_key_file_that_goes_away_makes_nobody_an_administrator(start, classifier, tmp_path) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "operator", "admin")
+    service = start(classifier, host="127.0.0.1", key_file=file)
+    assert service.client.get("/v1/admin/models").status_code in (401, 403)
+    file.unlink()
+    assert service.client.get("/v1/admin/models").status_code in (401, 403)
+
+
 def test_open_to_all_is_not_open_to_administrators(start, classifier, blob_png) -> None:
     service = start(classifier, host="0.0.0.0", open=True)
     assert service.predict(blob_png).status_code == 200

@@ -182,7 +182,7 @@ class Access:
         if asked_for:
             self._buckets.take(sender)
             raise Refusal("unauthorised")
-        scopes = _SCOPES["admin"] if at_this_machine and not self._keyring.valid() else _SCOPES["predict"]
+        scopes = _SCOPES["admin"] if at_this_machine and not self._keyring.any_ever() else _SCOPES["predict"]
         return Caller("", scopes, sender, limited=not at_this_machine)
 
 

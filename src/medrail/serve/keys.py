@@ -204,6 +204,12 @@ class Keyring:
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] | None = ()
         self._valid: dict[str, Key] = {}
+        self._ever = False
+        self.valid()
+
+    def any_ever(self) -> bool:
+        """Whether a key has been valid since the service began; a file that goes away leaves nobody without a guard."""
+        return bool(self.valid()) or self._ever
 
     def valid(self) -> dict[str, Key]:
         """Id -> key."""
@@ -218,6 +224,7 @@ class Keyring:
             if seen != self._seen:
                 self._valid = _valid_in(self.path) if seen else {}
                 self._seen = seen
+                self._ever = self._ever or bool(self._valid)
             return self._valid
 
     def find(self, sent: str) -> Key | None:
